@@ -1,0 +1,272 @@
+"""Writing loops: what an operator's `lower` is given.
+
+A Builder collects statements. Operators say *what* is computed; how a contraction is tiled is up to
+the schedule that the builder was made with (`plain_convolution` here, which every target understands, or
+the packed ones of `lithe.lower`).
+
+>>> from lithe.types import FLOAT32
+>>> x, y = Buffer("x", FLOAT32, (2, 3)), Buffer("y", FLOAT32, (2, 3))
+>>> b = Builder("double")
+>>> b.elementwise(y, lambda v: v + v, x)
+>>> [type(s).__name__ for s in b.kernel().body]
+['For']
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lithe.ir.loops import (
+    Alloc,
+    Buffer,
+    Call,
+    Const,
+    Expr,
+    For,
+    If,
+    Kernel,
+    Kind,
+    Stmt,
+    Store,
+    Var,
+    all_of,
+    constant,
+    indices,
+    kernel,
+)
+from lithe.types import DType, Shape, dtype_of
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution:
+    """out[n, y, x, o] = epilogue(bias[o] + sum over (ky, kx, i) of
+    (x[n, y*sy + ky*dy - top, x*sx + kx*dx - left, g*I + i] - x_zero) * (w[o, ky, kx, i] - w_zero), o, pixel)
+
+    x      [N, H, W, C]; outside of it the term is zero.
+    w      [O, KH, KW, I] with C = I * groups and O divisible by groups; group g = o // (O / groups).
+           Depthwise is groups = C, I = 1. A fully connected layer is H = W = KH = KW = 1.
+    bias   [O] of the accumulator's type, or None.
+    out    [N, OH, OW, O].
+    x_zero, w_zero  zero points (0 for float).
+    accumulator     FLOAT32, INT32 or INT64.
+    epilogue        (sum, output channel, (n, y, x)) -> value of out's dtype.
+    """
+
+    x: Buffer
+    w: Buffer
+    bias: Buffer | None
+    out: Buffer
+    strides: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int]  # rows above, columns to the left
+    groups: int
+    accumulator: DType
+    epilogue: Callable[[Expr, Expr, tuple[Expr, ...]], Expr]
+    x_zero: int = 0
+    w_zero: int = 0
+
+
+Schedule = Callable[["Builder", Convolution], None]
+
+
+class Builder:
+    """Collects the statements of one kernel. `convolve` is the schedule for contractions, None for the plain one."""
+
+    def __init__(self, name: str = "kernel", convolve: Schedule | None = None) -> None:
+        self.name = name
+        self._blocks: list[list[Stmt]] = [[]]
+        self._names: dict[str, int] = {}
+        self._convolve = convolve or plain_convolution
+
+    # names and blocks
+
+    def fresh(self, name: str) -> str:
+        """A name that this kernel has not used."""
+        count = self._names.get(name, -1) + 1
+        self._names[name] = count
+        return f"{name}_{count}" if count else name
+
+    def emit(self, statement: Stmt) -> None:
+        self._blocks[-1].append(statement)
+
+    @contextmanager
+    def _block(self) -> Iterator[list[Stmt]]:
+        self._blocks.append([])
+        try:
+            yield self._blocks[-1]
+        finally:
+            self._blocks.pop()
+
+    def kernel(self, source: str = "") -> Kernel:
+        """What was written, as a kernel."""
+        return kernel(self.name, tuple(self._blocks[0]), source)
+
+    # statements
+
+    @contextmanager
+    def loop(self, extent: int, kind: Kind = "serial", name: str = "i") -> Iterator[Expr]:
+        """`with b.loop(10) as i:` - a loop of one pass is no loop."""
+        if extent == 1:
+            yield constant(0)
+            return
+        var = Var(self.fresh(name))
+        with self._block() as body:
+            yield var
+        if body and extent > 0:
+            self.emit(For(var, extent, tuple(body), kind))
+
+    @contextmanager
+    def nest(self, shape: Shape, kind: Kind = "serial", name: str = "i") -> Iterator[tuple[Expr, ...]]:
+        """Loops over every index of a shape."""
+        if not shape:
+            yield ()
+            return
+        with self.loop(shape[0], kind, name) as first, self.nest(shape[1:], kind, name) as rest:
+            yield (first, *rest)
+
+    @contextmanager
+    def when(self, *conditions: Expr) -> Iterator[None]:
+        """The statements inside run when every condition holds (always, when there is none)."""
+        if not conditions:
+            yield
+            return
+        with self._block() as body:
+            yield
+        if body:
+            self.emit(If(all_of(*conditions), tuple(body)))
+
+    @contextmanager
+    def otherwise(self) -> Iterator[None]:
+        """Directly after `when`: the statements inside run when its condition does not hold."""
+        with self._block() as body:
+            yield
+        before = self._blocks[-1].pop()
+        assert isinstance(before, If) and not before.otherwise, "otherwise() follows when()"
+        self.emit(If(before.condition, before.then, tuple(body)))
+
+    def store(self, buffer: Buffer, index: Any, value: Any) -> None:
+        value = constant(value, buffer.dtype)
+        if value.dtype != buffer.dtype:
+            raise TypeError(f"{buffer!r} cannot take a value of type {value.dtype}: cast it")
+        self.emit(Store(buffer, indices(index), value))
+
+    def local(self, dtype: DType, shape: Shape = (), name: str = "local") -> Buffer:
+        """Memory private to the enclosing iteration; undefined until stored to."""
+        buffer = Buffer(self.fresh(name), dtype, shape)
+        self.emit(Alloc(buffer))
+        return buffer
+
+    def variable(self, initial: Any, name: str = "value", dtype: DType | None = None) -> Buffer:
+        """A local scalar that holds `initial`: read it as v[()], change it with b.store(v, (), ...)."""
+        initial = constant(initial, dtype)
+        buffer = self.local(initial.dtype, (), name)
+        self.store(buffer, (), initial)
+        return buffer
+
+    def fail_unless(self, condition: Expr, text: str) -> None:
+        """Ends the inference with an error that says `text` when the condition is false."""
+        self.emit(Call("fail_unless", (condition,), text))
+
+    def constant(self, values: np.ndarray, name: str = "constant") -> Buffer:
+        """A constant array that travels with the program."""
+        values = np.ascontiguousarray(values)
+        return Buffer(self.fresh(name), dtype_of(values), values.shape, values)
+
+    # patterns
+
+    def compute(self, out: Buffer, value: Callable[..., Any]) -> None:
+        """out[i] = value(*i) for every index; the iterations are independent."""
+        with self.nest(out.shape, "parallel") as i:
+            self.store(out, i, value(*i))
+
+    def elementwise(self, out: Buffer, value: Callable[..., Any], *xs: Buffer) -> None:
+        """out = value(*elements of xs), each x broadcast to out's shape; neighbouring axes are merged where they can be."""
+        shape, strides = broadcast_axes(out.shape, tuple(x.shape for x in xs))
+        flat = [x.viewed((x.size,)) for x in xs]
+        target = out.viewed(shape)
+
+        def element(i: tuple[Expr, ...]) -> Any:
+            loads = []
+            for x, steps in zip(flat, strides, strict=True):
+                at = constant(0)
+                for v, s in zip(i, steps, strict=True):
+                    at = at + v * s
+                loads.append(x[at])
+            return value(*loads)
+
+        self.compute(target, lambda *i: element(i))
+
+    def reduce(self, initial: Any, extents: Shape, step: Callable[..., Any], dtype: DType | None = None) -> Expr:
+        """The value after `total = step(total, *index)` for every index in order."""
+        total = self.variable(initial, "total", dtype)
+        with self.nest(extents) as i:
+            self.store(total, (), step(total[()], *i))
+        return total[()]
+
+    def convolution(self, c: Convolution) -> None:
+        """A contraction, by the schedule of the target that this builder writes for."""
+        self._convolve(self, c)
+
+
+def broadcast_axes(out: Shape, shapes: tuple[Shape, ...]) -> tuple[Shape, list[tuple[int, ...]]]:
+    """The iteration shape and, for each operand, its stride along each axis (0 where it is broadcast).
+
+    >>> broadcast_axes((2, 3, 4), ((2, 3, 4), (4,)))
+    ((6, 4), [(4, 1), (0, 1)])
+    """
+    rank = len(out)
+    full = []
+    for shape in shapes:
+        padded = (1,) * (rank - len(shape)) + tuple(shape)
+        stride, steps = 1, []
+        for size, of in zip(reversed(padded), reversed(out), strict=True):
+            steps.append(stride if size == of and size > 1 else 0)
+            stride *= size
+        full.append(tuple(reversed(steps)))
+    merged: list[int] = []
+    columns: list[list[int]] = []  # for each merged axis, the stride of each operand
+    for axis in range(rank - 1, -1, -1):
+        size = out[axis]
+        if size == 1:
+            continue
+        steps = [s[axis] for s in full]
+        if merged and all(s == c * merged[-1] for s, c in zip(steps, columns[-1], strict=True)):
+            merged[-1] *= size
+        else:
+            merged.append(size)
+            columns.append(list(steps))
+    merged.reverse()
+    columns.reverse()
+    if not merged:
+        merged, columns = [math.prod(out)], [[0] * len(shapes)]
+    return tuple(merged), [tuple(c[k] for c in columns) for k in range(len(shapes))]
+
+
+def plain_convolution(b: Builder, c: Convolution) -> None:
+    """Direct loops in the order of the definition: the schedule without packing, tiles or instructions."""
+    n, oh, ow, channels = c.out.shape
+    _, h, w, _ = c.x.shape
+    _, kh, kw, per_group = c.w.shape
+    per_output = channels // c.groups
+    (sy, sx), (dy, dx), (top, left) = c.strides, c.dilation, c.padding
+    wide = c.accumulator
+    border = top > 0 or left > 0 or (oh - 1) * sy + (kh - 1) * dy >= h or (ow - 1) * sx + (kw - 1) * dx >= w
+    with b.nest((n, oh, ow, channels), "parallel") as (batch, y, x, o):
+        total = b.variable(c.bias[o] if c.bias else constant(0, wide), "total")
+        with b.nest((kh, kw)) as (ky, kx):
+            row, column = y * sy + ky * dy - top, x * sx + kx * dx - left
+            inside = (row >= 0, row < h, column >= 0, column < w) if border else ()
+            with b.when(*inside):
+                with b.loop(per_group) as i:
+                    a = c.x[batch, row, column, (o // per_output) * per_group + i].to(wide)
+                    k = c.w[o, ky, kx, i].to(wide)
+                    a = a - c.x_zero if c.x_zero else a
+                    k = k - c.w_zero if c.w_zero else k
+                    b.store(total, (), total[()] + a * k)
+        b.store(c.out, (batch, y, x, o), c.epilogue(total[()], o, (batch, y, x)))

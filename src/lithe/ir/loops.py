@@ -1,0 +1,505 @@
+"""The loop language: what every code generator reads. It knows numbers and memory, and no operator.
+
+    expr = Const(value, dtype) | Var(name) | Load(buffer, index) | Unary(op, x) | Binary(op, a, b)
+         | Select(condition, a, b) | Cast(x, dtype) | Intrinsic(instruction, args)
+    stmt = Alloc(buffer) | Store(buffer, index, value) | For(var, extent, body, kind)
+         | If(condition, then, otherwise) | Call(name, args, text) | Barrier()
+    kind = serial | parallel | vector | unrolled | grid
+
+Meaning
+- Extents are constants. `parallel` promises independent iterations (threads or vectors may share them
+  out); `vector` asks for one iteration a lane; `unrolled` for a copy of the body each.
+- A body of a `vector` loop has no If and no Call; what it allocates is private to the lane.
+- Expressions are a graph: a node that is used twice is one object and is evaluated once a statement, so
+  consumers remember results by identity.
+- Integer `add sub mul shl` wrap; `div` and `mod` truncate as in C; `shr` is arithmetic on signed types.
+- `min(a, b)` is `a < b ? a : b` and `max(a, b)` is `a > b ? a : b`: with a NaN in a, the result is b.
+- `Cast` from float to integer truncates and saturates, NaN gives 0; between integers it wraps.
+- A Buffer with a `base` is another view (shape, dtype) of the base's bytes.
+- Call("fail_unless", (condition,), text) ends the kernel with an error when the condition is false.
+- index types (`INDEX`) are wide enough for every buffer: 64 bits, or 32 where the target has 32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from lithe.types import BOOL, FLOAT32, INT32, DType, Shape
+
+INDEX = DType("int64", "int", 64, 64)
+
+COMPARISONS = frozenset({"lt", "le", "eq", "ne"})
+BINARY = frozenset({"add", "sub", "mul", "div", "mod", "min", "max", "and", "or", "xor", "shl", "shr"}) | COMPARISONS
+UNARY = frozenset({"neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "not"})  # round: half to even
+Kind = Literal["serial", "parallel", "vector", "unrolled", "grid"]
+
+
+class Expr:
+    """Base of expressions; the Python operators build nodes."""
+
+    __slots__ = ()
+    dtype: DType
+
+    def __add__(self, other: Any) -> Expr:
+        return binary("add", self, other)
+
+    def __radd__(self, other: Any) -> Expr:
+        return binary("add", other, self)
+
+    def __sub__(self, other: Any) -> Expr:
+        return binary("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Expr:
+        return binary("sub", other, self)
+
+    def __mul__(self, other: Any) -> Expr:
+        return binary("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Expr:
+        return binary("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Expr:
+        return binary("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Expr:
+        return binary("div", other, self)
+
+    def __floordiv__(self, other: Any) -> Expr:
+        """Truncating division, the same as floor for the non-negative values of indices."""
+        return binary("div", self, other)
+
+    def __mod__(self, other: Any) -> Expr:
+        return binary("mod", self, other)
+
+    def __and__(self, other: Any) -> Expr:
+        return binary("and", self, other)
+
+    def __or__(self, other: Any) -> Expr:
+        return binary("or", self, other)
+
+    def __xor__(self, other: Any) -> Expr:
+        return binary("xor", self, other)
+
+    def __lshift__(self, other: Any) -> Expr:
+        return binary("shl", self, other)
+
+    def __rshift__(self, other: Any) -> Expr:
+        return binary("shr", self, other)
+
+    def __neg__(self) -> Expr:
+        return Unary("neg", self)
+
+    def __invert__(self) -> Expr:
+        return Unary("not", self)
+
+    def __lt__(self, other: Any) -> Expr:
+        return binary("lt", self, other)
+
+    def __le__(self, other: Any) -> Expr:
+        return binary("le", self, other)
+
+    def __gt__(self, other: Any) -> Expr:
+        return binary("lt", other, self)
+
+    def __ge__(self, other: Any) -> Expr:
+        return binary("le", other, self)
+
+    def equals(self, other: Any) -> Expr:
+        return binary("eq", self, other)
+
+    def differs(self, other: Any) -> Expr:
+        return binary("ne", self, other)
+
+    def to(self, dtype: DType) -> Expr:
+        """The value cast to another type."""
+        if isinstance(self, Const) and dtype is not self.dtype and (dtype.is_float or self.dtype.is_integer):
+            return Const(float(self.value) if dtype.is_float else int(self.value), dtype)
+        return self if dtype == self.dtype else Cast(self, dtype)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Const(Expr):
+    value: float | int | bool
+    dtype: DType
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Var(Expr):
+    """A loop variable; names are unique in a kernel."""
+
+    name: str
+    dtype: DType = INDEX
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """Memory with a type and a shape, row-major.
+
+    data  the elements of a constant, None for memory that the program writes.
+    base  the buffer whose bytes this one views with another shape or dtype, None for storage of its own.
+    """
+
+    name: str
+    dtype: DType
+    shape: Shape
+    data: np.ndarray | None = None
+    base: Buffer | None = None
+
+    def __getitem__(self, index: Any) -> Load:
+        return Load(self, indices(index))
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.bytes
+
+    @property
+    def storage(self) -> Buffer:
+        """The buffer that owns the bytes."""
+        return self if self.base is None else self.base.storage
+
+    def viewed(self, shape: Shape, dtype: DType | None = None) -> Buffer:
+        """The same bytes with another shape (and dtype)."""
+        if shape == self.shape and dtype in (None, self.dtype):
+            return self
+        return Buffer(self.name, dtype or self.dtype, shape, base=self.storage)
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Load(Expr):
+    buffer: Buffer
+    index: tuple[Expr, ...]
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]
+        return self.buffer.dtype
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Unary(Expr):
+    op: str
+    x: Expr
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]
+        return self.x.dtype
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Binary(Expr):
+    op: str
+    a: Expr
+    b: Expr
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]
+        return BOOL if self.op in COMPARISONS else self.a.dtype
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Select(Expr):
+    condition: Expr
+    a: Expr
+    b: Expr
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]
+        return self.a.dtype
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Cast(Expr):
+    x: Expr
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A machine instruction as data: what it computes, and what generators call it.
+
+    meaning  numpy function on arrays of the operands' dtypes: the definition that interpreters use.
+    spelling for each generator ("llvm", "c", ...) its own table entry; see that generator.
+    """
+
+    name: str
+    operands: tuple[DType, ...]
+    result: DType
+    meaning: Callable[..., np.ndarray]
+    spelling: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Intrinsic(Expr):
+    instruction: Instruction
+    args: tuple[Expr, ...]
+
+    @property
+    def dtype(self) -> DType:  # type: ignore[override]
+        return self.instruction.result
+
+
+# The instructions that every generator has.
+FMA = Instruction(
+    "fma", (FLOAT32,) * 3, FLOAT32,
+    lambda a, b, c: (np.asarray(a, np.float64) * b + c).astype(np.float32),
+)  # fmt: skip
+ROUND_INT = Instruction("round_int", (FLOAT32,), INT32, lambda x: np.rint(x).astype(np.int32))  # half to even; in range
+FLOAT_BITS = Instruction("float_bits", (FLOAT32,), INT32, lambda x: np.asarray(x, np.float32).view(np.int32))
+BITS_FLOAT = Instruction("bits_float", (INT32,), FLOAT32, lambda x: np.asarray(x, np.int32).view(np.float32))
+CORE_INSTRUCTIONS = (FMA, ROUND_INT, FLOAT_BITS, BITS_FLOAT)
+
+
+class Stmt:
+    __slots__ = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Alloc(Stmt):
+    buffer: Buffer
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Store(Stmt):
+    buffer: Buffer
+    index: tuple[Expr, ...]
+    value: Expr
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class For(Stmt):
+    var: Var
+    extent: int
+    body: tuple[Stmt, ...]
+    kind: Kind = "serial"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class If(Stmt):
+    condition: Expr
+    then: tuple[Stmt, ...]
+    otherwise: tuple[Stmt, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Call(Stmt):
+    name: str
+    args: tuple[Expr, ...]
+    text: str = ""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Barrier(Stmt):
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """A function on buffers. `params` are the buffers that it does not allocate, constants among them, in order
+    of first use; `writes` says which of them it stores to. `source` names the operator it came from."""
+
+    name: str
+    params: tuple[Buffer, ...]
+    writes: tuple[bool, ...]
+    body: tuple[Stmt, ...]
+    source: str = ""
+
+
+def constant(value: Any, dtype: DType | None = None) -> Expr:
+    """The value as an expression; a Python int is an index, a float is float32, unless `dtype` says otherwise."""
+    if isinstance(value, Expr):
+        return value
+    if isinstance(value, (bool, np.bool_)):
+        return Const(bool(value), dtype or BOOL)
+    if isinstance(value, (int, np.integer)):
+        dtype = dtype or INDEX
+        return Const(float(value) if dtype.is_float else int(value), dtype)
+    return Const(float(value), dtype or FLOAT32)
+
+
+def indices(index: Any) -> tuple[Expr, ...]:
+    index = index if isinstance(index, tuple) else (index,)
+    return tuple(constant(i) for i in index)
+
+
+def binary(op: str, a: Any, b: Any) -> Expr:
+    """A binary node; Python numbers take the other operand's type, and trivial index sums are simplified."""
+    if not isinstance(a, Expr):
+        a = constant(a, b.dtype)
+    if not isinstance(b, Expr):
+        b = constant(b, a.dtype)
+    if a.dtype != b.dtype:
+        raise TypeError(f"{op} of {a.dtype} and {b.dtype}: cast one of them")
+    if a.dtype is INDEX:
+        simple = _simplified(op, a, b)
+        if simple is not None:
+            return simple
+    return Binary(op, a, b)
+
+
+def _simplified(op: str, a: Expr, b: Expr) -> Expr | None:
+    x = a.value if isinstance(a, Const) else None
+    y = b.value if isinstance(b, Const) else None
+    if x is not None and y is not None:
+        x, y = int(x), int(y)
+        match op:
+            case "add":
+                return Const(x + y, INDEX)
+            case "sub":
+                return Const(x - y, INDEX)
+            case "mul":
+                return Const(x * y, INDEX)
+            case "div" if y > 0 and x >= 0:
+                return Const(x // y, INDEX)
+            case "mod" if y > 0 and x >= 0:
+                return Const(x % y, INDEX)
+        return None
+    match op:
+        case "add" | "sub" if y == 0:
+            return a
+        case "add" if x == 0:
+            return b
+        case "mul" | "div" if y == 1:
+            return a
+        case "mul" if x == 1:
+            return b
+        case "mul" if 0 in (x, y):
+            return Const(0, INDEX)
+        case "mod" if y == 1:
+            return Const(0, INDEX)
+    return None
+
+
+def select(condition: Expr, a: Any, b: Any) -> Expr:
+    """a where the condition holds, b elsewhere (both are evaluated)."""
+    if not isinstance(a, Expr):
+        a = constant(a, b.dtype if isinstance(b, Expr) else None)
+    if not isinstance(b, Expr):
+        b = constant(b, a.dtype)
+    if a.dtype != b.dtype:
+        raise TypeError(f"select of {a.dtype} and {b.dtype}: cast one of them")
+    return Select(condition, a, b)
+
+
+def minimum(a: Any, b: Any) -> Expr:
+    return binary("min", a, b)
+
+
+def maximum(a: Any, b: Any) -> Expr:
+    return binary("max", a, b)
+
+
+def all_of(*conditions: Expr) -> Expr:
+    """True when every condition is."""
+    result: Expr = conditions[0] if conditions else Const(True, BOOL)
+    for c in conditions[1:]:
+        result = Binary("and", result, c)
+    return result
+
+
+def operands(x: Expr) -> tuple[Expr, ...]:
+    """The expressions directly inside x."""
+    match x:
+        case Const() | Var():
+            return ()
+        case Load(_, index):
+            return index
+        case Unary(_, a) | Cast(a, _):
+            return (a,)
+        case Binary(_, a, b):
+            return (a, b)
+        case Select(c, a, b):
+            return (c, a, b)
+        case Intrinsic(_, args):
+            return args
+    raise TypeError(f"unknown expression {type(x).__name__}")
+
+
+def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
+    """Every statement, outer ones first."""
+    for s in body:
+        yield s
+        match s:
+            case For(_, _, inner, _):
+                yield from statements(inner)
+            case If(_, then, otherwise):
+                yield from statements(then)
+                yield from statements(otherwise)
+
+
+def expressions(s: Stmt) -> tuple[Expr, ...]:
+    """The expressions directly inside one statement (not those of nested statements)."""
+    match s:
+        case Store(_, index, value):
+            return (*index, value)
+        case If(condition, _, _):
+            return (condition,)
+        case Call(_, args, _):
+            return args
+        case Alloc() | For() | Barrier():
+            return ()
+    raise TypeError(f"unknown statement {type(s).__name__}")
+
+
+def nodes(roots: tuple[Expr, ...]) -> Iterator[Expr]:
+    """Every expression reachable from the roots, each object once, operands before users."""
+    seen: set[int] = set()
+    stack: list[tuple[Expr, bool]] = [(r, False) for r in reversed(roots)]
+    while stack:
+        x, ready = stack.pop()
+        if ready:
+            yield x
+        elif id(x) not in seen:
+            seen.add(id(x))
+            stack.append((x, True))
+            stack += [(y, False) for y in reversed(operands(x))]
+
+
+def affine(x: Expr) -> tuple[dict[Var, int], int] | None:
+    """({variable: factor}, constant) when x is a sum of such terms, else None."""
+    match x:
+        case Const(value, _):
+            return {}, int(value)
+        case Var():
+            return {x: 1}, 0
+        case Binary("add" | "sub", a, b):
+            left, right = affine(a), affine(b)
+            if left is None or right is None:
+                return None
+            sign = 1 if x.op == "add" else -1
+            terms = dict(left[0])
+            for v, f in right[0].items():
+                terms[v] = terms.get(v, 0) + sign * f
+            return terms, left[1] + sign * right[1]
+        case Binary("mul", a, b):
+            left, right = affine(a), affine(b)
+            if left is None or right is None:
+                return None
+            if right[0] and left[0]:
+                return None
+            (terms, c), k = (left, right[1]) if not right[0] else (right, left[1])
+            return {v: f * k for v, f in terms.items()}, c * k
+    return None
+
+
+def kernel(name: str, body: tuple[Stmt, ...], source: str = "") -> Kernel:
+    """A kernel whose parameters are the storages that the body uses and does not allocate."""
+    order: dict[Buffer, bool] = {}
+    local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
+    for s in statements(body):
+        for x in nodes(expressions(s)):
+            if isinstance(x, Load) and x.buffer.storage not in local:
+                order.setdefault(x.buffer.storage, False)
+        if isinstance(s, Store) and s.buffer.storage not in local:
+            order[s.buffer.storage] = True
+    return Kernel(name, tuple(order), tuple(order.values()), body, source)

@@ -1,0 +1,58 @@
+"""A model as loops: kernels, the order in which they run, and where every buffer lies.
+
+    Program = Step*  placements        what a code generator turns into one callable
+    Step    = kernel  arguments        arguments are storages, one for each of the kernel's parameters
+
+Storages lie in the arena (activations, at `arena[storage]` bytes from its start, 64-byte aligned) or among
+the constants (`constants[storage]` bytes from the start of the constant block). Two steps may share one
+kernel with other arguments. Scratch memory of kernels is local (`Alloc`) or an arena storage of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lithe.ir.loops import Buffer, Call, Kernel, statements
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    kernel: Kernel
+    arguments: tuple[Buffer, ...]
+    source: str = ""  # the operator it came from, for comments, profiles and error messages
+
+
+@dataclass(eq=False)
+class Program:
+    """inputs, outputs  storages (or views of them) in the order of the graph's inputs and outputs."""
+
+    name: str
+    steps: list[Step]
+    inputs: list[Buffer]
+    outputs: list[Buffer]
+    arena: dict[Buffer, int] = field(default_factory=dict)
+    arena_bytes: int = 0
+    constants: dict[Buffer, int] = field(default_factory=dict)
+    constant_bytes: int = 0
+
+    def kernels(self) -> list[Kernel]:
+        """Each kernel once, in order of first use."""
+        return list(dict.fromkeys(s.kernel for s in self.steps))
+
+    def messages(self) -> list[str]:
+        """Texts of the failures that a run can end with; a run returns 0, or 1 + the place in this list."""
+        texts = (
+            s.text for k in self.kernels() for s in statements(k.body) if isinstance(s, Call) and s.name == "fail_unless"
+        )
+        return list(dict.fromkeys(texts))
+
+    def constant_block(self) -> np.ndarray:
+        """The constants as bytes, in their places."""
+        block = np.zeros(self.constant_bytes, np.uint8)
+        for buffer, offset in self.constants.items():
+            assert buffer.data is not None
+            raw = np.ascontiguousarray(buffer.data).reshape(-1).view(np.uint8)
+            block[offset : offset + raw.size] = raw
+        return block

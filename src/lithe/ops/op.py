@@ -1,0 +1,224 @@
+"""What an operator is: one class with all of its facts, and the registry of all classes.
+
+An operator class is a namespace of functions that take a `Site` first; it is never instantiated.
+
+    name, code    as in the schema's BuiltinOperator (code None: a custom operator known by name)
+    operands      names of the inputs and outputs, for messages and documentation:
+                  ("input", "filter", "bias?") -> ("output",); "?" may be absent, "*" takes any number
+    types         allowed element types, one line a combination (see `Signature`)
+    Attrs         a frozen dataclass; field names are those of the schema's options table
+    infer         the outputs' shapes from the inputs (raises `RuleViolation`)
+    evaluate      the meaning, in numpy, written to be compared with the specification by eye
+    lower         the same in loops, for every target
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from lithe.ir.graph import Node
+from lithe.types import DTYPES, DType, Quantization, Shape, TensorType
+
+
+class RuleViolation(Exception):
+    """A model breaks a rule of an operator. The verifier turns it into a ModelError with the place."""
+
+    def __init__(self, rule: str, operand: str = "") -> None:
+        super().__init__(rule)
+        self.rule, self.operand = rule, operand
+
+
+@dataclass(frozen=True)
+class NoAttrs:
+    """Attributes of an operator that has none."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One use of an operator: attributes, operand types, and the values of constant operands.
+
+    inputs     a TensorType each, None for an absent optional operand.
+    constants  the array of each constant input, else None.
+    outputs    the types declared in the model (in `infer`, the shapes are still to be checked).
+    """
+
+    attrs: Any
+    inputs: tuple[TensorType | None, ...]
+    outputs: tuple[TensorType, ...]
+    constants: tuple[np.ndarray | None, ...] = ()
+    operands: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(node: Node) -> Site:
+        """The site of a graph's node."""
+        return Site(
+            node.attrs,
+            tuple(None if t is None else t.type for t in node.inputs),
+            tuple(t.type for t in node.outputs),
+            tuple(None if t is None else t.data for t in node.inputs),
+            node.op.operands[0],
+        )
+
+    def operand(self, i: int) -> str:
+        """A name for input i in messages."""
+        return self.operands[min(i, len(self.operands) - 1)].rstrip("?*") if self.operands else f"input {i}"
+
+    def require(self, condition: bool, rule: str, operand: str | int = "") -> None:
+        """Raises RuleViolation when the condition is false."""
+        if not condition:
+            raise RuleViolation(rule, self.operand(operand) if isinstance(operand, int) else operand)
+
+    def has(self, i: int) -> bool:
+        return i < len(self.inputs) and self.inputs[i] is not None
+
+    def input(self, i: int) -> TensorType:
+        t = self.inputs[i] if i < len(self.inputs) else None
+        if t is None:
+            raise RuleViolation("must be present", self.operand(i))
+        return t
+
+    def rank(self, i: int, *allowed: int) -> TensorType:
+        """Input i, which must have one of the ranks."""
+        t = self.input(i)
+        self.require(t.rank in allowed, f"rank must be {' or '.join(map(str, allowed))}, is {t.rank} ({t})", i)
+        return t
+
+    def constant(self, i: int) -> np.ndarray:
+        """The value of input i, which must be known before the model runs."""
+        value = self.constants[i] if i < len(self.constants) else None
+        if value is None:
+            raise RuleViolation("must be a constant (its value decides a shape or a layout)", self.operand(i))
+        return value
+
+    def known(self, i: int) -> np.ndarray | None:
+        """The value of input i when it is constant, else None."""
+        return self.constants[i] if i < len(self.constants) else None
+
+    def axis(self, value: int, rank: int, name: str = "axis") -> int:
+        """A checked axis in 0..rank-1; negative ones count from the end."""
+        self.require(-rank <= value < rank, f"{name} must be in [{-rank}, {rank}), is {value}")
+        return int(value) % rank
+
+    def quantization(self, t: TensorType, operand: str = "") -> tuple[float, int]:
+        """(scale, zero_point) of a tensor that must have exactly one pair."""
+        q = t.quantization
+        if q is None or len(q.scale) != 1:
+            got = "none" if q is None else str(len(q.scale))
+            raise RuleViolation(f"{t} must have one scale and one zero point, has {got}", operand)
+        return q.scale[0], q.zero_point[0]
+
+    @property
+    def quantized(self) -> bool:
+        """Whether output 0 holds quantized integers."""
+        return self.outputs[0].quantization is not None and self.outputs[0].dtype.is_integer
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One allowed combination of element types.
+
+    Text: "T T -> T: float32 int8" - an upper-case word is a variable with the listed values; "?" marks an
+    operand that may be absent, "*" any number of the last operand. "Q" as a listed value's suffix
+    ("int8q") means that such tensors must carry a scale and a zero point.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    variables: dict[str, tuple[str, ...]] = field(hash=False, default_factory=dict)
+
+    @staticmethod
+    def parse(text: str) -> Signature:
+        body, *bindings = (part.strip() for part in text.split(":", 1))
+        left, right = body.split("->")
+        variables: dict[str, tuple[str, ...]] = {}
+        if bindings:
+            for clause in bindings[0].split(";"):
+                words = clause.split()
+                key = words.pop(0)[:-1] if words[0].endswith("=") else "T"
+                variables[key] = tuple(words)
+        return Signature(tuple(left.split()), tuple(right.split()), variables)
+
+    def expanded(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Every combination with the variables replaced (suffixes ? * q kept)."""
+        combos: list[dict[str, str]] = [{}]
+        for name, values in self.variables.items():
+            combos = [{**c, name: v} for c in combos for v in values]
+
+        def fill(word: str, c: dict[str, str]) -> str:
+            bare = word.rstrip("?*")
+            return c.get(bare, bare) + word[len(bare) :]
+
+        return [(tuple(fill(w, c) for w in self.inputs), tuple(fill(w, c) for w in self.outputs)) for c in combos]
+
+
+class Op:
+    """Base of operators; see the module's text for what a subclass holds."""
+
+    name: ClassVar[str]
+    code: ClassVar[int | None] = None
+    known: ClassVar[bool] = True
+    operands: ClassVar[tuple[tuple[str, ...], tuple[str, ...]]] = (("input",), ("output",))
+    types: ClassVar[str] = ""
+    Attrs: ClassVar[type] = NoAttrs
+    signatures: ClassVar[tuple[Signature, ...]] = ()
+    stateful: ClassVar[bool] = False  # two runs on the same inputs may differ: never folded
+    alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
+
+    infer: ClassVar[Callable[..., list[Shape]]]
+    evaluate: ClassVar[Callable[..., list[np.ndarray]]]
+    lower: ClassVar[Callable[..., None] | None] = None
+
+    def __init_subclass__(cls) -> None:
+        for key in ("infer", "evaluate", "lower", "parse_options"):
+            function = cls.__dict__.get(key)
+            if callable(function) and not isinstance(function, staticmethod):
+                setattr(cls, key, staticmethod(function))
+        cls.signatures = tuple(Signature.parse(line) for line in cls.types.strip().splitlines())
+
+    @classmethod
+    def supports(cls, dtype: DType) -> bool:
+        """Whether some combination has this type as its first input."""
+        return any(i and i[0].rstrip("?*q") == dtype.name for s in cls.signatures for i, _ in s.expanded())
+
+
+@dataclass
+class Registry:
+    """Operators by builtin code and by name. Sealed once `lithe.ops` has imported every family."""
+
+    by_code: dict[int, type[Op]] = field(default_factory=dict)
+    by_name: dict[str, type[Op]] = field(default_factory=dict)
+    sealed: bool = False
+
+    def add(self, cls: type[Op]) -> None:
+        if self.sealed:
+            raise TypeError(f"{cls.name}: the registry is sealed; import the family in lithe/ops/__init__.py")
+        if cls.name in self.by_name or (cls.code is not None and cls.code in self.by_code):
+            raise TypeError(f"{cls.name} (code {cls.code}) is registered twice")
+        self.by_name[cls.name] = cls
+        if cls.code is not None:
+            self.by_code[cls.code] = cls
+
+
+REGISTRY = Registry()
+
+
+def register(cls: type[Op]) -> type[Op]:
+    """Class decorator: makes the operator known."""
+    REGISTRY.add(cls)
+    return cls
+
+
+def unknown(name: str, code: int | None) -> type[Op]:
+    """A stand-in for an operator that has no class: it is read, kept and written, and cannot run."""
+    return type("UnknownOp", (Op,), {"name": name, "code": code, "known": False})
+
+
+def dtype_named(word: str) -> DType:
+    return DTYPES[word.rstrip("?*q")]
+
+
+__all__ = ["REGISTRY", "NoAttrs", "Op", "Quantization", "Registry", "RuleViolation", "Signature", "Site", "register", "unknown"]
