@@ -1,0 +1,150 @@
+"""One operator in the official runtime: an independent writer of the model, and its three kernel sets."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lithe.types import DType, TensorType
+from tests.ops.cases import Case
+
+# Operators whose options table is not named after them. Source: schema.fbs, union BuiltinOptions.
+OPTIONS = {
+    "AVERAGE_POOL_2D": "Pool2D", "MAX_POOL_2D": "Pool2D", "L2_POOL_2D": "Pool2D",
+    "L2_NORMALIZATION": "L2Norm", "MAXIMUM": "MaximumMinimum", "MINIMUM": "MaximumMinimum",
+    "UNIDIRECTIONAL_SEQUENCE_RNN": "SequenceRNN", "CONV_3D_TRANSPOSE": "Conv3D",
+    "RANDOM_UNIFORM": "Random", "RANDOM_STANDARD_NORMAL": "Random", "MULTINOMIAL": "Random",
+    **dict.fromkeys(
+        ("MEAN", "SUM", "REDUCE_PROD", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_ANY", "REDUCE_ALL"), "Reducer"
+    ),
+}  # fmt: skip
+ENUMS = ("ActivationFunctionType", "Padding", "MirrorPadMode", "CombinerType", "FullyConnectedOptionsWeightsFormat",
+         "LSTMKernelType", "LSHProjectionType", "ReduceWindowFunction")  # fmt: skip
+KERNELS = ("BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF", "BUILTIN")  # the last one has XNNPACK
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(w[:1].upper() + w[1:] for w in rest)
+
+
+def _enum_value(schema: Any, field: str, value: str) -> int:
+    """The number of an enumeration's member; the field's name tells which enumeration it is."""
+    for enum in ENUMS:
+        if enum.lower().removesuffix("type") in field.lower().replace("_", "") and hasattr(
+            getattr(schema, enum), value
+        ):
+            return int(getattr(getattr(schema, enum), value))
+    candidates = {getattr(getattr(schema, e), value) for e in ENUMS if hasattr(getattr(schema, e), value)}
+    if len(candidates) != 1:
+        raise ValueError(f"{field} = {value}: which enumeration?")
+    return int(candidates.pop())
+
+
+def _options(schema: Any, case: Case) -> tuple[int, Any, int, Any]:
+    """(union type, table, union-2 type, table) of the operator's options."""
+    wanted = (OPTIONS.get(case.op) or case.op.replace("_", "")).lower() + "options"
+    for union, slot in ((schema.BuiltinOptions, 0), (schema.BuiltinOptions2, 1)):
+        for name in vars(union):
+            if name.lower() == wanted:
+                table = getattr(schema, name + "T")()
+                for field, value in case.site().attrs.__dict__.items():
+                    plain = value
+                    if isinstance(value, DType):
+                        plain = getattr(schema.TensorType, value.name.upper())
+                    elif isinstance(value, str):
+                        plain = _enum_value(schema, field, value)
+                    if not hasattr(table, _camel(field)):
+                        raise ValueError(f"{name} has no field {_camel(field)}")
+                    setattr(table, _camel(field), list(plain) if isinstance(plain, tuple) else plain)
+                number = getattr(union, name)
+                return (number, table, 0, None) if slot == 0 else (0, None, number, table)
+    return 0, None, 0, None
+
+
+def _stored(value: np.ndarray, dtype: DType) -> bytes:
+    if dtype.stored_bits == 4:
+        nibbles = value.reshape(-1).astype(np.int64) & 15
+        nibbles = np.append(nibbles, 0) if nibbles.size % 2 else nibbles
+        return (nibbles[0::2] | nibbles[1::2] << 4).astype(np.uint8).tobytes()
+    return np.ascontiguousarray(value).tobytes()
+
+
+def model_bytes(case: Case) -> bytes:
+    """The case as a model file, written with the official schema."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model, graph, operator = schema.ModelT(), schema.SubGraphT(), schema.OperatorT()
+    code = schema.OperatorCodeT()
+    builtin = case.operator.code
+    if builtin is None:
+        code.builtinCode, code.customCode = schema.BuiltinOperator.CUSTOM, case.op.encode()
+        operator.customOptions = list(case.custom_options or b"")
+    else:
+        code.builtinCode = builtin
+        (operator.builtinOptionsType, operator.builtinOptions,
+         operator.builtinOptions2Type, operator.builtinOptions2) = _options(schema, case)  # fmt: skip
+    code.deprecatedBuiltinCode = min(int(code.builtinCode), 127)
+    code.version = 1
+    model.version, model.operatorCodes, model.buffers = 3, [code], [schema.BufferT()]
+    graph.tensors = []
+
+    def add(t: TensorType, name: str, data: np.ndarray | None, variable: bool = False) -> int:
+        tensor = schema.TensorT()
+        tensor.name, tensor.shape = name.encode(), list(t.shape)
+        tensor.type = getattr(schema.TensorType, t.dtype.name.upper())
+        tensor.buffer, tensor.isVariable = 0, variable
+        if data is not None:
+            buffer = schema.BufferT()
+            buffer.data = list(_stored(data, t.dtype))
+            tensor.buffer = len(model.buffers)
+            model.buffers.append(buffer)
+        if t.quantization is not None:
+            q = schema.QuantizationParametersT()
+            q.scale, q.zeroPoint = list(t.quantization.scale), list(t.quantization.zero_point)
+            q.quantizedDimension = t.quantization.axis
+            tensor.quantization = q
+        graph.tensors.append(tensor)
+        return len(graph.tensors) - 1
+
+    arrays = case.arrays()
+    operator.inputs, graph.inputs = [], []
+    for i, t in enumerate(case.inputs):
+        if t is None:
+            operator.inputs.append(-1)
+            continue
+        number = add(t, f"input{i}", arrays[i] if i in case.constants else None)
+        operator.inputs.append(number)
+        if i not in case.constants:
+            graph.inputs.append(number)
+    operator.outputs = [add(t, f"output{i}", None) for i, t in enumerate(case.outputs)]
+    graph.outputs, graph.operators = list(operator.outputs), [operator]
+    model.subgraphs = [graph]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def official_outputs(case: Case) -> dict[str, list[np.ndarray]]:
+    """The outputs of each kernel set that has the operator, by the kernel set's name; a refusal is a str."""
+    runtime = pytest.importorskip("ai_edge_litert.interpreter", reason="the official runtime is not installed")
+    content = model_bytes(case)
+    results: dict[str, Any] = {}
+    arrays = [a for i, a in enumerate(case.arrays()) if a is not None and i not in case.constants]
+    for kernels in KERNELS:
+        try:
+            interpreter = runtime.Interpreter(
+                model_content=content, experimental_op_resolver_type=runtime.OpResolverType[kernels], num_threads=1
+            )
+            interpreter.allocate_tensors()
+            for detail, array in zip(interpreter.get_input_details(), arrays, strict=True):
+                interpreter.set_tensor(detail["index"], array)
+            interpreter.invoke()
+            results[kernels] = [interpreter.get_tensor(d["index"]).copy() for d in interpreter.get_output_details()]
+        except (RuntimeError, ValueError) as refusal:
+            results[kernels] = re.sub(r"\s+", " ", str(refusal))[:300]
+    return results
