@@ -1,0 +1,68 @@
+# `make` alone lists the commands. Each one sets up what it needs in .venv, once.
+
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= 2
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check lint types house format bench digits clean
+
+help:  ## list every command
+	@echo "Lithe: models for devices. Commands:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/base.stamp  ## classify handwritten digits with the two models that the package carries
+	@$(BIN)/lithe demo
+
+test: $(VENV)/test.stamp  ## run the fast tests (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
+
+test-slow: $(VENV)/test.stamp $(VENV)/examples.stamp  ## run the tests that take minutes
+	$(BIN)/python -m pytest -q -n $(JOBS) -m slow
+
+check: lint types house test  ## everything that a change must pass: lint, types, house rules, fast tests
+
+lint: $(VENV)/check.stamp  ## ruff: mistakes and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/check.stamp  ## mypy on the package
+	$(BIN)/mypy
+
+house: $(VENV)/test.stamp  ## which room may import which, and no file over 500 lines
+	$(BIN)/python -m pytest -q tests/test_imports.py tests/test_file_length.py
+
+format: $(VENV)/check.stamp  ## put every file into the house's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/test.stamp  ## measure against the official runtime, interleaved in one process
+	$(BIN)/python benchmarks/compare.py
+
+digits: $(VENV)/examples.stamp  ## train the demo's models again (a few seconds) and write them into the package
+	$(BIN)/python examples/train_digits.py
+
+clean:  ## remove .venv and the tools' caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+# --- set-up: one stamp for each group of packages --------------------------------------------------
+
+$(VENV)/base.stamp: pyproject.toml
+	@echo "setting up $(VENV) (once)"
+	@python=; for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$p; break; fi; done; \
+	if [ -z "$$python" ]; then echo "Python 3.11 or newer is needed: apt-get install python3"; exit 3; fi; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $$python -m venv --clear $(VENV) \
+	  || { echo "python's venv module is needed: apt-get install python3-venv"; exit 3; }
+	@$(PIP) -e .
+	@touch $@
+
+# Dependency groups are read from pyproject.toml here, so that any pip will do.
+$(VENV)/%.stamp: $(VENV)/base.stamp
+	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['$*'], sep='\n')" \
+	  > $(VENV)/$*.txt
+	@$(PIP) -r $(VENV)/$*.txt
+	@if [ "$*" = test ]; then $(PIP) "ai-edge-litert>=2.1" \
+	  || echo "note: the official runtime has no wheel for this Python; tests that compare with it are skipped"; fi
+	@touch $@
