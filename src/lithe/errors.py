@@ -34,6 +34,10 @@ class InputError(LitheError, ValueError):
     """A value given by the caller cannot be used (wrong shape, dtype, name, option)."""
 
 
+class ResizeError(InputError, RuntimeError):
+    """An input cannot take the shape that the caller asks for."""
+
+
 class FileMissing(LitheError, ValueError, FileNotFoundError):
     """A file that the caller named cannot be opened."""
 

@@ -1,0 +1,6 @@
+"""Graph to better graph with the same numbers: a family of rules a file, and the pipeline."""
+
+from lithe.passes.infer_shapes import is_dynamic as is_dynamic
+from lithe.passes.prepare import prepare as prepare
+from lithe.passes.prepare import resize_inputs as resize_inputs
+from lithe.passes.rewrite import rewrite as rewrite

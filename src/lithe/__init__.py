@@ -1,0 +1,91 @@
+"""Lithe: on-device machine learning. Trained models made small, fast and correct.
+
+>>> import lithe                                      # doctest: +SKIP
+>>> model = lithe.load("digits.tflite")               # doctest: +SKIP
+>>> model(image)                                      # doctest: +SKIP
+
+Names are imported when they are first used, so that `import lithe` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lithe import lite as lite
+    from lithe.errors import (
+        CompileError,
+        ExecutionError,
+        FileMissing,
+        InputError,
+        LimitError,
+        LitheError,
+        MissingDependency,
+        ModelError,
+        ResizeError,
+        StateError,
+        UnsupportedOp,
+    )
+    from lithe.runtime.interpreter import Interpreter
+    from lithe.runtime.model import Model, load
+
+    __version__: str
+
+_HOME = {
+    "Interpreter": "lithe.runtime.interpreter",
+    "Model": "lithe.runtime.model",
+    "load": "lithe.runtime.model",
+    **dict.fromkeys(
+        (
+            "CompileError",
+            "ExecutionError",
+            "FileMissing",
+            "InputError",
+            "LimitError",
+            "LitheError",
+            "MissingDependency",
+            "ModelError",
+            "ResizeError",
+            "StateError",
+            "UnsupportedOp",
+        ),
+        "lithe.errors",
+    ),
+}
+
+__all__ = [
+    "CompileError",
+    "ExecutionError",
+    "FileMissing",
+    "InputError",
+    "Interpreter",
+    "LimitError",
+    "LitheError",
+    "MissingDependency",
+    "Model",
+    "ModelError",
+    "ResizeError",
+    "StateError",
+    "UnsupportedOp",
+    "__version__",
+    "lite",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    elif name == "lite":
+        value = importlib.import_module("lithe.lite")
+    elif name == "__version__":
+        value = importlib.import_module("importlib.metadata").version("lithe")
+    else:
+        raise AttributeError(f"module 'lithe' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

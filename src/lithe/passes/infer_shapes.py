@@ -1,0 +1,82 @@
+"""Shapes, operator by operator, from the inputs and the constants known so far.
+
+A dimension that depends on data is None in `tensor.type.shape`; what is computed from such a tensor
+has None in every dimension, in the rank that the model declares. The reference executor asks again
+when the values are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lithe.errors import LimitError, ModelError
+from lithe.ir.graph import Graph, Node
+from lithe.ops.op import RuleViolation, Site
+from lithe.types import Shape, TensorType
+
+# What numpy and Python raise on numbers that make no sense; anything else is a fault of ours.
+BAD_NUMBERS = (ValueError, IndexError, ArithmeticError, MemoryError)
+
+LARGEST_DIMENSION = 2**31 - 1
+LARGEST_TENSOR = 2**31  # bytes
+
+
+def is_dynamic(type_: TensorType) -> bool:
+    """Whether a dimension is known only when the model runs."""
+    return None in type_.shape
+
+
+def infer_shapes(graph: Graph) -> None:
+    """Replaces the declared shapes of all nodes' outputs by inferred ones. Raises ModelError, LimitError."""
+    for node in graph.nodes:
+        infer_node(node)
+
+
+def infer_node(node: Node) -> None:
+    """The same for one node. Outputs of an operator that Lithe does not know keep their declared shape."""
+    if not node.op.known:
+        return
+    if any(t is not None and is_dynamic(t.type) for t in node.inputs):
+        shapes: Sequence[Shape] = [(None,) * t.type.rank for t in node.outputs]
+    else:
+        shapes = inferred(node, Site.of(node))
+    for tensor, shape in zip(node.outputs, shapes, strict=True):
+        tensor.type = replace(tensor.type, shape=checked_shape(node, tensor.type, shape))
+
+
+def inferred(node: Node, site: Site) -> list[Shape]:
+    """The shape of each output by the operator's rule; a broken rule is a ModelError with the place."""
+    try:
+        with np.errstate(all="ignore"):
+            shapes = node.op.infer(site)
+    except RuleViolation as violation:
+        operand = f", {violation.operand}" if violation.operand else ""
+        raise ModelError(violation.rule, where=f"{node!r}{operand}") from violation
+    except BAD_NUMBERS as cause:
+        if isinstance(cause, ModelError):
+            raise
+        raise ModelError(f"the shape of the result cannot be computed: {cause}", where=repr(node)) from cause
+    if len(shapes) != len(node.outputs):
+        raise ModelError(f"has {len(node.outputs)} outputs, the operator makes {len(shapes)}", where=repr(node))
+    return shapes
+
+
+def checked_shape(node: Node, type_: TensorType, shape: Sequence[int | None] | None) -> Shape:
+    """The shape as plain integers (and None), within the limits."""
+    if shape is None:
+        return (None,) * type_.rank
+    dims = tuple(None if d is None else int(d) for d in shape)
+    size = type_.dtype.bytes
+    for d in dims:
+        if d is not None and not 0 <= d <= LARGEST_DIMENSION:
+            raise ModelError(f"the result would have the shape {list(dims)}", where=repr(node))
+        size *= 1 if d is None else d
+    if size > LARGEST_TENSOR:
+        raise LimitError(
+            f"the result {replace(type_, shape=dims)} needs {size} bytes, the limit is {LARGEST_TENSOR}",
+            where=repr(node),
+        )
+    return dims

@@ -1,0 +1,68 @@
+"""From a graph as a file holds it to one that an executor takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from lithe.errors import ResizeError
+from lithe.ir.graph import Graph
+from lithe.passes.fold_constants import fold_node
+from lithe.passes.infer_shapes import LARGEST_DIMENSION, LARGEST_TENSOR, infer_node, infer_shapes
+from lithe.passes.merge_reshapes import drop_identity_reshape, merge_reshapes
+from lithe.passes.pipeline import Pass, pipeline, run
+from lithe.passes.remove_dead import remove_dead
+from lithe.passes.rewrite import rewrite
+
+
+def infer_and_fold(graph: Graph) -> None:
+    """Shapes and constants in one walk, because each needs the other: shape operands are often computed."""
+    outputs = set(graph.outputs)
+    kept = []
+    for node in graph.nodes:
+        infer_node(node)
+        if not outputs.isdisjoint(node.outputs) or not fold_node(node):
+            kept.append(node)
+    graph.nodes = kept
+
+
+def simplify_reshapes(graph: Graph) -> None:
+    """See `merge_reshapes`."""
+    rewrite(graph, merge_reshapes, drop_identity_reshape)
+
+
+EXECUTION = pipeline(
+    Pass(infer_and_fold, gives=("shapes inferred", "constants folded")),
+    Pass(simplify_reshapes, needs=("shapes inferred", "constants folded")),
+    Pass(remove_dead, gives=("nothing dead",)),
+)
+WATCHING = pipeline(Pass(infer_shapes, gives=("shapes inferred",)))
+
+
+def prepare(graph: Graph, *, keep_all: bool = False) -> Graph:
+    """Returns a copy of the graph with inferred shapes, folded constants and without dead code.
+
+    keep_all  only infer shapes: every tensor of the model will have a value.
+
+    Kept tensors keep their index. A dimension that depends on data is None in the tensor's shape.
+    Raises ModelError when the model breaks a rule of an operator, LimitError when a tensor is too large.
+    """
+    return run(graph.copy(), WATCHING if keep_all else EXECUTION)
+
+
+def resize_inputs(graph: Graph, shapes: Mapping[int, Sequence[int]]) -> Graph:
+    """Returns a copy whose inputs, named by tensor index, have the given shapes (not inferred any further)."""
+    resized = graph.copy()
+    by_index = {t.index: t for t in resized.inputs}
+    for index, shape in shapes.items():
+        tensor = by_index.get(index)
+        if tensor is None:
+            raise ResizeError(f"tensor #{index} is not an input", hint=f"the inputs are tensors {sorted(by_index)}")
+        dims = tuple(int(d) for d in shape)
+        size = tensor.type.dtype.bytes
+        for d in dims:
+            size *= d
+        if any(not 0 <= d <= LARGEST_DIMENSION for d in dims) or size > LARGEST_TENSOR:
+            raise ResizeError(f"shape {list(dims)} is out of range", where=f"tensor {tensor!r}")
+        tensor.type = replace(tensor.type, shape=dims)
+    return resized

@@ -1,0 +1,77 @@
+"""The driver of local rules: it owns the loop, the fixpoint and the removal of what nobody reads.
+
+A rule looks at one node and returns
+
+    None      nothing to do here
+    a Node    takes the node's place (same outputs)
+    a Tensor  the node's only output is that tensor: readers read it instead
+
+and changes nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lithe.ir.graph import Graph, Node, Tensor
+from lithe.passes.remove_dead import remove_dead
+
+
+class Neighbours:
+    """Who makes and who reads the tensors of a graph, as a rule needs it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._producers = graph.producers()
+
+    def producer(self, tensor: Tensor | None) -> Node | None:
+        """The node that makes the tensor; None for inputs, constants and absent operands."""
+        return None if tensor is None else self._producers.get(tensor)
+
+    def replaced(self, old: Node, new: Node | None) -> None:
+        for tensor in old.outputs:
+            self._producers.pop(tensor, None)
+        if new is not None:
+            self._producers.update(dict.fromkeys(new.outputs, new))
+
+
+Rule = Callable[[Neighbours, Node], Node | Tensor | None]
+
+
+def rewrite(graph: Graph, *rules: Rule) -> int:
+    """Applies the rules until none finds anything; returns how many times one did.
+
+    Each sweep goes through the nodes in order, so a rule sees producers already rewritten. A rule that
+    asks for a graph output to be replaced by another tensor is not followed: its name is the caller's.
+    """
+    total = 0
+    while changes := _sweep(graph, rules):
+        total += changes
+        remove_dead(graph)
+    return total
+
+
+def _sweep(graph: Graph, rules: tuple[Rule, ...]) -> int:
+    around = Neighbours(graph)
+    kept_by_caller = set(graph.outputs)
+    instead: dict[Tensor, Tensor] = {}
+    nodes: list[Node] = []
+    changes = 0
+    for original in graph.nodes:
+        node = original
+        node.inputs = [t if t is None else instead.get(t, t) for t in node.inputs]
+        for rule in rules:
+            found = rule(around, node)
+            if isinstance(found, Node):
+                around.replaced(node, found)
+                node = found
+                changes += 1
+            elif isinstance(found, Tensor) and not kept_by_caller.intersection(node.outputs):
+                around.replaced(node, None)
+                instead[node.outputs[0]] = found
+                changes += 1
+                break
+        else:
+            nodes.append(node)
+    graph.nodes = nodes
+    return changes

@@ -1,0 +1,160 @@
+"""Runs a graph node by node through each operator's `evaluate`: the meaning of a model.
+
+It needs no compiler, handles shapes that depend on data, and can keep every intermediate value.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lithe.errors import ExecutionError, LitheError, ModelError, UnsupportedOp
+from lithe.ir.graph import Graph, Node, Tensor
+from lithe.ops.op import RuleViolation, Site
+from lithe.passes.infer_shapes import BAD_NUMBERS, checked_shape, inferred, is_dynamic
+from lithe.types import TensorType
+
+
+class ReferenceExecutor:
+    """Executes a prepared graph (see `lithe.passes.prepare`).
+
+    keep_all  every intermediate tensor keeps its value after a run.
+
+    Operators that keep state (recurrent ones) are given the variable's own storage and write into it.
+    Raises UnsupportedOp when an operator of the graph has no `evaluate`.
+    """
+
+    def __init__(self, graph: Graph, *, keep_all: bool = False) -> None:
+        self._graph = graph
+        self._lasting = _lasting(graph)
+        self._by_index = {t.index: t for t in graph.tensors if t.index >= 0}
+        for node in graph.nodes:
+            if not node.op.known or not hasattr(node.op, "evaluate"):
+                raise UnsupportedOp(
+                    f"Encountered unresolved custom op: {node.op.name}."
+                    if getattr(node.op, "code", None) is None
+                    else f"operator {node.op.name} is not supported",
+                    where=repr(node),
+                    hint="`lithe inspect MODEL` lists the operators; InterpreterWithCustomOps takes your own",
+                )
+        self._values: dict[Tensor, np.ndarray | None] = {}
+        self._steps = [(node, _fixed_site(node)) for node in graph.nodes]
+        self._released = [[] for _ in graph.nodes] if keep_all else self._last_reads()
+        for tensor in graph.tensors:
+            if tensor.data is not None:
+                self._values[tensor] = tensor.data
+        for tensor in (*graph.inputs, *graph.outputs):
+            if tensor not in self._values and not is_dynamic(tensor.type):
+                self._values[tensor] = _filled(tensor, 0)
+        self.reset_variables()
+
+    def array(self, index: int) -> np.ndarray | None:
+        """The live storage of a tensor; None when it has no value now."""
+        tensor = self._by_index.get(index)
+        return None if tensor is None else self._values.get(tensor)
+
+    def reset_variables(self) -> None:
+        """Variables hold zeros again (int8 ones their zero point, as the format's runtime does)."""
+        for tensor in self._graph.tensors:
+            if tensor.is_variable and tensor.data is None and not is_dynamic(tensor.type):
+                quantization = tensor.type.quantization
+                zero = quantization.zero_point[0] if quantization and tensor.type.dtype.name == "int8" else 0
+                storage = self._values.get(tensor)
+                if storage is None:
+                    self._values[tensor] = _filled(tensor, zero)
+                else:
+                    storage[...] = zero
+
+    def invoke(self) -> None:
+        """Runs every node once. Raises ExecutionError with the operator's place when data cannot be used."""
+        values = self._values
+        for (node, site), released in zip(self._steps, self._released, strict=True):
+            arrays = [None if t is None else values.get(t) for t in node.inputs]
+            if any(a is None and t is not None for a, t in zip(arrays, node.inputs, strict=True)):
+                raise ExecutionError("reads a tensor that has no value yet", where=repr(node))
+            for tensor, result in zip(node.outputs, evaluated(node, site, arrays), strict=True):
+                self._store(tensor, result)
+            for tensor in released:
+                values.pop(tensor, None)
+
+    def _store(self, tensor: Tensor, result: np.ndarray) -> None:
+        """Outputs are copied into their storage: a result may be a view of an input that the caller changes next."""
+        storage = self._values.get(tensor)
+        if storage is not None and storage.shape == result.shape and storage.dtype == result.dtype:
+            storage[...] = result
+        elif tensor in self._lasting:
+            self._values[tensor] = result.copy()
+        else:
+            self._values[tensor] = result
+
+    def _last_reads(self) -> list[list[Tensor]]:
+        """For each node the tensors whose values are of no use after it."""
+        released: list[list[Tensor]] = []
+        later = self._lasting
+        for node in reversed(self._graph.nodes):
+            mentioned = {t for t in (*node.inputs, *node.outputs) if t is not None}
+            released.append([t for t in mentioned if t not in later])
+            later = later | mentioned
+        return released[::-1]
+
+
+def _lasting(graph: Graph) -> frozenset[Tensor]:
+    """Tensors whose value outlives a run."""
+    kept = (t for t in graph.tensors if t.is_variable or t.is_constant)
+    return frozenset((*graph.inputs, *graph.outputs, *kept))
+
+
+def _filled(tensor: Tensor, value: int) -> np.ndarray:
+    if tensor.type.dtype.kind == "string":
+        return np.full(tensor.type.shape, b"", object)
+    try:
+        return np.full(tensor.type.shape, value, tensor.type.dtype.numpy)
+    except (ValueError, MemoryError) as cause:
+        raise ExecutionError(f"no memory for {tensor.type}: {cause}", where=f"tensor {tensor!r}") from cause
+
+
+def _fixed_site(node: Node) -> Site | None:
+    """The node's site when all shapes are known before the run."""
+    types = [t.type for t in (*node.inputs, *node.outputs) if t is not None]
+    return None if any(map(is_dynamic, types)) else Site.of(node)
+
+
+def _site_of_values(node: Node, arrays: list[np.ndarray | None]) -> Site:
+    """The site with the shapes and values that operands have in this run; None stays where only `evaluate` knows."""
+    site = Site.of(node)
+    inputs = tuple(
+        None if t is None else TensorType(t.type.dtype, a.shape, t.type.quantization)
+        for t, a in zip(node.inputs, arrays, strict=True)
+    )
+    site = Site(site.attrs, inputs, site.outputs, tuple(arrays), site.operands)
+    shapes = inferred(node, site)
+    outputs = tuple(
+        TensorType(t.type.dtype, checked_shape(node, t.type, shape), t.type.quantization)
+        for t, shape in zip(node.outputs, shapes, strict=True)
+    )
+    return Site(site.attrs, inputs, outputs, site.constants, site.operands)
+
+
+def evaluated(node: Node, site: Site | None, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
+    """The outputs of a node. Whatever numbers raise becomes an ExecutionError that names the node."""
+    try:
+        site = site or _site_of_values(node, arrays)
+        with np.errstate(all="ignore"):
+            results = [np.asarray(r) for r in node.op.evaluate(site, *arrays)]
+    except RuleViolation as violation:
+        raise ExecutionError(violation.rule, where=f"{node!r}, {violation.operand}".rstrip(", ")) from violation
+    except LitheError as cause:
+        if cause.where and not isinstance(cause, ModelError):
+            raise
+        raise ExecutionError(cause.problem, where=cause.where or repr(node), hint=cause.hint) from cause
+    except BAD_NUMBERS as cause:
+        raise ExecutionError(f"cannot be computed: {cause or type(cause).__name__}", where=repr(node)) from cause
+    for tensor, expected, result in zip(node.outputs, site.outputs, results, strict=True):
+        fits = len(expected.shape) == result.ndim and all(
+            d is None or d == n for d, n in zip(expected.shape, result.shape, strict=True)
+        )
+        if not fits or result.dtype != expected.dtype.numpy:
+            raise ExecutionError(
+                f"made {result.dtype}{list(result.shape)} where {expected} was expected",
+                where=f"{node!r}, tensor {tensor!r}",
+            )
+    return results

@@ -1,0 +1,146 @@
+"""One graph of a model with its current input shapes and its executor: what both doors stand on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lithe.errors import FileMissing, InputError, ModelError, ResizeError, StateError
+from lithe.ir.graph import Graph, Module, Tensor
+from lithe.passes import prepare, resize_inputs
+from lithe.runtime.executors import Executor, make_executor
+from lithe.types import Shape
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the graphs of a model are run (see `make_executor`)."""
+
+    reference: bool = False
+    num_threads: int = 1
+    preserve_all: bool = False
+    cached: bool = True
+
+
+def open_module(source: str | os.PathLike[str] | bytes, limits: Any = None) -> Module:
+    """Reads and verifies a model from a path or from its bytes.
+
+    Raises FileMissing when the path cannot be opened, ModelError when the content is not a sound model.
+    """
+    from lithe.formats.tflite import read
+    from lithe.ops.verify import Limits, verify
+
+    module = read(source if isinstance(source, bytes) else _content(source))
+    verify(module, limits or Limits())
+    return module
+
+
+def _content(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(os.fspath(path)).read_bytes()
+    except (OSError, ValueError) as cause:
+        reason = getattr(cause, "strerror", None) or str(cause)
+        raise FileMissing(f"Could not open '{os.fspath(path)}'. {reason}", hint="check the path") from cause
+    except TypeError as cause:
+        raise InputError(f"a model is a path or bytes: {cause}") from cause
+
+
+class Session:
+    """Runs one graph; `resize` and `allocate` come before `invoke`.
+
+    graph  as the file holds it; its tensors keep their declared shapes.
+    """
+
+    def __init__(self, graph: Graph, options: Options) -> None:
+        self.graph = graph
+        self.ready = False
+        self._options = options
+        self._tensors = {t.index: t for t in graph.tensors}
+        self._inputs = {t.index: t for t in graph.inputs}
+        self._shapes: dict[int, Shape] = {}
+        self._inferred: dict[int, Shape] = {}
+        self._unset: set[int] = set()
+        self._executor: Executor | None = None
+
+    def tensor(self, index: int) -> Tensor | None:
+        return self._tensors.get(index)
+
+    def shape(self, index: int) -> Shape:
+        """The shape now: of the value if there is one, else inferred, else declared."""
+        if index in self._shapes:
+            return self._shapes[index]
+        declared = self._tensors[index].type.shape
+        value = self.array(index)
+        if value is not None and self._executor is not None:
+            return value.shape
+        known = self._inferred.get(index, declared)
+        if len(known) != len(declared):
+            return known
+        return tuple(d if n is None else n for n, d in zip(known, declared, strict=True))
+
+    def resize(self, index: int, shape: Sequence[int]) -> None:
+        """Gives an input another shape. Nothing is computed before `allocate`."""
+        dims = tuple(int(d) for d in shape)
+        if index in self._inputs and self.shape(index) == dims:
+            return
+        resize_inputs(self.graph, {index: dims})
+        self._shapes[index] = dims
+        self._unset.add(index)
+        self.ready = False
+
+    def allocate(self) -> None:
+        """Prepares the graph for its input shapes; does nothing when that is done."""
+        if self.ready:
+            return
+        graph = resize_inputs(self.graph, self._shapes) if self._shapes else self.graph
+        try:
+            prepared = prepare(graph, keep_all=self._options.preserve_all)
+        except ModelError as cause:
+            if not self._shapes:
+                raise
+            wanted = ", ".join(f"#{i} {list(s)}" for i, s in self._shapes.items())
+            raise ResizeError(
+                f"the model cannot take inputs of these shapes ({wanted}): {cause.problem}",
+                where=cause.where,
+                hint="dimensions that may change are -1 in `shape_signature`",
+            ) from cause
+        executor = make_executor(
+            prepared,
+            reference=self._options.reference,
+            preserve_all=self._options.preserve_all,
+            cached=self._options.cached,
+        )
+        before, self._executor = self._executor, executor
+        self._inferred = {t.index: t.type.shape for t in prepared.tensors}
+        self._unset.clear()
+        self._carry_inputs_over(before)
+        self.ready = True
+
+    def _carry_inputs_over(self, before: Executor | None) -> None:
+        for index in self._inputs if before is not None else ():
+            old, new = before.array(index), self._executor.array(index)
+            if old is not None and new is not None and old.shape == new.shape and not self._tensors[index].is_constant:
+                new[...] = old
+
+    def invoke(self) -> None:
+        if not self.ready or self._executor is None:
+            raise StateError("Invoke called on model that is not ready.", hint="call allocate_tensors() first")
+        self._executor.invoke()
+
+    def reset_variables(self) -> None:
+        if self._executor is not None:
+            self._executor.reset_variables()
+
+    def array(self, index: int) -> np.ndarray | None:
+        """The live storage of a tensor, a constant's data, or None."""
+        if index in self._unset:
+            return None
+        value = self._executor.array(index) if self._executor is not None else None
+        return self._tensors[index].data if value is None and index in self._tensors else value
+
+
