@@ -304,7 +304,8 @@ class _Child:
 
     def converse(self, process: subprocess.Popen, job: Job) -> tuple[int, bytes] | None:
         """One job out, one answer back; None when the worker is gone."""
-        assert process.stdin is not None and process.stdout is not None
+        if process.stdin is None or process.stdout is None:
+            return None
         head = json.dumps({**asdict(job.settings), "seconds": self.seconds}).encode()
         text = job.text.encode()
         message = b"".join([struct.pack("<I", len(head)), head, struct.pack("<I", len(text)), text])
