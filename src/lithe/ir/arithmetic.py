@@ -1,8 +1,9 @@
 """Number work written once, for numpy arrays and for loop expressions alike.
 
 Each function takes either numpy arrays or loop expressions. The first is the meaning that
-operators' `evaluate` uses; the second is traced into code for every target. For integers both give
-the same bits; for floats the expression stays within the stated bound of the exact value.
+operators' `evaluate` uses; the second is traced into code for every target. Both give the same bits
+(float32 operations round to nearest everywhere, and no generator may contract a product and a sum).
+Functions such as exp are in `lithe.ir.elementary`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from lithe.ir import loops
-from lithe.ir.loops import BITS_FLOAT, FLOAT_BITS, ROUND_INT, Const, Expr, Intrinsic, Unary
-from lithe.types import FLOAT32, INT32, DType
+from lithe.ir.loops import BITS_FLOAT, FLOAT_BITS, FMA, ROUND_INT, Const, Expr, Intrinsic, Unary
+from lithe.types import FLOAT32, DType
 
 F = np.float32
 
@@ -88,83 +89,21 @@ def round_to_int(x: Any) -> Any:
     return Intrinsic(ROUND_INT, (x,)) if is_expr(x) else np.rint(x).astype(np.int32)
 
 
-def polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
-    """Horner's rule, highest power first."""
-    y: Any = Const(coefficients[0], FLOAT32)
-    for c in coefficients[1:]:
-        y = y * x + c
-    return y
+def float_bits(x: Any) -> Any:
+    """The 32 bits of a float32, as int32."""
+    return Intrinsic(FLOAT_BITS, (x,)) if is_expr(x) else FLOAT_BITS.meaning(x)
 
 
-def exp(x: Any) -> Any:
-    """e**x. As an expression: float32, 2 ulp; saturates to 0 and infinity.
-
-    x = n ln 2 + r with |r| <= ln 2 / 2; e**r by a polynomial of degree 6 (Taylor with the last terms
-    adjusted), 2**n in two factors so that results below the normal range and above 2**127 come out right.
-    """
-    if not is_expr(x):
-        with np.errstate(over="ignore"):
-            return np.exp(x)
-    limited = clamp(x, Const(-104.0, FLOAT32), Const(89.0, FLOAT32))
-    n = round_half_even(limited * F(1.4426950408889634))
-    r = limited - n * F(0.693359375)  # Cody and Waite: the upper bits of ln 2 ...
-    r = r - n * F(-2.12194440e-4)  # ... and the rest
-    p = polynomial(r, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5))
-    p = p * (r * r) + r + 1.0
-    i = round_to_int(n)
-    half = i >> 1
-    y = p * _power_of_two(half) * _power_of_two(i - half)
-    return loops.select(x.equals(x), y, x)
+def bits_float(x: Any) -> Any:
+    """The float32 that has these 32 bits."""
+    return Intrinsic(BITS_FLOAT, (x,)) if is_expr(x) else BITS_FLOAT.meaning(x)
 
 
-def _power_of_two(n: Expr) -> Expr:
-    return Intrinsic(BITS_FLOAT, ((n + 127) << 23,))
-
-
-def log(x: Any) -> Any:
-    """Natural logarithm. As an expression: float32, 3 ulp; log(0) = -inf, NaN below 0 (Cephes' logf form)."""
-    if not is_expr(x):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log(x)
-    tiny = x < Const(1.1754944e-38, FLOAT32)
-    scaled = loops.select(tiny, x * F(33554432.0), x)  # 2**25: subnormals become normal
-    bits = Intrinsic(FLOAT_BITS, (scaled,))
-    exponent = ((bits >> 23) & 255) - 126
-    mantissa = Intrinsic(BITS_FLOAT, ((bits & 0x007FFFFF) | 0x3F000000,))  # [0.5, 1)
-    small = mantissa < Const(0.70710678, FLOAT32)
-    e = (exponent - loops.select(small, Const(1, INT32), Const(0, INT32))).to(FLOAT32)
-    e = e - loops.select(tiny, Const(25.0, FLOAT32), Const(0.0, FLOAT32))
-    m = loops.select(small, mantissa + mantissa, mantissa) - 1.0
-    z = m * m
-    p = polynomial(m, (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
-                       -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1))  # fmt: skip
-    y = m * z * p + e * F(-2.12194440e-4) - z * 0.5
-    y = m + y + e * F(0.693359375)
-    infinity = Const(math.inf, FLOAT32)
-    y = loops.select(x < infinity, y, x)  # infinity and NaN
-    y = loops.select(x.equals(0.0), -infinity, y)
-    return loops.select(x < Const(0.0, FLOAT32), Const(math.nan, FLOAT32), y)
-
-
-def logistic(x: Any) -> Any:
-    """1 / (1 + e**-x). As an expression: float32, 4 ulp."""
-    if not is_expr(x):
-        with np.errstate(over="ignore"):
-            return 1 / (1 + np.exp(-x))
-    return Const(1.0, FLOAT32) / (exp(-x) + 1.0)
-
-
-def tanh(x: Any) -> Any:
-    """Hyperbolic tangent. As an expression: float32, 4 ulp."""
-    if not is_expr(x):
-        return np.tanh(x)
-    a = absolute(x)
-    z = x * x  # near 0 the quotient below would cancel
-    p = polynomial(z, (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1))
-    near = p * z * x + x
-    far = Const(1.0, FLOAT32) - Const(2.0, FLOAT32) / (exp(a + a) + 1.0)
-    far = loops.select(x < Const(0.0, FLOAT32), -far, far)
-    return loops.select(a < Const(0.625, FLOAT32), near, far)
+def fused_multiply_add(a: Any, b: Any, c: Any) -> Any:
+    """a * b + c of float32, rounded once."""
+    if is_expr(a, b, c):
+        return Intrinsic(FMA, tuple(loops.constant(v, FLOAT32) for v in (a, b, c)))
+    return FMA.meaning(a, b, c)
 
 
 def requantize(acc: Any, multiplier: Any, zero_point: int, low: int, high: int, dtype: DType) -> Any:
@@ -175,11 +114,8 @@ def requantize(acc: Any, multiplier: Any, zero_point: int, low: int, high: int, 
 
     The arithmetic of XNNPACK's "fp32" requantization: clamped before rounding, so no conversion overflows.
     """
-    if is_expr(acc):
-        real = acc.to(FLOAT32) * multiplier
-    else:
-        real = np.asarray(acc).astype(F) * np.asarray(multiplier, F)
-    return quantize_real(real, zero_point, low, high, dtype)
+    factor = multiplier if is_expr(acc) else np.asarray(multiplier, F)
+    return quantize_real(cast(acc, FLOAT32) * factor, zero_point, low, high, dtype)
 
 
 def quantize_real(real: Any, zero_point: int, low: int, high: int, dtype: DType) -> Any:
@@ -201,7 +137,7 @@ def activation_range(activation: str, scale: float, zero_point: int, dtype: DTyp
 
     def stored(real: float) -> int:
         ratio = F(real) / F(scale)
-        return zero_point + int(math.floor(abs(float(ratio)) + 0.5)) * (1 if real >= 0 else -1)
+        return zero_point + math.floor(abs(float(ratio)) + 0.5) * (1 if real >= 0 else -1)
 
     if bounds[0] is not None:
         low = max(low, stored(bounds[0]))

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from lithe.ir.arithmetic import logistic, quantize_real
+from lithe.ir.arithmetic import quantize_real
 from lithe.ir.build import Builder
+from lithe.ir.elementary import logistic
 from lithe.ir.loops import INDEX, Buffer
 from lithe.ops.op import Op, Site, register
 from lithe.types import Shape
