@@ -181,9 +181,10 @@ class _Linker:
             for symbol in file.symbols:
                 if symbol.section == elf.COMMON:
                     raise damaged(f"{symbol.name!r} is a common symbol", file.name)
-                if symbol.section != elf.UNDEFINED and symbol.binding != elf.LOCAL:
-                    if symbol.binding == elf.GLOBAL or symbol.name not in found:
-                        found[symbol.name] = (n, symbol)
+                if symbol.section == elf.UNDEFINED or symbol.binding == elf.LOCAL:
+                    continue
+                if symbol.binding == elf.GLOBAL or symbol.name not in found:
+                    found[symbol.name] = (n, symbol)
         return found
 
     def _layout(self) -> tuple[list[int], int]:
@@ -387,5 +388,5 @@ def _protect(start: int, size: int, protection: int) -> None:
     if size and protect(start, size, protection):
         raise CompileError(
             f"the system does not let memory become executable: {os.strerror(ctypes.get_errno())}",
-            hint="allow it for this process (SELinux execmem, systemd MemoryDenyWriteExecute), or use the reference executor",
+            hint="allow it (SELinux execmem, systemd MemoryDenyWriteExecute), or use the reference executor",
         )
