@@ -23,6 +23,7 @@ OPTIONS = {
 }  # fmt: skip
 ENUMS = ("ActivationFunctionType", "Padding", "MirrorPadMode", "CombinerType", "FullyConnectedOptionsWeightsFormat",
          "LSTMKernelType", "LSHProjectionType", "ReduceWindowFunction")  # fmt: skip
+VERSIONS = {"BROADCAST_TO": 2}  # operators that the official runtime has no version 1 of
 KERNELS = ("BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF", "BUILTIN")  # the last one has XNNPACK
 
 
@@ -89,7 +90,7 @@ def model_bytes(case: Case) -> bytes:
         (operator.builtinOptionsType, operator.builtinOptions,
          operator.builtinOptions2Type, operator.builtinOptions2) = _options(schema, case)  # fmt: skip
     code.deprecatedBuiltinCode = min(int(code.builtinCode), 127)
-    code.version = 1
+    code.version = VERSIONS.get(case.op, 1)
     model.version, model.operatorCodes, model.buffers = 3, [code], [schema.BufferT()]
     graph.tensors = []
 
