@@ -1,0 +1,338 @@
+"""Bytes of a `.tflite` file -> Module. Nothing in the file is trusted; what cannot be read raises ModelError."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lithe.errors import FileMissing, InputError, LimitError, ModelError
+from lithe.formats import archive, flatbuffer
+from lithe.formats.schema import TFLITE
+from lithe.formats.tflite import sparsity as sparse
+from lithe.formats.tflite import tensors as constants
+from lithe.formats.tflite.options import operator_class, read_attributes, read_custom
+from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
+from lithe.ops.op import Op
+from lithe.ops.verify import Limits
+from lithe.types import STRING, DType, Quantization, Shape, TensorType
+
+VERSION = 3
+External = Callable[[str], memoryview]
+
+# A sparse tensor may unfold to this many times the file's size, plus a megabyte.
+SPARSE_RATIO = 1024
+
+
+def _no_external(name: str) -> memoryview:
+    raise ModelError(
+        f"the weights are in another file, {name!r}", hint="load the model by its path, with that file beside it"
+    )
+
+
+@dataclass
+class _File:
+    """What is shared by the parts of one read."""
+
+    data: memoryview
+    model: dict[str, Any]
+    classes: list[type[Op]]
+    limits: Limits
+    external: External
+    unpacked: dict[tuple[int, DType, Shape], np.ndarray] = field(default_factory=dict)
+
+    def region(self, offset: int, size: int, what: str) -> np.ndarray:
+        """Bytes of the file at an absolute position."""
+        if offset + size > len(self.data):
+            raise ModelError(f"{what} of {size} bytes at {offset} lies outside of the file's {len(self.data)} bytes")
+        return np.frombuffer(self.data, np.uint8, size, offset)
+
+    def buffer(self, index: int) -> np.ndarray | None:
+        """The bytes of buffer `index`, None when it has none."""
+        buffers = self.model["buffers"] or []
+        if not 0 <= index < len(buffers):
+            raise ModelError(f"buffer {index} does not exist, the model has {len(buffers)}")
+        record = buffers[index]
+        if record["offset"] > 1 and record["size"] > 1:
+            return self.region(record["offset"], record["size"], f"buffer {index}")
+        data: np.ndarray | None = record["data"]
+        return data
+
+    def external_bytes(self, identity: int) -> np.ndarray:
+        """The bytes of an external buffer."""
+        found = [e for e in self.model["external_buffers"] or [] if e["id"] == identity]
+        groups = self.model["external_buffer_groups"] or []
+        if not found or found[0]["group"] >= len(groups):
+            raise ModelError(f"external buffer {identity} or its group does not exist")
+        offset, size = found[0]["offset"], found[0]["length"]
+        data = self.external(groups[found[0]["group"]]["name"] or "")
+        if offset + size > len(data):
+            raise ModelError(f"external buffer {identity} lies outside of its file's {len(data)} bytes")
+        return np.frombuffer(data, np.uint8, size, offset)
+
+
+def read(data: Any, *, external: External = _no_external, limits: Limits | None = None) -> Module:
+    """The model in the bytes of a `.tflite` file; constants are read-only views on `data`.
+
+    data      bytes, bytearray, memoryview or mmap; must not change while the model lives.
+    external  gives the contents of a file of weights by name (see `open_model`).
+
+    Raises ModelError with the place in the file when the data break the format, LimitError beyond `limits`.
+    """
+    limits = limits or Limits()
+    try:
+        view = memoryview(data).cast("B").toreadonly()
+    except TypeError:
+        raise InputError(
+            f"a model must be bytes, got {type(data).__name__}", hint="read the file in mode 'rb'"
+        ) from None
+    if len(view) > limits.file_bytes:
+        raise LimitError(f"the file has {len(view)} bytes, the limit is {limits.file_bytes}")
+    reader = flatbuffer.Reader(view, TFLITE)
+    model = reader.root()
+    if model["version"] != VERSION:
+        raise ModelError(f"schema version {model['version']} is unknown, expected {VERSION}", where="Model.version")
+    if not model["subgraphs"]:
+        raise ModelError("the model has no graph", where="Model.subgraphs")
+    if sum(len(g["tensors"] or ()) for g in model["subgraphs"]) > limits.tensors:
+        raise LimitError(f"the model has more than {limits.tensors} tensors", where="Model.subgraphs")
+    if sum(len(g["operators"] or ()) for g in model["subgraphs"]) > limits.operators:
+        raise LimitError(f"the model has more than {limits.operators} operators", where="Model.subgraphs")
+    classes = []
+    for i, code in enumerate(model["operator_codes"] or ()):
+        classes.append(_placed(f"Model.operator_codes[{i}]", operator_class, code))
+    file = _File(view, model, classes, limits, external)
+    graphs = [_graph(file, i, record) for i, record in enumerate(model["subgraphs"])]
+    module = Module(graphs, _signatures(model, graphs), description=model["description"] or "")
+    _metadata(file, module)
+    for key in ("external_buffers", "external_buffer_groups"):
+        if model[key]:
+            module.extras[key] = model[key]
+    files = archive.find(view, reader.end)
+    if files is not None:
+        module.extras["associated_files"] = files
+    return module
+
+
+def open_model(path: str | Path, *, limits: Limits | None = None) -> Module:
+    """Maps a file into memory and reads it; files of external weights are looked for beside it."""
+    path = Path(path)
+
+    def external(name: str) -> memoryview:
+        if Path(name).name != name or name in ("", ".", ".."):
+            raise ModelError(f"the name of a file of weights must be plain, is {name!r}")
+        return _mapped(path.parent / name)
+
+    return read(_mapped(path), external=external, limits=limits)
+
+
+def _mapped(path: Path) -> memoryview:
+    try:
+        with open(path, "rb") as f:
+            if path.stat().st_size == 0:
+                return memoryview(b"")
+            return memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as e:
+        reason = getattr(e, "strerror", None) or str(e)
+        raise FileMissing(f"cannot open '{path}': {reason}", hint="check the path") from None
+
+
+def _placed(where: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls `function`; a ModelError of it that names no place gets this one."""
+    try:
+        return function(*arguments)
+    except ModelError as e:
+        if e.where:
+            raise
+        raise type(e)(e.problem, where=where, hint=e.hint) from None
+
+
+def _graph(file: _File, index: int, record: dict[str, Any]) -> Graph:
+    records = record["operators"] or []
+    made = {int(t) for o in records for t in _indices(o["outputs"])} | set(_indices(record["inputs"]))
+    tensors = []
+    for i, t in enumerate(record["tensors"] or ()):
+        try:
+            tensors.append(_tensor(file, i, t, i in made))
+        except ModelError as e:
+            raise type(e)(e.problem, where=_place_of_tensor(file, index, i, t, records), hint=e.hint) from None
+    graph = Graph(record["name"] or "", [], [], tensors, [])
+    where = "" if index == 0 else f"graph #{index} "
+    for i, o in enumerate(records):
+        graph.nodes.append(_node(file, f"{where}op #{i}", i, o, tensors))
+    graph.inputs = [_at(tensors, t, f"graph #{index}, inputs", "graph input") for t in _indices(record["inputs"])]
+    graph.outputs = [_at(tensors, t, f"graph #{index}, outputs", "graph output") for t in _indices(record["outputs"])]
+    return graph
+
+
+def _indices(vector: Any) -> list[int]:
+    return [] if vector is None else vector.tolist()
+
+
+def _at(tensors: list[Tensor], index: int, where: str, what: str) -> Tensor:
+    if not 0 <= index < len(tensors):
+        raise ModelError(f"{what} is tensor {index}, the graph has tensors 0 to {len(tensors) - 1}", where=where)
+    return tensors[index]
+
+
+def _place_of_tensor(file: _File, graph: int, index: int, t: dict[str, Any], records: list[dict[str, Any]]) -> str:
+    """Names a tensor and an operator that uses it."""
+    place = f"tensor #{index} '{t['name'] or ''}'" + ("" if graph == 0 else f" of graph #{graph}")
+    for i, o in enumerate(records):
+        for side in ("inputs", "outputs"):
+            used = _indices(o[side])
+            if index in used:
+                op = file.classes[o["opcode_index"]] if o["opcode_index"] < len(file.classes) else None
+                names = op.operands[side == "outputs"] if op is not None and op.known else ()
+                k = used.index(index)
+                operand = f"{side[:-1]} {k}" + (f" '{names[min(k, len(names) - 1)].rstrip('?*')}'" if names else "")
+                return f"op #{i} {op.name if op else '?'}, {operand}, {place}"
+    return place
+
+
+def _shape(vector: Any, limits: Limits) -> Shape:
+    shape = tuple(_indices(vector))
+    if len(shape) > limits.rank:
+        raise LimitError(f"rank {len(shape)} is above the limit {limits.rank}")
+    if any(d < 0 for d in shape):
+        raise ModelError(f"shape {list(shape)} has a negative dimension")
+    if math.prod(shape) > limits.elements:
+        raise LimitError(f"shape {list(shape)} has {math.prod(shape)} elements, the limit is {limits.elements}")
+    return shape
+
+
+def _tensor(file: _File, index: int, t: dict[str, Any], made: bool) -> Tensor:
+    dtype = constants.dtype_of_member(t["type"])
+    shape = _shape(t["shape"], file.limits)
+    extras: dict[str, Any] = {}
+    signature = t["shape_signature"]
+    tensor = Tensor(
+        t["name"] or "",
+        TensorType(dtype, shape, _quantization(t["quantization"], extras)),
+        is_variable=t["is_variable"],
+        shape_signature=None if signature is None else tuple(signature.tolist()),
+        index=index,
+        extras=extras,
+    )
+    if t["has_rank"]:
+        extras["has_rank"] = True
+    if t["variant_tensors"]:
+        extras["variant_tensors"] = t["variant_tensors"]
+    if t["sparsity"] is not None:
+        extras["sparsity"] = sparse.read(t["sparsity"], shape)
+    if t["external_buffer"]:
+        extras["external_buffer"] = t["external_buffer"]
+        raw: np.ndarray | None = file.external_bytes(t["external_buffer"])
+    else:
+        raw = file.buffer(t["buffer"])
+    if raw is not None and raw.size:
+        tensor.data = _constant(file, t["buffer"], raw, tensor)
+    elif math.prod(shape) == 0 and not made and not tensor.is_variable and dtype.kind != "resource":
+        tensor.data = np.zeros(shape, dtype.numpy)
+    return tensor
+
+
+def _constant(file: _File, buffer: int, raw: np.ndarray, tensor: Tensor) -> np.ndarray:
+    dtype, shape = tensor.type.dtype, tensor.type.shape
+    structure = tensor.extras.get("sparsity")
+    if structure is not None:
+        if dtype.stored_bits < 8 or dtype == STRING or dtype.kind == "resource":
+            raise ModelError(f"a sparse constant of type {dtype} is not defined")
+        if constants.stored_bytes(dtype, shape) > SPARSE_RATIO * len(file.data) + (1 << 20):
+            raise LimitError(f"{tensor.type} is too large for a sparse constant of a file of {len(file.data)} bytes")
+        if raw.size % dtype.bytes:
+            raise ModelError(f"{raw.size} bytes are not a whole number of {dtype} elements")
+        return sparse.expand(structure, shape, constants.decode(raw, dtype, (raw.size // dtype.bytes,)))
+    if dtype.stored_bits >= 8 or tensor.extras.get("external_buffer"):
+        return constants.decode(raw, dtype, shape)
+    key = (buffer, dtype, shape)
+    if key not in file.unpacked:
+        file.unpacked[key] = constants.decode(raw, dtype, shape)
+    return file.unpacked[key]
+
+
+def _quantization(q: dict[str, Any] | None, extras: dict[str, Any]) -> Quantization | None:
+    """The scale and zero point; ranges and the newer forms (blockwise, multi-axis, custom) go to `extras`."""
+    if q is None:
+        return None
+    kept = {k: _indices(q[k]) for k in ("min", "max") if q[k] is not None}
+    if kept:
+        extras["range"] = kept
+    if q["details"] is not None:
+        extras["quantization_details"] = q["details"]
+        if q["details"][0] != "CustomQuantization":
+            return None
+    scale, zero_point = _indices(q["scale"]), _indices(q["zero_point"])
+    if not scale:
+        return None
+    if not zero_point:
+        zero_point = [0] * len(scale)
+    if len(scale) != len(zero_point):
+        raise ModelError(f"{len(scale)} scales and {len(zero_point)} zero points; there must be as many of each")
+    return Quantization(tuple(scale), tuple(zero_point), q["quantized_dimension"])
+
+
+def _node(file: _File, where: str, index: int, o: dict[str, Any], tensors: list[Tensor]) -> Node:
+    if o["opcode_index"] >= len(file.classes):
+        raise ModelError(
+            f"operator code {o['opcode_index']} does not exist, the model has {len(file.classes)}", where=where
+        )
+    op = file.classes[o["opcode_index"]]
+    where = f"{where} {op.name}"
+    inputs = [None if t == -1 else _at(tensors, t, where, f"input {k}") for k, t in enumerate(_indices(o["inputs"]))]
+    outputs = [_at(tensors, t, where, f"output {k}") for k, t in enumerate(_indices(o["outputs"]))]
+    extras: dict[str, Any] = {"version": file.model["operator_codes"][o["opcode_index"]]["version"]}
+    union = o["builtin_options"] or o["builtin_options_2"]
+    if op.code is None:
+        options = _placed(where, _custom_options, file, o)
+        attrs = _placed(where, read_custom, op, options)
+        extras["custom_options"] = options
+    else:
+        attrs, more = _placed(where, read_attributes, op, union)
+        extras |= more
+    for key in ("mutating_variable_inputs", "intermediates"):
+        if o[key] is not None and len(o[key]):
+            extras[key] = tuple(o[key].tolist())
+    for k in extras.get("intermediates", ()):
+        if k != -1:
+            _at(tensors, k, where, "an intermediate")
+    if o["debug_metadata_index"] != -1:
+        extras["debug_metadata_index"] = o["debug_metadata_index"]
+    return Node(op, attrs, inputs, outputs, index, extras)
+
+
+def _custom_options(file: _File, o: dict[str, Any]) -> bytes:
+    if o["large_custom_options_offset"] > 1:
+        size = o["large_custom_options_size"]
+        return file.region(o["large_custom_options_offset"], size, "the custom options").tobytes()
+    return b"" if o["custom_options"] is None else o["custom_options"].tobytes()
+
+
+def _signatures(model: dict[str, Any], graphs: list[Graph]) -> list[Signature]:
+    signatures = []
+    for i, s in enumerate(model["signature_defs"] or ()):
+        where = f"signature #{i} '{s['signature_key'] or ''}'"
+        if s["subgraph_index"] >= len(graphs):
+            raise ModelError(f"graph {s['subgraph_index']} does not exist, the model has {len(graphs)}", where=where)
+        tensors = graphs[s["subgraph_index"]].tensors
+        sides = [
+            {
+                m["name"] or "": _at(tensors, m["tensor_index"], where, f"{side[:-1]} '{m['name']}'")
+                for m in s[side] or ()
+            }
+            for side in ("inputs", "outputs")
+        ]
+        signatures.append(Signature(s["signature_key"] or "", *sides, s["subgraph_index"]))
+    return signatures
+
+
+def _metadata(file: _File, module: Module) -> None:
+    for i, m in enumerate(file.model["metadata"] or ()):
+        where = f"metadata #{i} '{m['name'] or ''}'"
+        data = _placed(where, file.buffer, m["buffer"])
+        module.metadata.setdefault(m["name"] or "", b"" if data is None else data.tobytes())
