@@ -143,7 +143,7 @@ class Executable:
         """Puts the bytes of a storage, one row for each lane, where its views are looked up."""
         for view in self.views.get(storage, ()):
             part = raw[..., : view.nbytes].view(view.dtype.numpy)
-            frame.arrays[self.slots[view]] = part.reshape(*lanes, *view.shape)
+            frame.arrays[self.slots[view]] = part.reshape((*lanes, *view.shape))
 
     def slot(self, b: Buffer) -> int:
         if b not in self.slots:
