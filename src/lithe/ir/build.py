@@ -162,6 +162,10 @@ class Builder:
         self.emit(Alloc(buffer))
         return buffer
 
+    def scratch(self, dtype: DType, shape: Shape, name: str = "scratch") -> Buffer:
+        """Memory for the whole kernel, too large for the stack: the memory plan gives it a place in the arena."""
+        return Buffer(self.fresh(name), dtype, shape)
+
     def variable(self, initial: Any, name: str = "value", dtype: DType | None = None) -> Buffer:
         """A local scalar that holds `initial`: read it as v[()], change it with b.store(v, (), ...)."""
         initial = constant(initial, dtype)

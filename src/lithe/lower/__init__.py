@@ -1,0 +1,3 @@
+"""Graphs to loops."""
+
+from lithe.lower.lower import lower as lower

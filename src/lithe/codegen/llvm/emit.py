@@ -1,0 +1,255 @@
+"""Kernels to LLVM IR text. One branch for each node; a node without a branch is an error.
+
+A `vector` loop becomes one pass over vectors of as many lanes as it has iterations: values that depend on
+its variable are vectors, all others stay scalar until they meet one. Local buffers are stack slots, which
+LLVM's `sroa` pass turns into registers when every index is constant after unrolling.
+
+Addresses are sums of loop variables, so their parts are computed in the outermost loop where they are
+known; loads of the same place are emitted once until something is stored there. This is all the common
+subexpression work that the generated code needs: no other pass of LLVM's middle end runs (it doubles the
+compile time, and can make code generation endless).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from lithe.codegen.llvm.expressions import ExpressionWriter
+from lithe.codegen.llvm.values import memory, vector
+from lithe.ir.loops import Alloc, Barrier, Buffer, Call, Expr, For, If, Kernel, Stmt, Store, Var, statements
+from lithe.ir.program import Program
+
+Text = list[Any]  # of str or Text: nested lists keep places where lines are added later
+
+
+@dataclass
+class Scope:
+    """What is known inside one loop body or branch: the place for its hoisted lines, and values by key."""
+
+    prologue: list[str]
+    values: dict[object, str] = field(default_factory=dict)
+
+
+class KernelWriter(ExpressionWriter):
+    """Writes one kernel as `define i32 @symbol(ptr ...)`; it returns 0 or the number of a failure."""
+
+    def __init__(self, kernel: Kernel, symbol: str, failures: dict[str, int]) -> None:
+        super().__init__()
+        self.kernel, self.symbol, self.failures = kernel, symbol, failures
+        self.pointers = {b: f"%p{i}" for i, b in enumerate(kernel.params)}
+        self.read_only = {b for b, w in zip(kernel.params, kernel.writes, strict=True) if not w}
+        self.entry: list[str] = []
+        self.lines: Text = []
+        self.scopes = [Scope(self.entry)]
+        self.depth: dict[Var, int] = {}  # loop variable -> place in `scopes`
+        self.names: dict[Var, str] = {}
+        self.numbers: dict[Var, int] = {}  # unrolled variables
+        self.lane: Var | None = None
+        self.lanes = 1
+        self.private: dict[Buffer, int] = {}  # locals of a vector loop -> lanes
+        self.count = 0
+        self.block = "body0"
+        self.fails: set[int] = set()
+
+    # text
+
+    def let(self, text: str) -> str:
+        self.count += 1
+        self.lines.append(f"  %v{self.count} = {text}")
+        return f"%v{self.count}"
+
+    def do(self, text: str) -> None:
+        self.lines.append("  " + text)
+
+    def label(self, name: str) -> str:
+        self.count += 1
+        return f"{name}{self.count}"
+
+    def start(self, block: str) -> None:
+        self.lines.append(f"{block}:")
+        self.block = block
+
+    def text(self) -> str:
+        self.statements(self.kernel.body)
+        params = ", ".join(f"ptr noalias %p{i}" for i in range(len(self.pointers)))
+        failures = [line for code in sorted(self.fails) for line in (f"fail{code}:", f"  ret i32 {code}")]
+        body = [
+            f"define i32 @{self.symbol}({params}) nounwind {{", "entry:", *self.entry, "  br label %body0", "body0:",
+            *flat(self.lines), "  ret i32 0", *failures, "}",
+        ]  # fmt: skip
+        return "\n".join(body)
+
+    # statements
+
+    def statements(self, body: tuple[Stmt, ...]) -> None:
+        for s in body:
+            self.memo = {}
+            match s:
+                case Alloc(buffer):
+                    self.allocate(buffer)
+                case Store(buffer, index, value):
+                    self.store(buffer, index, value)
+                case For(var, extent, inner, kind):
+                    self.loop(var, extent, inner, kind)
+                case If(condition, then, otherwise):
+                    self.branch(condition, then, otherwise)
+                case Call("fail_unless", (condition,), text):
+                    code = self.failures[text]
+                    self.fails.add(code)
+                    good = self.label("good")
+                    self.do(f"br i1 {self.scalar_of(condition)}, label %{good}, label %fail{code}")
+                    self.start(good)
+                case Barrier():
+                    pass  # one thread
+                case _:
+                    raise TypeError(f"the LLVM writer has no rule for {type(s).__name__}")
+
+    def allocate(self, buffer: Buffer) -> None:
+        self.forget({buffer})
+        if buffer in self.pointers:  # another copy of an unrolled body
+            return
+        lanes = self.lanes
+        if lanes > 1:
+            self.private[buffer] = lanes
+        name = f"%local{len(self.pointers)}"
+        self.entry.append(f"  {name} = alloca [{max(1, buffer.size * lanes)} x {memory(buffer.dtype)}], align 64")
+        self.pointers[buffer] = name
+
+    def store(self, buffer: Buffer, index: tuple[Expr, ...], value: Expr) -> None:
+        v = self.value(value)
+        storage = buffer.storage
+        place = self.place(buffer, index)
+        kind, dtype = memory(buffer.dtype), buffer.dtype
+        lanes = place.lanes if place.step else v.lanes
+        if storage in self.private:
+            lanes = self.lanes
+        v = self.spread(v, lanes)
+        text = v.text
+        if dtype.name == "bool":
+            text = self.let(f"zext {vector('i1', lanes)} {text} to {vector('i8', lanes)}")
+        align = min(storage.dtype.bytes, dtype.bytes)
+        if place.pointers:
+            for n, pointer in enumerate(place.pointers):
+                one = self.let(f"extractelement {vector(kind, lanes)} {text}, i64 {n}")
+                self.do(f"store {kind} {one}, ptr {pointer}, align {dtype.bytes}")
+        else:
+            self.do(f"store {vector(kind, lanes)} {text}, ptr {place.pointer}, align {align}")
+        self.forget({storage})
+
+    def forget(self, storages: set[Buffer]) -> None:
+        """Drops remembered loads of memory that is written."""
+        changed = storages - self.read_only
+        if changed:
+            for scope in self.scopes:
+                for key in [k for k in scope.values if isinstance(k, tuple) and k[0] == "load" and k[1] in changed]:
+                    del scope.values[key]
+
+    def loop(self, var: Var, extent: int, body: tuple[Stmt, ...], kind: str) -> None:
+        if kind == "unrolled":
+            for n in range(extent):
+                self.numbers[var] = n
+                self.statements(body)
+            del self.numbers[var]
+            return
+        if kind == "vector" and extent > 1:
+            outer = self.lane, self.lanes
+            if self.lanes > 1:
+                raise TypeError("vector loops do not nest")
+            self.lane, self.lanes = var, extent
+            self.statements(body)
+            self.lane, self.lanes = outer
+            return
+        if extent == 1:
+            self.numbers[var] = 0
+            self.statements(body)
+            del self.numbers[var]
+            return
+        self.forget({s.buffer.storage for s in statements(body) if isinstance(s, Store)})
+        top, before, end = self.label("loop"), self.block, self.label("done")
+        name = f"%i{self.count}"
+        self.do(f"br label %{top}")
+        self.start(top)
+        phi: list[str] = []
+        prologue: list[str] = []
+        self.lines += [phi, prologue]
+        self.scopes.append(Scope(prologue))
+        self.depth[var], self.names[var] = len(self.scopes) - 1, name
+        self.statements(body)
+        after = self.let(f"add nuw nsw i64 {name}, 1")
+        again = self.let(f"icmp ult i64 {after}, {extent}")
+        self.do(f"br i1 {again}, label %{top}, label %{end}")
+        phi.append(f"  {name} = phi i64 [0, %{before}], [{after}, %{self.block}]")
+        self.scopes.pop()
+        del self.depth[var], self.names[var]
+        self.start(end)
+
+    def branch(self, condition: Expr, then: tuple[Stmt, ...], otherwise: tuple[Stmt, ...]) -> None:
+        c = self.scalar_of(condition)
+        yes, no, end = self.label("then"), self.label("else"), self.label("end")
+        self.forget({s.buffer.storage for s in statements((*then, *otherwise)) if isinstance(s, Store)})
+        self.do(f"br i1 {c}, label %{yes}, label %{no if otherwise else end}")
+        for block, body in ((yes, then), (no, otherwise)):
+            if block == no and not otherwise:
+                continue
+            self.start(block)
+            prologue: list[str] = []
+            self.lines.append(prologue)
+            self.scopes.append(Scope(prologue))
+            self.statements(body)
+            self.scopes.pop()
+            self.do(f"br label %{end}")
+        self.start(end)
+
+
+def flat(lines: Text) -> Iterator[str]:
+    for line in lines:
+        if isinstance(line, str):
+            yield line
+        else:
+            yield from flat(line)
+
+
+def print_kernel(kernel: Kernel, symbol: str, failures: dict[str, int]) -> str:
+    """The kernel as one LLVM function and the declarations that it needs."""
+    writer = KernelWriter(kernel, symbol, failures)
+    text = writer.text()
+    return "\n".join([text, *sorted(writer.declarations)])
+
+
+def print_module(functions: list[str]) -> str:
+    """Functions with their declarations as one module; a declaration may appear only once in LLVM text."""
+    lines: dict[str, None] = {}
+    bodies: list[str] = []
+    for text in functions:
+        body, _, declarations = text.partition("\n}")
+        bodies.append(body + "\n}")
+        lines.update(dict.fromkeys(d for d in declarations.splitlines() if d))
+    return "\n".join([*bodies, *lines])
+
+
+def print_entry(program: Program, symbols: dict[Kernel, str], symbol: str = "lithe_run") -> str:
+    """`i32 symbol(ptr arena, ptr constants)`: every step in order, ending early when one fails."""
+    lines = [f"define i32 @{symbol}(ptr %arena, ptr %constants) nounwind {{", "entry:"]
+    for n, step in enumerate(program.steps):
+        arguments = []
+        for k, b in enumerate(step.arguments):
+            base, offset = ("constants", program.constants[b]) if b.data is not None else ("arena", program.arena[b])
+            lines.append(f"  %a{n}_{k} = getelementptr i8, ptr %{base}, i64 {offset}")
+            arguments.append(f"ptr %a{n}_{k}")
+        call = f"call i32 @{symbols[step.kernel]}({', '.join(arguments)})"
+        if can_fail(step.kernel):
+            lines += [f"  %r{n} = {call}", f"  %ok{n} = icmp eq i32 %r{n}, 0"]
+            lines += [f"  br i1 %ok{n}, label %next{n}, label %bad{n}", f"bad{n}:", f"  ret i32 %r{n}", f"next{n}:"]
+        else:
+            lines.append(f"  {call}")
+    lines += ["  ret i32 0", "}"]
+    for kernel, name in symbols.items():
+        lines.append(f"declare i32 @{name}({', '.join('ptr' for _ in kernel.params)})")
+    return "\n".join(lines)
+
+
+def can_fail(kernel: Kernel) -> bool:
+    return any(isinstance(s, Call) and s.name == "fail_unless" for s in statements(kernel.body))
+

@@ -1,0 +1,168 @@
+"""Depthwise convolutions as loops: channels are the vector axis.
+
+With a byte dot product: the rows of one input column are interleaved byte by byte into 32-bit words
+(row 0, 1, 2, padding), one word a channel, so that one instruction does up to four taps of every lane. A
+column is interleaved once and used by every output that reads it; padding is a word like any other.
+
+Without one: the output is cut into regions in which the same taps fall inside the input, so that no tap
+is tested and no padding is read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lithe.ir.build import Builder, Convolution
+from lithe.ir.loops import FMA, Expr, Intrinsic, constant, select
+from lithe.targets.cpu import Target
+from lithe.types import FLOAT32, INT32
+
+UNSIGNED_SHIFT = {"int8": 128, "uint8": 0}  # what turns a stored byte into an unsigned one
+
+
+def is_depthwise(c: Convolution) -> bool:
+    channels = c.x.shape[3]
+    return c.groups == channels == c.out.shape[3] and c.w.data is not None and channels > 1
+
+
+def interleaved(b: Builder, c: Convolution, target: Target) -> None:
+    """The schedule with byte dot products; activations and weights are 8-bit."""
+    assert c.w.data is not None and target.dot is not None
+    n, oh, ow, channels = c.out.shape
+    _, h, w, _ = c.x.shape
+    _, kh, kw, _ = c.w.shape
+    (sy, sx), (dy, dx), (top, left) = c.strides, c.dilation, c.padding
+    groups = -(-kh // 4)
+    width = (ow - 1) * sx + (kw - 1) * dx + 1
+    shift = UNSIGNED_SHIFT[c.x.dtype.name]
+    weights, bias, zero = fold_byte_weights(c, shift)
+    quads = np.zeros((groups * 4, kw, channels), np.int8)
+    quads[:kh] = weights[:, :, :, 0].transpose(1, 2, 0)
+    packed = quads.reshape(groups, 4, kw, channels).transpose(0, 2, 3, 1)
+    taps = b.constant(np.ascontiguousarray(packed).view(np.int32)[..., 0], "weights")
+    start = b.constant(bias, "bias")
+    words = b.scratch(INT32, (width, groups, channels), "columns")
+    pad = c.x_zero + shift
+    ones = sum(1 << (8 * j) for j in range(4))
+
+    def word(batch: Expr, y: Expr, column: Expr | None, group: int, channel: Expr, checked: bool) -> Expr:
+        total: Expr | None = None
+        for j in range(min(4, kh - 4 * group)):
+            row = y * sy + (4 * group + j) * dy - top
+            value: Expr = constant(pad, INT32)
+            if column is not None:
+                inside = select(row >= 0, select(row < h, row, constant(0)), constant(0)) if checked else row
+                value = byte(c, batch, inside, column, channel)
+                if checked:
+                    value = select((row >= 0) & (row < h), value, constant(pad, INT32))
+            value = value << 8 * j if j else value
+            total = value if total is None else total | value
+        assert total is not None
+        return total
+
+    with b.loop(n) as batch, b.loop(oh, "serial", "y") as y:
+        for checked in (False, True):
+            last = y * sy + (kh - 1) * dy - top
+            if checked and top == 0 and (oh - 1) * sy + (kh - 1) * dy < h:
+                break
+            inside = (y * sy - top >= 0, last < h)
+            with b.otherwise() if checked else b.when(*inside):
+                with b.loop(min(w, width - left), "serial", "column") as column:
+                    for group in range(groups):
+                        with b.loop(channels, "parallel", "c") as ch:
+                            b.store(words, (column + left, group, ch), word(batch, y, column, group, ch, checked))
+        for first, count in ((0, left), (left + w, max(0, width - left - w))):
+            with b.loop(count, "serial", "edge") as column:
+                for group in range(groups):
+                    with b.loop(channels, "parallel", "c") as ch:
+                        b.store(words, (column + first, group, ch), word(batch, y, None, group, ch, False))
+        with b.loop(channels, "parallel", "c") as ch:
+            held = b.local(INT32, (groups * kw,), "taps")
+            for group in range(groups):
+                for kx in range(kw):
+                    b.store(held, group * kw + kx, taps[group, kx, ch])
+            with b.loop(ow, "serial", "x") as x:
+                total, sums = start[ch], constant(0, INT32)
+                for group in range(groups):
+                    for kx in range(kw):
+                        a = words[x * sx + kx * dx, group, ch]
+                        total = Intrinsic(target.dot.instruction, (total, a, held[group * kw + kx]))
+                        if zero:
+                            sums = Intrinsic(target.dot.instruction, (sums, a, constant(ones, INT32)))
+                total = total - sums * zero if zero else total
+                b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, (batch, y, x)))
+
+
+def byte(c: Convolution, batch: Expr, row: Expr, column: Expr, channel: Expr) -> Expr:
+    """A stored activation as an unsigned byte in 32 bits."""
+    value = c.x[batch, row, column, channel].to(INT32)
+    return (value & 255) ^ 128 if c.x.dtype.name == "int8" else value
+
+
+def fold_byte_weights(c: Convolution, shift: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """(signed weights, bias with everything constant folded in, what multiplies the sum of activations).
+
+    With au = a + shift (unsigned) and ws = w - ws_shift (signed):
+    sum (a - az)(w - wz) = sum au ws - z sum au - (shift + az) sum ws + K (shift + az) z,  z = wz - ws_shift
+    """
+    assert c.w.data is not None
+    down = 128 if c.w.dtype.name == "uint8" else 0
+    weights = c.w.data.astype(np.int64) - down
+    zero = c.w_zero - down
+    offset = shift + c.x_zero
+    bias = np.zeros(c.out.shape[3], np.int64) if c.bias is None else np.asarray(c.bias.data, np.int64)
+    terms = weights[0].size
+    folded = bias - offset * weights.sum((1, 2, 3)) + terms * offset * zero
+    return weights.astype(np.int8), folded.astype(np.uint64).astype(np.uint32).view(np.int32), zero
+
+
+def regions(size: int, count: int, taps: int, stride: int, dilation: int, before: int) -> list[tuple[int, int, list[int]]]:
+    """Output positions grouped by the taps that fall inside: [(first, how many, taps)].
+
+    >>> regions(5, 5, 3, 1, 1, 1)
+    [(0, 1, [1, 2]), (1, 3, [0, 1, 2]), (4, 1, [0, 1])]
+    """
+    result: list[tuple[int, int, list[int]]] = []
+    for o in range(count):
+        inside = [k for k in range(taps) if 0 <= o * stride + k * dilation - before < size]
+        if result and result[-1][2] == inside:
+            first, n, _ = result[-1]
+            result[-1] = (first, n + 1, inside)
+        else:
+            result.append((o, 1, inside))
+    return result
+
+
+def by_regions(b: Builder, c: Convolution, target: Target) -> None:
+    """The schedule without dot products: float, or integers widened to 32 bits."""
+    assert c.w.data is not None
+    n, oh, ow, channels = c.out.shape
+    _, h, w, _ = c.x.shape
+    _, kh, kw, _ = c.w.shape
+    (sy, sx), (dy, dx), (top, left) = c.strides, c.dilation, c.padding
+    floating = c.accumulator == FLOAT32
+    wide = np.float32 if floating else np.int32
+    weights = (c.w.data.astype(np.int64) - c.w_zero) if not floating else c.w.data
+    taps = b.constant(weights[:, :, :, 0].transpose(1, 2, 0).astype(wide), "weights")
+    bias = c.bias if c.bias is not None else b.constant(np.zeros(channels, wide), "bias")
+    for first_y, rows, kys in regions(h, oh, kh, sy, dy, top):
+        with b.loop(n) as batch, b.loop(rows, "serial", "y") as row:
+            y = row + first_y
+            for first_x, columns, kxs in regions(w, ow, kw, sx, dx, left):
+                with b.loop(channels, "parallel", "c") as ch:
+                    held = b.local(c.accumulator, (max(1, len(kys) * len(kxs)),), "taps")
+                    order = [(ky, kx) for kx in kxs for ky in kys]
+                    for i, (ky, kx) in enumerate(order):
+                        b.store(held, i, taps[ky, kx, ch])
+                    start = b.variable(bias[ch], "start")
+                    with b.loop(columns, "serial", "x") as column:
+                        x = column + first_x
+                        total: Expr = start[()]
+                        for i, (ky, kx) in enumerate(order):
+                            a = c.x[batch, y * sy + ky * dy - top, x * sx + kx * dx - left, ch].to(c.accumulator)
+                            a = a - c.x_zero if c.x_zero else a
+                            if floating and target.fma:
+                                total = Intrinsic(FMA, (a, held[i], total))
+                            else:
+                                total = total + a * held[i]
+                        b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, (batch, y, x)))

@@ -1,0 +1,159 @@
+"""A prepared graph to a program of loops: one kernel an operator, then a plan of the memory."""
+
+from __future__ import annotations
+
+import re
+
+from lithe.errors import LimitError, UnsupportedOp
+from lithe.ir.build import Builder
+from lithe.ir.graph import Graph, Node, Tensor
+from lithe.ir.loops import Buffer, Call, For, If, Kernel, Stmt, kernel
+from lithe.ir.program import Program, Step
+from lithe.lower.contraction import schedule
+from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, plan
+from lithe.lower.vectorize import vectorize
+from lithe.ops import Site
+from lithe.targets.cpu import Target
+
+LARGEST_ARENA = 1 << 31
+
+
+def lower(graph: Graph, target: Target | None = None, *, largest_arena: int = LARGEST_ARENA) -> Program:
+    """Returns the program of a graph with fixed shapes.
+
+    target  the CPU whose schedules to use; None for plain loops, as C for any machine wants them.
+
+    Raises UnsupportedOp when an operator has no lowering or a shape depends on data, LimitError when the
+    arena would be larger than `largest_arena` bytes.
+    """
+    return _Lowering(graph, target, largest_arena).program()
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, target: Target | None, largest_arena: int) -> None:
+        self.graph, self.target, self.largest_arena = graph, target, largest_arena
+        self.convolve = None if target is None else schedule(target)
+        self.buffers: dict[Tensor, Buffer] = {}
+        self.names: set[str] = set()
+        self.steps: list[Step] = []
+
+    def program(self) -> Program:
+        refuse_unsupported(self.graph)
+        for t in self.graph.inputs:
+            self.buffer(t)
+        for node in self.graph.nodes:
+            self.node(node)
+        program = Program(
+            self.graph.name or "model",
+            self.steps,
+            [self.buffer(t) for t in self.graph.inputs],
+            [self.buffer(t) for t in self.graph.outputs],
+        )
+        self.place(program)
+        return program
+
+    # buffers
+
+    def buffer(self, t: Tensor) -> Buffer:
+        if t not in self.buffers:
+            self.buffers[t] = Buffer(self.name(t.name), t.type.dtype, t.type.shape, t.data)
+        return self.buffers[t]
+
+    def name(self, text: str) -> str:
+        """A name like the tensor's that every language accepts, unique in the program."""
+        base = re.sub(r"\W+", "_", text.split(";")[0], flags=re.ASCII).strip("_")[-40:] or "tensor"
+        base = f"t_{base}" if base[0].isdigit() else base
+        name, n = base, 1
+        while name in self.names:
+            n += 1
+            name = f"{base}_{n}"
+        self.names.add(name)
+        return name
+
+    # kernels
+
+    def node(self, node: Node) -> None:
+        site = Site.of(node)
+        xs = tuple(None if t is None else self.buffer(t) for t in node.inputs)
+        if node.op.alias and xs[0] is not None and xs[0].data is None:
+            self.buffers[node.outputs[0]] = xs[0].viewed(node.outputs[0].type.shape, node.outputs[0].type.dtype)
+            return
+        ys = tuple(self.buffer(t) for t in node.outputs)
+        source = f"op #{node.index} {node.op.name}"
+        name = self.name(f"{node.op.name.lower()}_{node.index}" if node.index >= 0 else node.op.name.lower())
+        b = Builder(name, self.convolve)
+        if node.op.alias:
+            b.elementwise(ys[0], lambda v: v, xs[0])  # a constant's bytes become an activation
+        else:
+            node.op.lower(b, site, xs, ys)
+        written = b.kernel(source)
+        body = located(written.body, source)
+        if self.target is not None:
+            body = vectorize(body, self.target.vector_bytes)
+        self.steps.append(self.step(kernel(name, body, source)))
+
+    @staticmethod
+    def step(k: Kernel) -> Step:
+        return Step(k, k.params, k.source)
+
+    # memory
+
+    def place(self, program: Program) -> None:
+        last = len(program.steps)
+        spans: dict[Buffer, list[int]] = {}
+
+        def alive(b: Buffer, first: int, until: int) -> None:
+            span = spans.setdefault(b.storage, [first, until])
+            span[0], span[1] = min(span[0], first), max(span[1], until)
+
+        for b in program.inputs:
+            alive(b, -1, last)
+        for n, step in enumerate(program.steps):
+            for b in step.arguments:
+                alive(b, n, n)
+        for b in program.outputs:
+            alive(b, spans[b.storage][0] if b.storage in spans else -1, last)
+        movable = [b for b in spans if b.data is None]
+        offsets, size = plan([Lifetime(b.nbytes, spans[b][0] + 1, spans[b][1] + 1) for b in movable])
+        if size > self.largest_arena:
+            raise LimitError(
+                f"running needs {size} bytes of working memory, the limit is {self.largest_arena}",
+                hint="give the inputs smaller shapes, or raise the limit",
+            )
+        program.arena = dict(zip(movable, offsets, strict=True))
+        program.arena_bytes = size + SLACK
+        at = 0
+        for b in spans:
+            if b.data is not None:
+                program.constants[b] = at
+                at += -(-b.nbytes // ALIGNMENT) * ALIGNMENT
+        program.constant_bytes = at + SLACK
+
+
+def refuse_unsupported(graph: Graph) -> None:
+    """Raises UnsupportedOp that names every operator of the graph without a lowering."""
+    missing = [
+        n for n in graph.nodes if not n.op.alias and (n.op.lower is None or any(None in t.type.shape for t in n.outputs))
+    ]
+    if missing:
+        names = ", ".join(sorted({n.op.name for n in missing}))
+        raise UnsupportedOp(
+            f"{names} cannot be compiled (a shape depends on data, or there is no lowering)",
+            where=", ".join(f"op #{n.index} {n.op.name}" for n in missing[:5]),
+        )
+
+
+def located(body: tuple[Stmt, ...], source: str) -> tuple[Stmt, ...]:
+    """Failure texts with the operator in front."""
+
+    def one(s: Stmt) -> Stmt:
+        match s:
+            case For(var, extent, inner, kind):
+                return For(var, extent, located(inner, source), kind)
+            case If(condition, then, otherwise):
+                return If(condition, located(then, source), located(otherwise, source))
+            case Call(name, args, text):
+                return Call(name, args, f"{source}: {text}")
+        return s
+
+    return tuple(map(one, body))

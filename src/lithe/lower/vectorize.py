@@ -1,0 +1,194 @@
+"""Innermost independent loops to vector loops.
+
+    for i in parallel(100): y[i] = x[i] + 1
+->
+    for q in parallel(6): for l in vector(16): y[16 q + l] = x[16 q + l] + 1
+    for l in vector(4): y[96 + l] = x[96 + l] + 1
+
+A loop stays as it is when its body branches, can fail, or would mostly touch memory with a stride.
+"""
+
+from __future__ import annotations
+
+from lithe.ir.loops import (
+    INDEX,
+    Alloc,
+    Binary,
+    Buffer,
+    Call,
+    Cast,
+    Expr,
+    For,
+    If,
+    Intrinsic,
+    Load,
+    Select,
+    Stmt,
+    Store,
+    Unary,
+    Var,
+    affine,
+    binary,
+    constant,
+    expressions,
+    nodes,
+    operands,
+    statements,
+)
+
+
+def vectorize(body: tuple[Stmt, ...], vector_bytes: int) -> tuple[Stmt, ...]:
+    """The statements with their innermost `parallel` loops split into vectors of at most `vector_bytes`."""
+    return _Vectorizer(vector_bytes).block(body)
+
+
+class _Vectorizer:
+    def __init__(self, vector_bytes: int) -> None:
+        self.vector_bytes, self.count = vector_bytes, 0
+
+    def block(self, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+        result: list[Stmt] = []
+        for s in body:
+            match s:
+                case For(var, extent, inner, "parallel") if self.fits(s):
+                    result += self.split(var, extent, inner)
+                case For(var, extent, inner, kind):
+                    result.append(For(var, extent, self.block(inner), kind))
+                case If(condition, then, otherwise):
+                    result.append(If(condition, self.block(then), self.block(otherwise)))
+                case _:
+                    result.append(s)
+        return tuple(result)
+
+    def fits(self, loop: For) -> bool:
+        inner = list(statements(loop.body))
+        if any(isinstance(s, (If, Call)) or (isinstance(s, For) and s.kind in ("parallel", "vector")) for s in inner):
+            return False
+        local = {s.buffer for s in inner if isinstance(s, Alloc)}
+        good = bad = 0
+        for s in inner:
+            places = [(x.buffer, x.index) for x in nodes(expressions(s)) if isinstance(x, Load)]
+            places += [(s.buffer, s.index)] if isinstance(s, Store) else []
+            for buffer, index in places:
+                if buffer.storage in local:
+                    continue
+                step = self.step(buffer.shape, index, loop.var)
+                good, bad = good + (step == 1), bad + (step not in (0, 1))
+        return good > 0 and bad <= good
+
+    @staticmethod
+    def step(shape: tuple[int, ...], index: tuple[Expr, ...], var: Var) -> int | None:
+        flat: Expr = constant(0)
+        for i, size in zip(index, shape, strict=True):
+            flat = flat * size + i
+        sums = affine(flat)
+        if sums is None:
+            uses = any(x is var for x in nodes((flat,)))
+            return None if uses else 0
+        return sums[0].get(var, 0)
+
+    def lanes(self, body: tuple[Stmt, ...]) -> int:
+        """As many as the widest value computed (indices apart) allows."""
+        width = 1
+        for s in statements(body):
+            for x in nodes(expressions(s)):
+                if x.dtype is not INDEX:
+                    width = max(width, x.dtype.bytes)
+            if isinstance(s, Store):
+                width = max(width, s.buffer.dtype.bytes)
+        return self.vector_bytes // width
+
+    def split(self, var: Var, extent: int, body: tuple[Stmt, ...]) -> list[Stmt]:
+        lanes = self.lanes(body)
+        whole, rest = divmod(extent, lanes)
+        result: list[Stmt] = []
+        if whole:
+            block, lane = self.variable(var), self.variable(var)
+            inner = self.copy(body, {var: block * lanes + lane})
+            result.append(For(block, whole, (For(lane, lanes, inner, "vector"),), "parallel"))
+        if rest:
+            lane = self.variable(var)
+            result.append(For(lane, rest, self.copy(body, {var: lane + whole * lanes}), "vector"))
+        return result
+
+    def variable(self, like: Var) -> Var:
+        self.count += 1
+        return Var(f"{like.name}_{self.count}v")
+
+    def copy(self, body: tuple[Stmt, ...], values: dict[Var, Expr]) -> tuple[Stmt, ...]:
+        """The statements with variables replaced, and with loop variables and locals of their own."""
+        buffers: dict[Buffer, Buffer] = {}
+        fresh: dict[Var, Expr] = dict(values)
+        for s in statements(body):
+            self.count += 1
+            match s:
+                case Alloc(b):
+                    buffers[b] = Buffer(f"{b.name}_{self.count}v", b.dtype, b.shape)
+                case For(var, _, _, _):
+                    fresh[var] = self.variable(var)
+        return _Copy(fresh, buffers).block(body)
+
+
+class _Copy:
+    """Rebuilds statements with other variables and buffers; shared expressions stay shared."""
+
+    def __init__(self, variables: dict[Var, Expr], buffers: dict[Buffer, Buffer]) -> None:
+        self.variables, self.buffers = variables, buffers
+        self.memo: dict[int, tuple[Expr, Expr]] = {}  # id -> (original, copy): the original stays alive
+
+    def block(self, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+        return tuple(self.stmt(s) for s in body)
+
+    def stmt(self, s: Stmt) -> Stmt:
+        match s:
+            case Alloc(buffer):
+                return Alloc(self.buffers[buffer])
+            case Store(buffer, index, value):
+                return Store(self.buffer(buffer), tuple(map(self.expr, index)), self.expr(value))
+            case For(var, extent, inner, kind):
+                fresh = self.variables[var]
+                assert isinstance(fresh, Var)
+                return For(fresh, extent, self.block(inner), kind)
+            case If(condition, then, otherwise):
+                return If(self.expr(condition), self.block(then), self.block(otherwise))
+            case Call(name, args, text):
+                return Call(name, tuple(map(self.expr, args)), text)
+        return s
+
+    def buffer(self, b: Buffer) -> Buffer:
+        if b.base is not None and b.storage in self.buffers:
+            return self.buffers[b.storage].viewed(b.shape, b.dtype)
+        return self.buffers.get(b, b)
+
+    def expr(self, x: Expr) -> Expr:
+        known = self.memo.get(id(x))
+        if known is None:
+            known = self.memo[id(x)] = (x, self.rebuilt(x))
+        return known[1]
+
+    def rebuilt(self, x: Expr) -> Expr:
+        if isinstance(x, Var):
+            return self.variables.get(x, x)
+        parts = operands(x)
+        fresh = tuple(map(self.expr, parts))
+        if isinstance(x, Load):
+            buffer = self.buffer(x.buffer)
+            return x if buffer is x.buffer and all(map(_same, parts, fresh)) else Load(buffer, fresh)
+        if all(map(_same, parts, fresh)):
+            return x
+        match x:
+            case Unary(op, _):
+                return Unary(op, fresh[0])
+            case Cast(_, dtype):
+                return Cast(fresh[0], dtype)
+            case Binary(op, _, _):
+                return binary(op, *fresh)
+            case Select():
+                return Select(*fresh)
+            case Intrinsic(instruction, _):
+                return Intrinsic(instruction, fresh)
+        raise TypeError(f"unknown expression {type(x).__name__}")
+
+
+def _same(a: Expr, b: Expr) -> bool:
+    return a is b

@@ -1,0 +1,105 @@
+"""CPUs as data: vector width, registers, and the dot-product instructions with what they compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lithe.ir.loops import Instruction
+from lithe.types import INT8, INT16, INT32, UINT8, DType
+
+
+@dataclass(frozen=True)
+class Dot:
+    """An instruction that adds `group` products to each 32-bit lane.
+
+    left, right  element types of the two groups, each packed into one 32-bit word, first element lowest.
+    """
+
+    instruction: Instruction
+    group: int
+    left: DType
+    right: DType
+
+
+@dataclass(frozen=True)
+class Target:
+    """What schedules and generators may know of a machine.
+
+    vector_bytes  bytes of the widest vector that pays.
+    registers     vector registers.
+    fma           fused multiply-add of floats.
+    dot           the integer dot product, None where there is none worth using.
+    triple, features  for LLVM; features is a comma-separated list such as "+avx2,+fma".
+    """
+
+    name: str
+    triple: str
+    features: str
+    vector_bytes: int
+    registers: int
+    fma: bool
+    dot: Dot | None
+    cache_bytes: int = 1 << 19  # share of the second-level cache that one block of rows may take
+
+    @property
+    def lanes(self) -> int:
+        """32-bit values in a vector."""
+        return self.vector_bytes // 4
+
+
+def _groups(words: np.ndarray, dtype: DType) -> np.ndarray:
+    """The packed elements of 32-bit words, along a new last axis."""
+    flat = np.ascontiguousarray(words, np.int32)
+    return flat.reshape(*flat.shape, 1).view(dtype.numpy).astype(np.int64)
+
+
+def _dot(left: DType, right: DType):  # type: ignore[no-untyped-def]
+    def meaning(total: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        total, a, b = np.broadcast_arrays(total, a, b)
+        sums = total.astype(np.int64) + (_groups(a, left) * _groups(b, right)).sum(-1)
+        return sums.astype(np.uint64).astype(np.uint32).view(np.int32).reshape(total.shape)
+
+    return meaning
+
+
+# Intel's "vpdpbusd": four products of an unsigned and a signed byte, no saturation.
+VPDPBUSD = Dot(
+    Instruction(
+        "vpdpbusd", (INT32, INT32, INT32), INT32, _dot(UINT8, INT8),
+        {"llvm": {
+            16: ("llvm.x86.avx512.vpdpbusd.512", ("<16 x i32>", "<64 x i8>", "<64 x i8>")),
+            8: ("llvm.x86.avx512.vpdpbusd.256", ("<8 x i32>", "<32 x i8>", "<32 x i8>")),
+            4: ("llvm.x86.avx512.vpdpbusd.128", ("<4 x i32>", "<16 x i8>", "<16 x i8>")),
+        }},
+    ),
+    4, UINT8, INT8,
+)  # fmt: skip
+
+PMADDWD = Instruction(
+    "pmaddwd", (INT32, INT32), INT32, lambda a, b: _dot(INT16, INT16)(np.int32(0), a, b),
+    {"llvm": {
+        16: ("llvm.x86.avx512.pmaddw.d.512", ("<32 x i16>", "<32 x i16>")),
+        8: ("llvm.x86.avx2.pmadd.wd", ("<16 x i16>", "<16 x i16>")),
+        4: ("llvm.x86.sse2.pmadd.wd", ("<8 x i16>", "<8 x i16>")),
+    }},
+)  # fmt: skip
+
+# Two products of 16-bit values; the addition is written by the schedule (see `dot_step`).
+WORD_PAIRS = Dot(PMADDWD, 2, INT16, INT16)
+
+GENERIC = Target("generic", "", "", 16, 16, False, None)
+
+
+def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu") -> Target:
+    """The schedules' view of an x86-64 CPU with these LLVM feature names (no plus signs)."""
+    wide = {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features
+    middle = {"avx2", "fma"} <= features
+    text = ",".join(f"+{f}" for f in sorted(features))
+    if wide:
+        dot = VPDPBUSD if "avx512vnni" in features else WORD_PAIRS
+        return Target("avx512", triple, text, 64, 32, True, dot)
+    if middle:
+        return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS)
+    return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS)
