@@ -156,10 +156,10 @@ ACTIVATION_BOUNDS: dict[str, tuple[float | None, float | None]] = {
 
 
 def activate(x: Any, activation: str) -> Any:
-    """A fused activation on real (float) values."""
-    low, high = ACTIVATION_BOUNDS[activation]
-    if low is not None:
-        x = maximum(x, Const(low, FLOAT32) if is_expr(x) else x.dtype.type(low))
-    if high is not None:
-        x = minimum(x, Const(high, FLOAT32) if is_expr(x) else x.dtype.type(high))
+    """A fused activation on values that are not quantized."""
+    for bound, limit in zip(ACTIVATION_BOUNDS[activation], (maximum, minimum), strict=True):
+        if bound is not None:
+            whole = x.dtype.is_integer if is_expr(x) else x.dtype.kind in "iu"
+            value = int(bound) if whole else bound
+            x = limit(x, Const(value, x.dtype) if is_expr(x) else x.dtype.type(value))
     return x

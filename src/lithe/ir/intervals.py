@@ -132,9 +132,10 @@ class Scope:
             case Binary("add" | "sub" | "mul", a, b):
                 naive = _combine(x.op, known[a], known[b])
                 least, greatest = type_range(x.dtype)
-                if naive[0] < least or naive[1] > greatest:
+                form = self.linear(x)
+                if naive[0] < least or naive[1] > greatest or x in form.terms:
                     return naive
-                low, high = self.span(self.linear(x))
+                low, high = self.span(form)
                 return max(low, naive[0]), min(high, naive[1])
             case Binary("lt" | "le" | "eq" | "ne", _, _):
                 return 0, 1
