@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lithe.types import FLOAT32, INT4, INT8, INT64, DType, Quantization, TensorType
 from tests.ops.cases import Case, f32, i8, i16, i32, u8
 
+DEPTHWISE = "DEPTHWISE_CONV_2D"
 RANDOM = np.random.default_rng(7)
 INT8_INPUT, UINT8_INPUT = {"scale": 0.05, "zero_point": 3}, {"scale": 0.05, "zero_point": 121}
 
@@ -38,7 +41,7 @@ def convolution(
     **attrs: object,
 ) -> Case:
     """A row; kind is float, int8, int4, uint8, int16, or dynamic (float activations, int8 weights)."""
-    axis = 3 if op == "DEPTHWISE_CONV_2D" else 0
+    axis = 3 if op == DEPTHWISE else 0
     outputs = w[axis]
     depth = int(np.prod(w)) // outputs
     y_scale = y_scale or 0.05 * 0.011 * 75 * 75 * depth**0.5 / 60  # results fill the range and some saturate
@@ -100,7 +103,7 @@ def rows(kind: str) -> list[Case]:
 
 def depthwise_rows(kind: str) -> list[Case]:
     def row(name: str, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], **more: object) -> Case:
-        return convolution(name, kind, x, w, y, op="DEPTHWISE_CONV_2D", **more)
+        return convolution(name, kind, x, w, y, op=DEPTHWISE, **more)
 
     return [
         row("same", (1, 6, 7, 17), (1, 3, 3, 17), (1, 6, 7, 17), fused_activation_function="RELU6"),
@@ -120,5 +123,12 @@ CASES = [
     convolution("saturating", "int8", (1, 5, 5, 3), (4, 3, 3, 3), (1, 5, 5, 4), y_scale=0.05),
     convolution("saturating", "uint8", (1, 5, 5, 3), (4, 3, 3, 3), (1, 5, 5, 4), y_scale=0.05),
     convolution("one scale", "dynamic", (2, 5, 5, 3), (4, 3, 3, 3), (2, 5, 5, 4), channelwise=False),
+    convolution("pointwise groups", "dynamic", (2, 3, 3, 6), (9, 1, 1, 2), (2, 3, 3, 9)),
+    convolution("pointwise stride 2", "dynamic", (2, 4, 3, 6), (9, 1, 1, 6), (2, 2, 2, 9), stride_h=2, stride_w=2),
+    replace(
+        convolution("one scale", "dynamic", (2, 5, 5, 3), (1, 3, 3, 3), (2, 5, 5, 3), DEPTHWISE, channelwise=False),
+        official=False,
+        reason="the official kernel wants a scale for each channel",
+    ),  # fmt: skip
     convolution("computed filter", "float", (1, 5, 5, 3), (4, 3, 3, 3), (1, 5, 5, 4), constant=False),
 ]
