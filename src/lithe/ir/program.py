@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lithe.ir.graph import Tensor
 from lithe.ir.loops import Buffer, Call, Kernel, statements
 
 
@@ -32,6 +33,7 @@ class Program:
     steps: list[Step]
     inputs: list[Buffer]
     outputs: list[Buffer]
+    variables: dict[Tensor, Buffer] = field(default_factory=dict)  # graph tensors that keep their value between runs
     arena: dict[Buffer, int] = field(default_factory=dict)
     arena_bytes: int = 0
     constants: dict[Buffer, int] = field(default_factory=dict)

@@ -13,10 +13,11 @@ from __future__ import annotations
 import numpy as np
 
 from lithe.ir.build import Builder, Convolution
-from lithe.ir.loops import FMA, Expr, Intrinsic, constant, select
+from lithe.ir.loops import FMA, Expr, Intrinsic, constant
 from lithe.targets.cpu import Target
-from lithe.types import FLOAT32, INT32
+from lithe.types import FLOAT32, INT32, UINT8
 
+FLIPPED = 0x80808080  # turns four signed bytes into unsigned ones, 128 more each
 UNSIGNED_SHIFT = {"int8": 128, "uint8": 0}  # what turns a stored byte into an unsigned one
 
 
@@ -42,40 +43,35 @@ def interleaved(b: Builder, c: Convolution, target: Target) -> None:
     taps = b.constant(np.ascontiguousarray(packed).view(np.int32)[..., 0], "weights")
     start = b.constant(bias, "bias")
     words = b.scratch(INT32, (width, groups, channels), "columns")
-    pad = c.x_zero + shift
-    ones = sum(1 << (8 * j) for j in range(4))
+    flip = FLIPPED if shift else 0
+    padding = c.x_zero & 255
+    ones = [sum(1 << (8 * j) for j in range(min(4, kh - 4 * group))) for group in range(groups)]
 
-    def word(batch: Expr, y: Expr, column: Expr | None, group: int, channel: Expr, checked: bool) -> Expr:
-        total: Expr | None = None
-        for j in range(min(4, kh - 4 * group)):
-            row = y * sy + (4 * group + j) * dy - top
-            value: Expr = constant(pad, INT32)
-            if column is not None:
-                inside = select(row >= 0, select(row < h, row, constant(0)), constant(0)) if checked else row
-                value = byte(c, batch, inside, column, channel)
-                if checked:
-                    value = select((row >= 0) & (row < h), value, constant(pad, INT32))
-            value = value << 8 * j if j else value
-            total = value if total is None else total | value
-        assert total is not None
+    def word(batch: Expr, y: Expr, column: Expr, group: int, channel: Expr, inside: list[int]) -> Expr:
+        """The bytes of four rows; a row that no output reads is zero padding's."""
+        outside = sum(padding << (8 * j) for j in range(4) if 4 * group + j not in inside)
+        total: Expr = constant(_signed(outside ^ flip), INT32)
+        for j in range(4):
+            ky = 4 * group + j
+            if ky in inside:
+                value = c.x[batch, y * sy + ky * dy - top, column, channel].to(UINT8).to(INT32)
+                total = total ^ (value << (8 * j) if j else value)
         return total
 
+    empty = [sum(padding << (8 * j) for j in range(4)) ^ flip] * groups
+    for first, count in ((0, left), (left + w, max(0, width - left - w))):
+        with b.nest((count,), name="edge") as (column,):
+            for group in range(groups):
+                with b.loop(channels, "parallel", "c") as ch:
+                    b.store(words, (column + first, group, ch), constant(_signed(empty[group]), INT32))
     with b.loop(n) as batch, b.loop(oh, "serial", "y") as y:
-        for checked in (False, True):
-            last = y * sy + (kh - 1) * dy - top
-            if checked and top == 0 and (oh - 1) * sy + (kh - 1) * dy < h:
-                break
-            inside = (y * sy - top >= 0, last < h)
-            with b.otherwise() if checked else b.when(*inside):
+        bands = regions(h, oh, kh, sy, dy, top)
+        for first_y, rows, inside in bands:
+            with b.when(*[y >= first_y, y < first_y + rows] if len(bands) > 1 else []):
                 with b.loop(min(w, width - left), "serial", "column") as column:
                     for group in range(groups):
                         with b.loop(channels, "parallel", "c") as ch:
-                            b.store(words, (column + left, group, ch), word(batch, y, column, group, ch, checked))
-        for first, count in ((0, left), (left + w, max(0, width - left - w))):
-            with b.loop(count, "serial", "edge") as column:
-                for group in range(groups):
-                    with b.loop(channels, "parallel", "c") as ch:
-                        b.store(words, (column + first, group, ch), word(batch, y, None, group, ch, False))
+                            b.store(words, (column + left, group, ch), word(batch, y, column, group, ch, inside))
         with b.loop(channels, "parallel", "c") as ch:
             held = b.local(INT32, (groups * kw,), "taps")
             for group in range(groups):
@@ -88,15 +84,13 @@ def interleaved(b: Builder, c: Convolution, target: Target) -> None:
                         a = words[x * sx + kx * dx, group, ch]
                         total = Intrinsic(target.dot.instruction, (total, a, held[group * kw + kx]))
                         if zero:
-                            sums = Intrinsic(target.dot.instruction, (sums, a, constant(ones, INT32)))
+                            sums = Intrinsic(target.dot.instruction, (sums, a, constant(ones[group], INT32)))
                 total = total - sums * zero if zero else total
                 b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, (batch, y, x)))
 
 
-def byte(c: Convolution, batch: Expr, row: Expr, column: Expr, channel: Expr) -> Expr:
-    """A stored activation as an unsigned byte in 32 bits."""
-    value = c.x[batch, row, column, channel].to(INT32)
-    return (value & 255) ^ 128 if c.x.dtype.name == "int8" else value
+def _signed(word: int) -> int:
+    return word - (1 << 32) if word >> 31 else word
 
 
 def fold_byte_weights(c: Convolution, shift: int) -> tuple[np.ndarray, np.ndarray, int]:

@@ -48,6 +48,7 @@ class _Lowering:
             self.steps,
             [self.buffer(t) for t in self.graph.inputs],
             [self.buffer(t) for t in self.graph.outputs],
+            {t: b for t, b in self.buffers.items() if t.is_variable and t.data is None},
         )
         self.place(program)
         return program
@@ -106,7 +107,7 @@ class _Lowering:
             span = spans.setdefault(b.storage, [first, until])
             span[0], span[1] = min(span[0], first), max(span[1], until)
 
-        for b in program.inputs:
+        for b in (*program.inputs, *program.variables.values()):
             alive(b, -1, last)
         for n, step in enumerate(program.steps):
             for b in step.arguments:

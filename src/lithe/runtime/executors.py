@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 from functools import cache
@@ -36,21 +35,23 @@ def make_executor(
     reference: bool = False,
     preserve_all: bool = False,
     cached: bool = True,
+    name: bytes | None = None,
 ) -> Executor:
     """Returns an executor of a prepared graph.
 
     reference     use the reference executor; so does the environment's LITHE_JIT=0.
     preserve_all  intermediate tensors keep their values; only the reference executor can do that.
-    cached        keep compiled code on disk for the next start.
+    cached, name  keep compiled code on disk for the next start, under this key.
     """
     if reference or preserve_all or os.environ.get("LITHE_JIT") == "0":
         return ReferenceExecutor(graph, keep_all=preserve_all)
-    if importlib.util.find_spec("lithe.runtime.compiled") is None:
-        return ReferenceExecutor(graph)
-    from lithe.runtime.compiled import CompiledExecutor
+    from lithe.runtime.compiled import CompiledExecutor, build, store
 
     try:
-        return CompiledExecutor(graph, cache=cached)
+        artifact = build(graph)
+        if cached and name is not None:
+            store(name, artifact)
+        return CompiledExecutor(artifact)
     except (UnsupportedOp, MissingDependency, CompileError) as cause:
         reason = f"{cause.problem} ({cause.where})" if cause.where else cause.problem
         _say_once(reason)
