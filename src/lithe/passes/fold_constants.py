@@ -37,7 +37,9 @@ def fold_node(node: Node) -> bool:
     except (*BAD_NUMBERS, RuleViolation, LitheError):
         return False
     results = [np.asarray(v) for v in values]
-    if any(v.shape != t.type.shape or v.dtype != t.type.dtype.numpy for v, t in zip(results, node.outputs, strict=True)):
+    if any(
+        v.shape != t.type.shape or v.dtype != t.type.dtype.numpy for v, t in zip(results, node.outputs, strict=True)
+    ):
         return False
     for tensor, value in zip(node.outputs, results, strict=True):
         tensor.data = value

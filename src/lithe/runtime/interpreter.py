@@ -280,7 +280,7 @@ def _require_open_dimensions(tensor: Tensor, shape: np.ndarray) -> None:
     allowed = tensor.type.shape if tensor.shape_signature is None else tensor.shape_signature
     if len(allowed) != len(shape) or any(a not in (-1, d) for a, d in zip(allowed, shape.tolist(), strict=True)):
         raise ResizeError(
-            f"Attempting to resize dimensions that the model fixes: {list(allowed)} to {shape.tolist()} with strict=True",
+            f"strict=True allows only the dimensions that are -1 in {list(allowed)} to change, got {shape.tolist()}",
             where=f"tensor {tensor!r}",
             hint="leave strict out",
         )

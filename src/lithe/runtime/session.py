@@ -6,12 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lithe.errors import FileMissing, InputError, ModelError, ResizeError, StateError
+from lithe.formats.tflite import open_model, read
 from lithe.ir.graph import Graph, Module, Tensor
+from lithe.ops.verify import Limits, verify
 from lithe.passes import prepare, resize_inputs
 from lithe.runtime.executors import Executor, make_executor
 from lithe.types import Shape
@@ -27,27 +28,26 @@ class Options:
     cached: bool = True
 
 
-def open_module(source: str | os.PathLike[str] | bytes, limits: Any = None) -> Module:
-    """Reads and verifies a model from a path or from its bytes.
+def open_module(source: str | os.PathLike[str] | bytes, limits: Limits | None = None) -> Module:
+    """Reads and verifies a model from a path (mapped into memory) or from its bytes.
 
     Raises FileMissing when the path cannot be opened, ModelError when the content is not a sound model.
     """
-    from lithe.formats.tflite import read
-    from lithe.ops.verify import Limits, verify
-
-    module = read(source if isinstance(source, bytes) else _content(source))
-    verify(module, limits or Limits())
+    limits = limits or Limits()
+    in_memory = isinstance(source, bytes)
+    module = read(source, limits=limits) if in_memory else open_model(_existing(source), limits=limits)
+    verify(module, limits)
     return module
 
 
-def _content(path: str | os.PathLike[str]) -> bytes:
+def _existing(path: str | os.PathLike[str]) -> Path:
     try:
-        return Path(os.fspath(path)).read_bytes()
-    except (OSError, ValueError) as cause:
-        reason = getattr(cause, "strerror", None) or str(cause)
-        raise FileMissing(f"Could not open '{os.fspath(path)}'. {reason}", hint="check the path") from cause
+        found = Path(os.fspath(path))
     except TypeError as cause:
         raise InputError(f"a model is a path or bytes: {cause}") from cause
+    if "\0" in str(found) or not found.is_file():
+        raise FileMissing(f"Could not open '{found}'.", hint="check the path: there is no such file")
+    return found
 
 
 class Session:
@@ -142,5 +142,3 @@ class Session:
             return None
         value = self._executor.array(index) if self._executor is not None else None
         return self._tensors[index].data if value is None and index in self._tensors else value
-
-

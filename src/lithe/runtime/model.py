@@ -1,0 +1,147 @@
+"""The friendly door: a model is a function with named inputs and outputs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from lithe.errors import InputError
+from lithe.ir.graph import Module, Tensor
+from lithe.ops.verify import Limits
+from lithe.passes import prepare
+from lithe.runtime.benchmark import Timing, measure
+from lithe.runtime.function import Function, TensorInfo
+from lithe.runtime.session import Options, open_module
+from lithe.runtime.summary import Summary, summarize
+
+
+def load(
+    model: str | os.PathLike[str] | bytes,
+    *,
+    num_threads: int | None = None,
+    cache: bool = True,
+    limits: Limits | None = None,
+) -> Model:
+    """Returns the model in a file (a path) or in bytes, ready to be called.
+
+    num_threads  threads that share an inference; None: one.
+    cache        keep compiled code on disk, so that the next start is quick.
+    limits       a `lithe.ops.verify.Limits`: what a model may ask for at most.
+
+    Raises FileMissing when there is no such file, ModelError when it is not a sound model.
+
+    >>> model = lithe.load("mobilenet.tflite")           # doctest: +SKIP
+    >>> model(image)                                     # doctest: +SKIP
+    """
+    if num_threads is not None and (not isinstance(num_threads, int) or num_threads < 1):
+        raise InputError(f"num_threads is an integer of at least 1, got {num_threads!r}")
+    source = bytes(model) if isinstance(model, bytearray | memoryview) else model
+    module = open_module(source, limits)
+    name = "" if isinstance(source, bytes) else Path(os.fspath(source)).name
+    return Model(module, Options(num_threads=num_threads or 1, cached=cache), name=name)
+
+
+class Model:
+    """A loaded model: `model(x)` or `model(image=x)`.
+
+    inputs, outputs  {name: TensorInfo}. Names are those of the model's signature, else of its tensors.
+    signatures       {key: function}; each takes and returns named arrays.
+    metadata         {name: bytes} as the file holds it.
+    """
+
+    def __init__(self, module: Module, options: Options | None = None, *, name: str = "") -> None:
+        self.module = module
+        self.name = name
+        options = options or Options()
+        self.signatures: Mapping[str, Function] = MappingProxyType(
+            {s.key: Function(s.key, module.graphs[s.graph], s.inputs, s.outputs, options) for s in module.signatures}
+        )
+        main = module.main
+        signature = next((s for s in module.signatures if s.graph == 0), None)
+        self._main = Function(
+            "model",
+            main,
+            named(main.inputs, signature.inputs if signature else {}),
+            named(main.outputs, signature.outputs if signature else {}),
+            options,
+        )
+
+    @property
+    def inputs(self) -> Mapping[str, TensorInfo]:
+        return MappingProxyType(self._main.inputs)
+
+    @property
+    def outputs(self) -> Mapping[str, TensorInfo]:
+        return MappingProxyType(self._main.outputs)
+
+    @property
+    def metadata(self) -> Mapping[str, bytes]:
+        return MappingProxyType(self.module.metadata)
+
+    def __call__(self, *arrays: Any, **named_arrays: Any) -> np.ndarray | dict[str, np.ndarray]:
+        """Runs the model on arrays by position or by name: its output, or {name: output} if it has several.
+
+        An array must have the dtype and shape of its input (`model.inputs`); a list of numbers takes the dtype.
+        Raises InputError that says both sides. The results are the caller's own.
+        """
+        results = self._main(*arrays, **named_arrays)
+        return next(iter(results.values())) if len(results) == 1 else results
+
+    def __repr__(self) -> str:
+        takes = ", ".join(f"{name}: {info}" for name, info in self.inputs.items())
+        gives = ", ".join(f"{name}: {info}" for name, info in self.outputs.items())
+        title = f" '{self.name}'" if self.name else ""
+        return f"<lithe.Model{title} ({takes}) -> ({gives}), {len(self.module.main.nodes)} operators>"
+
+    def reset(self) -> None:
+        """Forgets the state that the model keeps between calls."""
+        for function in (self._main, *self.signatures.values()):
+            function.reset()
+
+    def summary(self) -> Summary:
+        """Operators, shapes, weights, multiply-accumulates and working memory; `print` shows a table."""
+        return summarize(prepare(self.module.main, keep_all=True))
+
+    def benchmark(self, runs: int = 50, *, warmup: int = 3, seconds: float | None = None) -> Timing:
+        """Times inference on fixed random input: milliseconds, see `lithe.runtime.benchmark.measure`."""
+        session = self._main.session()
+        random = np.random.default_rng(0)
+        for info in self.inputs.values():
+            storage = session.array(info.index)
+            if storage is not None and storage.dtype.kind in "fiu":
+                storage[...] = random.integers(0, 2, storage.shape).astype(storage.dtype)
+        return measure(session.invoke, runs=runs, warmup=warmup, seconds=seconds)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the model as a `.tflite` file; a failure leaves no half-written file."""
+        from lithe.formats.tflite import write
+
+        target = Path(os.fspath(path))
+        content = write(self.module)
+        try:
+            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        except OSError as cause:
+            raise InputError(f"cannot write '{target}': {cause.strerror}", hint="check the folder") from cause
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.replace(temporary, target)
+        except OSError as cause:
+            Path(temporary).unlink(missing_ok=True)
+            raise InputError(f"cannot write '{target}': {cause.strerror}", hint="check the folder") from cause
+
+
+def named(tensors: list[Tensor], names: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """{name: tensor} in the graph's order: the signature's name, else the tensor's, with its number if not unique."""
+    by_tensor = {t: name for name, t in names.items()}
+    found: dict[str, Tensor] = {}
+    for tensor in tensors:
+        name = by_tensor.get(tensor) or tensor.name or f"tensor_{tensor.index}"
+        found[name if name not in found else f"{name}#{tensor.index}"] = tensor
+    return found
