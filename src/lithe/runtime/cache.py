@@ -184,11 +184,9 @@ class Cache:
             return
         try:
             folder = PrivateFolder(self.directory, create=create)
-        except FileNotFoundError:
-            yield None  # nothing was stored yet
-            return
         except (Untrusted, OSError) as error:
-            self.reason = str(error)
+            if create or not isinstance(error, FileNotFoundError):  # or nothing was stored yet
+                self.reason = str(error)
             yield None
             return
         self.reason = ""
