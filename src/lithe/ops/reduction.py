@@ -1,0 +1,233 @@
+"""Reductions over axes: MEAN, SUM, REDUCE_*, ARG_MAX, ARG_MIN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lithe.ir.arithmetic import F, cast, maximum, minimum, requantize
+from lithe.ir.build import Builder
+from lithe.ir.loops import Buffer, Const, Expr, select
+from lithe.ops.op import Op, Site, register
+from lithe.types import BOOL, INT32, INT64, DType, Shape
+
+
+@dataclass(frozen=True)
+class ReducerAttrs:
+    keep_dims: bool = False
+
+
+def _axes(site: Site) -> tuple[int, ...]:
+    """The reduced axes, each once, ascending; axis -1 is the last one."""
+    rank = site.input(0).rank
+    values = np.asarray(site.constant(1)).reshape(-1).tolist()
+    return tuple(sorted({site.axis(v, rank) for v in values}))
+
+
+def _kept_shape(shape: Shape, axes: tuple[int, ...], keep_dims: bool) -> Shape:
+    if keep_dims:
+        return tuple(1 if a in axes else s for a, s in enumerate(shape))
+    return tuple(s for a, s in enumerate(shape) if a not in axes)
+
+
+def _reduced_shape(site: Site) -> list[Shape]:
+    return [_kept_shape(site.input(0).shape, _axes(site), site.attrs.keep_dims)]
+
+
+def _merged(shape: Shape, axes: tuple[int, ...]) -> list[tuple[int, bool]]:
+    """(size, whether reduced) with neighbouring axes of one kind merged: fewer loops, longer ones."""
+    groups: list[tuple[int, bool]] = []
+    for a, size in enumerate(shape):
+        if size == 1:
+            continue
+        if groups and groups[-1][1] == (a in axes):
+            groups[-1] = (groups[-1][0] * size, groups[-1][1])
+        else:
+            groups.append((size, a in axes))
+    return groups
+
+
+def _over_axes(
+    b: Builder,
+    x: Buffer,
+    y: Buffer,
+    axes: tuple[int, ...],
+    initial: Expr | None,
+    step: Callable[[Expr, Expr], Expr],
+    finish: Callable[[Expr], Expr],
+    element: Callable[[Expr], Expr],
+) -> None:
+    """y = finish(step(... step(initial, element(x0)) ...)). The loops over kept axes are outside and parallel, so
+    that the innermost of them, when it is the last axis, runs over neighbours in memory (lanes of a vector).
+
+    With no initial value, the first element is the initial value.
+    """
+    groups = _merged(x.shape, axes)
+    kept = tuple(size for size, reduced in groups if not reduced)
+    gone = tuple(size for size, reduced in groups if reduced)
+    source, target = x.viewed(tuple(size for size, _ in groups)), y.viewed(kept)
+
+    def at(k: tuple[Expr, ...], r: tuple[Any, ...]) -> Expr:
+        outer, inner = iter(k), iter(r)
+        return element(source[tuple(next(inner) if reduced else next(outer) for _, reduced in groups)])
+
+    with b.nest(kept, "parallel") as k:
+        total = b.variable(at(k, (0,) * len(gone)) if initial is None else initial, "total")
+        with b.nest(gone) as r:
+            b.store(total, (), step(total[()], at(k, r)))
+        b.store(target, k, finish(total[()]))
+
+
+def reduction(
+    name: str,
+    code: int,
+    doc: str,
+    types: str,
+    combine: np.ufunc,
+    step: Callable[[Expr, Expr], Expr],
+    start: float | bool | None,
+    *,
+    mean: bool = False,
+    rescale: bool = False,
+) -> type[Op]:
+    """Defines and registers y = combine over the axes.
+
+    start    the value of an empty reduction; None: there is none, and sizes of 0 are refused.
+    mean     the result is divided by the number of elements.
+    rescale  quantized inputs are summed without zero point, in int32, and requantized (else stored values count).
+    """
+
+    def scaled(site: Site) -> bool:
+        return rescale and site.quantized
+
+    def count(site: Site) -> int:
+        return math.prod(site.input(0).shape[a] for a in _axes(site))
+
+    def infer(site: Site) -> list[Shape]:
+        if start is None or mean:
+            site.require(count(site) > 0, "an axis of size 0 has no result", 0)
+        return _reduced_shape(site)
+
+    def accumulator(site: Site) -> DType:
+        dtype = site.input(0).dtype
+        if scaled(site):
+            return INT32 if dtype.bits == 8 else INT64
+        return INT64 if mean and dtype.is_integer else dtype
+
+    def finished(site: Site, total: Any) -> Any:
+        y = site.outputs[0]
+        if not scaled(site):
+            if mean:
+                n = count(site)
+                total = _divided(total, n) if y.dtype.is_integer else total * F(1 / n)
+            return cast(total, y.dtype)
+        (scale, _), (out_scale, zero) = site.quantization(site.input(0)), site.quantization(y)
+        ratio = F(scale) / F(out_scale) / F(count(site)) if mean else F(scale) / F(out_scale)
+        return requantize(total, ratio, zero, y.dtype.minimum, y.dtype.maximum, y.dtype)
+
+    def evaluate(site: Site, x: np.ndarray, axis: np.ndarray) -> list[np.ndarray]:
+        axes, y = _axes(site), site.outputs[0]
+        wide = x.astype(np.float64 if y.dtype.is_float else accumulator(site).numpy)
+        if scaled(site):
+            wide = wide - wide.dtype.type(site.quantization(site.input(0))[1])
+        with np.errstate(all="ignore"):
+            total = np.asarray(combine.reduce(wide, axis=axes, keepdims=site.attrs.keep_dims, dtype=wide.dtype))
+            if y.dtype.is_float:
+                return [np.asarray(total / count(site) if mean else total, y.dtype.numpy)]
+            return [np.asarray(finished(site, total), y.dtype.numpy)]
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
+        wide = accumulator(site)
+        zero = site.quantization(site.input(0))[1] if scaled(site) else 0
+        initial = None if start is None else Const(start if wide == BOOL else wide.numpy.type(start).item(), wide)
+
+        def element(v: Expr) -> Expr:
+            return v.to(wide) - zero if zero else v.to(wide)
+
+        _over_axes(b, xs[0], ys[0], _axes(site), initial, step, lambda total: finished(site, total), element)
+
+    return register(
+        type(name.title().replace("_", ""), (Op,), {
+            "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types, "Attrs": ReducerAttrs,
+            "operands": (("input", "axis"), ("output",)), "infer": infer, "evaluate": evaluate, "lower": lower,
+        })
+    )  # fmt: skip
+
+
+def _divided(total: Any, n: int) -> Any:
+    """Integers over a positive count, towards zero."""
+    if isinstance(total, Expr):
+        return total / n
+    return np.sign(total) * (np.abs(total) // n)
+
+
+NUMBERS = "T int32 -> T: float32 int32 int64"
+ORDERED = NUMBERS + " int16 int8 uint8 int8q uint8q int16q"
+
+Sum = reduction("SUM", 74, "y = sum over the axes", NUMBERS + " int8q uint8q int16q",
+                np.add, lambda t, v: t + v, 0, rescale=True)  # fmt: skip
+Mean = reduction("MEAN", 40, "y = sum over the axes / number of elements", NUMBERS + " int8q uint8q int16q",
+                 np.add, lambda t, v: t + v, 0, mean=True, rescale=True)  # fmt: skip
+ReduceProd = reduction("REDUCE_PROD", 81, "y = product over the axes", NUMBERS, np.multiply, lambda t, v: t * v, 1)
+ReduceMax = reduction("REDUCE_MAX", 82, "the greatest", ORDERED, np.maximum, lambda t, v: maximum(v, t), None)
+ReduceMin = reduction("REDUCE_MIN", 89, "the least", ORDERED, np.minimum, lambda t, v: minimum(v, t), None)
+ReduceAny = reduction("REDUCE_ANY", 91, "whether one is true", "bool int32 -> bool",
+                      np.logical_or, lambda t, v: t | v, False)  # fmt: skip
+ReduceAll = reduction("REDUCE_ALL", 140, "whether all are true", "bool int32 -> bool",
+                      np.logical_and, lambda t, v: t & v, True)  # fmt: skip
+
+
+def extreme(name: str, code: int, doc: str, greatest: bool) -> type[Op]:
+    """Defines and registers the place of the first greatest or least element along an axis."""
+
+    @dataclass(frozen=True)
+    class Attrs:
+        output_type: DType = INT64
+
+    def axis_of(site: Site) -> int:
+        value = np.asarray(site.constant(1)).reshape(-1)
+        site.require(value.size == 1, f"must be one axis, holds {value.size} values", 1)
+        return site.axis(int(value[0]), site.input(0).rank)
+
+    def infer(site: Site) -> list[Shape]:
+        shape, axis = site.input(0).shape, axis_of(site)
+        site.require(shape[axis] > 0, "the axis of size 0 has no result", 0)
+        return [(*shape[:axis], *shape[axis + 1 :])]
+
+    def evaluate(site: Site, x: np.ndarray, axis: np.ndarray) -> list[np.ndarray]:
+        place = np.argmax if greatest else np.argmin
+        return [np.asarray(place(x, axis=axis_of(site)), site.outputs[0].dtype.numpy)]
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
+        shape, axis = site.input(0).shape, axis_of(site)
+        outer, size, inner = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+        x, y = xs[0].viewed((outer, size, inner)), ys[0].viewed((outer, inner))
+        with b.nest((outer, inner), "parallel") as (o, i):
+
+            def value(k: Any, o: Expr = o, i: Expr = i) -> Expr:
+                v = x[o, k, i]
+                return v.to(INT32) if v.dtype == BOOL else v
+
+            best, place = b.variable(value(0), "best"), b.variable(Const(0, y.dtype), "place")
+            with b.loop(size) as k:
+                v = value(k)
+                better = v > best[()] if greatest else v < best[()]
+                b.store(place, (), select(better, k.to(y.dtype), place[()]))
+                b.store(best, (), select(better, v, best[()]))
+            b.store(y, (o, i), place[()])
+
+    return register(
+        type(name.title().replace("_", ""), (Op,), {
+            "__doc__": doc, "__module__": __name__, "name": name, "code": code, "Attrs": Attrs,
+            "types": "T A -> I: T= float32 int32 int8 uint8 int8q uint8q bool; A= int32 int64; I= int32 int64",
+            "operands": (("input", "axis"), ("output",)), "infer": infer, "evaluate": evaluate, "lower": lower,
+        })
+    )  # fmt: skip
+
+
+ArgMax = extreme("ARG_MAX", 56, "the place of the first greatest element along the axis", True)
+ArgMin = extreme("ARG_MIN", 79, "the place of the first least element along the axis", False)

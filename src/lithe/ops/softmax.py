@@ -1,0 +1,241 @@
+"""Normalizations along the last axis: SOFTMAX, LOG_SOFTMAX, L2_NORMALIZATION."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lithe.ir.arithmetic import F, cast, maximum, minimum, quantize_real, sqrt
+from lithe.ir.build import Builder
+from lithe.ir.elementary import exp, log, portable
+from lithe.ir.loops import INDEX, Buffer, Expr
+from lithe.ops.op import Op, Site, register
+from lithe.types import FLOAT32, INT32, DType, Shape
+
+
+def _rows(t: Any) -> tuple[int, int]:
+    """(rows, channels): all axes but the last one are rows."""
+    return math.prod(t.shape[:-1]), t.shape[-1]
+
+
+def _with_channels(site: Site) -> list[Shape]:
+    t = site.input(0)
+    site.require(t.rank >= 1, f"rank must be at least 1, is {t.rank}", 0)
+    return [t.shape]
+
+
+def _greatest(b: Builder, x: Buffer, row: Expr, channels: int, dtype: DType | None = None) -> Expr:
+    """The greatest of x[row, :], cast to `dtype`."""
+
+    def value(c: Any) -> Expr:
+        return x[row, c] if dtype is None else x[row, c].to(dtype)
+
+    best = b.variable(value(0), "greatest")
+    with b.loop(channels) as c:
+        b.store(best, (), maximum(value(c), best[()]))
+    return b.variable(best[()], "top")[()]
+
+
+def exponentials(scale: float, beta: float, channels: int, span: int) -> np.ndarray:
+    """round(2**k exp(-beta * scale * i)) for i = 0 .. span, with k so that `channels` of them fit an int32.
+
+    Shortened after the last entry that is not 0.
+    """
+    bits = min(23, 30 - math.ceil(math.log2(max(channels, 1))))
+    entries = np.rint(2.0**bits * np.exp(-float(F(beta)) * float(F(scale)) * np.arange(span + 1))).astype(np.int32)
+    used = int(np.count_nonzero(entries))
+    return np.append(entries[:used], np.int32(0)) if used <= span else entries
+
+
+@register
+class Softmax(Op):
+    """y[..., c] = exp(beta * x[..., c]) / sum over k of exp(beta * x[..., k])
+
+    Quantized: exponentials of the distance to the greatest value from a table of integers, their exact sum,
+    and one float32 division a row. Source of beta: schema.fbs, SoftmaxOptions.
+    """
+
+    name, code = "SOFTMAX", 25
+    types = """
+        T -> T: float32 int8q uint8q int16q
+        int8q -> int16q
+    """
+
+    @dataclass(frozen=True)
+    class Attrs:
+        beta: float = 1.0
+
+    infer = _with_channels
+
+    def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
+        t, y = site.input(0), site.outputs[0]
+        if not site.quantized:
+            with np.errstate(all="ignore"):
+                e = np.exp((x - x.max(axis=-1, keepdims=True)) * x.dtype.type(site.attrs.beta))
+                return [np.asarray(e / e.sum(axis=-1, keepdims=True), x.dtype)]
+        entries = _entries(site)
+        distance = x.max(axis=-1, keepdims=True).astype(np.int32) - x
+        e = entries[np.minimum(distance, len(entries) - 1)]
+        total = e.sum(axis=-1, keepdims=True, dtype=np.int32).reshape(*t.shape[:-1], 1)
+        return [_stored_share(site, e, _per_unit(site, total)).astype(y.dtype.numpy)]
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
+        rows, channels = _rows(site.input(0))
+        x, y = xs[0].viewed((rows, channels)), ys[0].viewed((rows, channels))
+        quantized = site.quantized
+        entries = b.constant(_entries(site), "exponentials") if quantized else None
+        with b.loop(rows, "parallel", "row") as row:
+            top = _greatest(b, x, row, channels, INT32 if quantized else None)
+            e = b.local(INT32 if quantized else FLOAT32, (channels,), "exponential")
+            with b.loop(channels, "parallel", "channel") as c:
+                if entries is not None:
+                    at = minimum(top - x[row, c].to(INT32), entries.size - 1)
+                    b.store(e, c, entries[at.to(INDEX)])
+                else:
+                    b.store(e, c, exp((x[row, c] - top) * F(site.attrs.beta)))
+            total = b.reduce(0 if quantized else 0.0, (channels,), lambda t, c: t + e[c], e.dtype)
+            if quantized:
+                share = b.variable(_per_unit(site, total), "share")[()]
+                with b.loop(channels, "parallel", "channel") as c:
+                    b.store(y, (row, c), _stored_share(site, e[c], share))
+            else:
+                share = b.variable(1.0 / total, "share")[()]
+                with b.loop(channels, "parallel", "channel") as c:
+                    b.store(y, (row, c), e[c] * share)
+
+
+def _entries(site: Site) -> np.ndarray:
+    t = site.input(0)
+    scale, _ = site.quantization(t)
+    return exponentials(scale, site.attrs.beta, t.shape[-1], t.dtype.maximum - t.dtype.minimum)
+
+
+def _per_unit(site: Site, total: Any) -> Any:
+    """Steps of the output for one unit of the table: (1 / scale) / total."""
+    steps = F(1.0) / F(site.quantization(site.outputs[0])[0])
+    return float(steps) / cast(total, FLOAT32)
+
+
+def _stored_share(site: Site, e: Any, share: Any) -> Any:
+    y = site.outputs[0]
+    zero = site.quantization(y)[1]
+    return quantize_real(cast(e, FLOAT32) * share, zero, y.dtype.minimum, y.dtype.maximum, y.dtype)
+
+
+@register
+class LogSoftmax(Op):
+    """y[..., c] = x[..., c] - log(sum over k of exp(x[..., k]))"""
+
+    name, code = "LOG_SOFTMAX", 50
+    types = "T -> T: float32 int8q uint8q"
+
+    infer = _with_channels
+
+    def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
+        if not site.quantized:
+            with np.errstate(all="ignore"):
+                distance = x - x.max(axis=-1, keepdims=True)
+                return [np.asarray(distance - np.log(np.exp(distance).sum(axis=-1, keepdims=True)), x.dtype)]
+        entries, unit = _log_entries(site)
+        distance = x.max(axis=-1, keepdims=True).astype(np.int32) - x
+        total = entries[np.minimum(distance, len(entries) - 1)].sum(axis=-1, keepdims=True, dtype=np.int32)
+        return [_log_stored(site, distance, portable(log)(total.astype(F) * unit))]
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
+        rows, channels = _rows(site.input(0))
+        x, y = xs[0].viewed((rows, channels)), ys[0].viewed((rows, channels))
+        if not site.quantized:
+            with b.loop(rows, "parallel", "row") as row:
+                top = _greatest(b, x, row, channels)
+                e = b.local(FLOAT32, (channels,), "exponential")
+                with b.loop(channels, "parallel", "channel") as c:
+                    b.store(e, c, exp(x[row, c] - top))
+                total = b.variable(log(b.reduce(0.0, (channels,), lambda t, c: t + e[c])), "logarithm")[()]
+                with b.loop(channels, "parallel", "channel") as c:
+                    b.store(y, (row, c), x[row, c] - top - total)
+            return
+        values, unit = _log_entries(site)
+        entries = b.constant(values, "exponentials")
+        with b.loop(rows, "parallel", "row") as row:
+            top = _greatest(b, x, row, channels, INT32)
+
+            def entry(c: Any, top: Expr = top, row: Expr = row) -> Expr:
+                return entries[minimum(top - x[row, c].to(INT32), len(values) - 1).to(INDEX)]
+
+            total = b.reduce(0, (channels,), lambda t, c, entry=entry: t + entry(c), INT32)
+            logarithm = b.variable(log(total.to(FLOAT32) * unit), "logarithm")[()]
+            with b.loop(channels, "parallel", "channel") as c:
+                b.store(y, (row, c), _log_stored(site, top - x[row, c].to(INT32), logarithm))
+
+
+def _log_entries(site: Site) -> tuple[np.ndarray, np.float32]:
+    """The table of exponentials, and what its unit stands for."""
+    t = site.input(0)
+    entries = exponentials(site.quantization(t)[0], 1.0, t.shape[-1], t.dtype.maximum - t.dtype.minimum)
+    return entries, F(1.0) / F(entries[0])
+
+
+def _log_stored(site: Site, distance: Any, logarithm: Any) -> Any:
+    y = site.outputs[0]
+    (scale, _), (out_scale, zero) = site.quantization(site.input(0)), site.quantization(y)
+    real = -(cast(distance, FLOAT32) * F(scale)) - logarithm
+    return quantize_real(real * (F(1.0) / F(out_scale)), zero, y.dtype.minimum, y.dtype.maximum, y.dtype)
+
+
+@register
+class L2Normalization(Op):
+    """y[..., c] = x[..., c] / sqrt(max(sum over k of x[..., k]**2, 1e-6))
+
+    Quantized: the sum of squares is an exact int32. Source of 1e-6: TensorFlow Lite, l2normalization.h.
+    """
+
+    name, code = "L2_NORMALIZATION", 11
+    types = "T -> T: float32 int8q uint8q"
+
+    @dataclass(frozen=True)
+    class Attrs:
+        fused_activation_function: str = "NONE"
+
+    def infer(site: Site) -> list[Shape]:
+        site.require(site.attrs.fused_activation_function == "NONE", "allows no fused activation")
+        return _with_channels(site)
+
+    def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
+        if not site.quantized:
+            squares = (x.astype(np.float64) ** 2).sum(axis=-1, keepdims=True)
+            return [np.asarray(x / np.sqrt(np.maximum(squares, 1e-6)), x.dtype)]
+        value = x.astype(np.int32) - site.quantization(site.input(0))[1]
+        total = (value * value).sum(axis=-1, keepdims=True, dtype=np.int32)
+        return [_unit_stored(site, value, sqrt(maximum(cast(total, FLOAT32), F(1.0))))]
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
+        rows, channels = _rows(site.input(0))
+        x, y = xs[0].viewed((rows, channels)), ys[0].viewed((rows, channels))
+        zero = site.quantization(site.input(0))[1] if site.quantized else 0
+
+        def value(row: Expr, c: Any) -> Expr:
+            return x[row, c].to(INT32) - zero if site.quantized else x[row, c]
+
+        def added(total: Expr, v: Expr) -> Expr:
+            return total + v * v
+
+        with b.loop(rows, "parallel", "row") as row:
+            total = b.reduce(
+                0 if site.quantized else 0.0, (channels,), lambda t, c, row=row: added(t, value(row, c)),
+                INT32 if site.quantized else FLOAT32,
+            )  # fmt: skip
+            least = F(1.0 if site.quantized else 1e-6)
+            length = b.variable(sqrt(maximum(total.to(FLOAT32), least)), "length")[()]
+            with b.loop(channels, "parallel", "channel") as c:
+                v = value(row, c)
+                b.store(y, (row, c), _unit_stored(site, v, length) if site.quantized else v / length)
+
+
+def _unit_stored(site: Site, value: Any, length: Any) -> Any:
+    y = site.outputs[0]
+    scale, zero = site.quantization(y)
+    real = cast(value, FLOAT32) * (F(1.0) / F(scale)) / length
+    return quantize_real(real, zero, y.dtype.minimum, y.dtype.maximum, y.dtype)
