@@ -106,7 +106,7 @@ class Scope:
         return self._known[x]
 
     def span(self, form: Linear) -> Interval:
-        """Bounds of a sum whose atoms have known bounds."""
+        """Bounds of a sum whose atoms have known bounds; low > high where the facts contradict each other."""
         low = high = form.constant
         for atom, factor in form.terms.items():
             ends = [factor * end for end in self.interval(atom)]
@@ -118,7 +118,7 @@ class Scope:
             least = self.facts.get(frozenset((a, -f) for a, f in form.terms.items()))
             if least is not None:
                 high = min(high, form.constant - least)
-        return low, max(low, high)
+        return low, high
 
     def _bounds(self, x: Expr) -> Interval:
         known = self._known
@@ -136,7 +136,7 @@ class Scope:
                 if naive[0] < least or naive[1] > greatest or x in form.terms:
                     return naive
                 low, high = self.span(form)
-                return max(low, naive[0]), min(high, naive[1])
+                return max(low, naive[0]), max(low, naive[0], min(high, naive[1]))
             case Binary("lt" | "le" | "eq" | "ne", _, _):
                 return 0, 1
             case Binary("min", a, b):

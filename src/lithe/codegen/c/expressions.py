@@ -330,6 +330,4 @@ class ExpressionPrinter:
         if instruction in (FLOAT_BITS, BITS_FLOAT):
             name = self.support.bits(instruction.operands[0], instruction.result)
             return Text(f"{name}({args[0].c})", ATOM, depth)
-        raise TypeError(
-            f"C printer has no spelling for the instruction {instruction.name} ({suffix(instruction.result)})"
-        )
+        raise TypeError(f"C printer has no spelling for the instruction {instruction.name}")
