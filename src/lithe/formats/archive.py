@@ -24,29 +24,26 @@ class AssociatedFiles(Mapping[str, bytes]):
 
     def __init__(self, data: memoryview, start: int) -> None:
         self._data, self._start = data, start
-        self._archive: zipfile.ZipFile | None = None
-        self._entries: dict[str, zipfile.ZipInfo] = {}
+        self._opened: tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]] | None = None
 
-    def _open(self) -> dict[str, zipfile.ZipInfo]:
-        if self._archive is None:
+    def _open(self) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
+        if self._opened is None:
             try:
                 # Only the tail is copied; zipfile corrects the offsets by what is missing in front.
                 archive = zipfile.ZipFile(io.BytesIO(self._data[self._start :]))
-                self._entries = {e.filename: e for e in checked(archive.infolist())}
+                entries = {e.filename: e for e in checked(archive.infolist())}
             except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError) as e:
                 if isinstance(e, ModelError):
                     raise
                 raise ModelError(f"the archive behind the model is damaged: {e}", where="associated files") from None
-            self._archive = archive
-        return self._entries
+            self._opened = archive, entries
+        return self._opened
 
     def __getitem__(self, name: str) -> bytes:
-        entry = self._open()[name]
-        assert_open = self._archive
-        if assert_open is None:
-            raise KeyError(name)
+        archive, entries = self._open()
+        entry = entries[name]
         try:
-            with assert_open.open(entry) as f:
+            with archive.open(entry) as f:
                 data = f.read(entry.file_size + 1)
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, EOFError, OSError) as e:
             raise ModelError(f"'{name}' is damaged: {e}", where="associated files") from None
@@ -54,11 +51,15 @@ class AssociatedFiles(Mapping[str, bytes]):
             raise ModelError(f"'{name}' has {len(data)} bytes, expected {entry.file_size}", where="associated files")
         return data
 
+    def entry(self, name: str) -> zipfile.ZipInfo:
+        """Date and compression of a file as they are stored."""
+        return self._open()[1][name]
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._open())
+        return iter(self._open()[1])
 
     def __len__(self) -> int:
-        return len(self._open())
+        return len(self._open()[1])
 
 
 def checked(entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
@@ -94,3 +95,22 @@ def find(data: memoryview, start: int) -> AssociatedFiles | None:
     """The archive behind position `start`, None when there is none."""
     tail = bytes(data[max(start, len(data) - (1 << 16) - 22) :])
     return AssociatedFiles(data, start) if b"PK\5\6" in tail else None
+
+
+def append(model: bytes, files: Mapping[str, bytes]) -> bytes:
+    """The model followed by an archive of the files, with positions counted from the start of the model."""
+    out = io.BytesIO()
+    out.write(model)
+    with zipfile.ZipFile(out, "w") as z:  # begins where `out` stands
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(name)
+            if isinstance(files, AssociatedFiles):
+                kept = files.entry(name)
+                entry.date_time, entry.compress_type, entry.external_attr = (
+                    kept.date_time,
+                    kept.compress_type,
+                    kept.external_attr,
+                )
+            checked([entry])
+            z.writestr(entry, data)
+    return out.getvalue()

@@ -27,10 +27,8 @@ REVISITS = 4  # bytes visited, as a multiple of the file's length
 SLACK = 1 << 12  # and this many more, so that tiny files with shared vtables pass
 
 _U16, _U32, _I32 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<i")
-_SCALAR = {
-    k: struct.Struct("<" + c)
-    for k, c in dict(bool="?", i8="b", u8="B", i16="h", u16="H", i32="i", u32="I", i64="q", u64="Q", f32="f", f64="d").items()
-}  # fmt: skip
+_LETTERS = dict(bool="?", i8="b", u8="B", i16="h", u16="H", i32="i", u32="I", i64="q", u64="Q", f32="f", f64="d")
+_SCALAR = {name: struct.Struct("<" + letter) for name, letter in _LETTERS.items()}
 
 
 class Reader:

@@ -203,9 +203,9 @@ class _Writer:
         return at
 
 
-def write(value: Any) -> bytes:
-    """A flexbuffer of dicts, lists, strings, bytes, numbers and None, in the least width that fits."""
-    for width in (1, 2, 4, 8):
+def write(value: Any, least_width: int = 1) -> bytes:
+    """A flexbuffer of dicts, lists, strings, bytes, numbers and None, in the least width (of 1, 2, 4, 8) that fits."""
+    for width in (w for w in (1, 2, 4, 8) if w >= least_width):
         w = _Writer(width)
         try:
             root = w.value(value)

@@ -129,7 +129,7 @@ def _like(value: Any, default: Any, name: str) -> Any:
 
 
 def decoded(data: bytes) -> dict[str, Any]:
-    """An unknown operator's options: the flexbuffer map if they are one, else nothing (the bytes are kept elsewhere)."""
+    """An unknown operator's options: the flexbuffer map if they are one, else nothing (the bytes are kept)."""
     try:
         value = flexbuffer.read(data) if data else {}
     except ModelError:

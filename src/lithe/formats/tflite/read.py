@@ -23,6 +23,7 @@ from lithe.ops.verify import Limits
 from lithe.types import STRING, DType, Quantization, Shape, TensorType
 
 VERSION = 3
+DISPATCH = "DISPATCH_OP"  # a graph compiled for an accelerator; its code lies behind the flatbuffer
 External = Callable[[str], memoryview]
 
 # A sparse tensor may unfold to this many times the file's size, plus a megabyte.
@@ -54,6 +55,8 @@ class _File:
 
     def buffer(self, index: int) -> np.ndarray | None:
         """The bytes of buffer `index`, None when it has none."""
+        if index == 0:
+            return None  # the sentinel of tensors without data
         buffers = self.model["buffers"] or []
         if not 0 <= index < len(buffers):
             raise ModelError(f"buffer {index} does not exist, the model has {len(buffers)}")
@@ -292,6 +295,8 @@ def _node(file: _File, where: str, index: int, o: dict[str, Any], tensors: list[
         options = _placed(where, _custom_options, file, o)
         attrs = _placed(where, read_custom, op, options)
         extras["custom_options"] = options
+        if op.name == DISPATCH and isinstance(attrs, dict) and "bytecode_offset" in attrs:
+            extras["bytecode"] = _placed(where, _bytecode, file, attrs)
     else:
         attrs, more = _placed(where, read_attributes, op, union)
         extras |= more
@@ -304,6 +309,13 @@ def _node(file: _File, where: str, index: int, o: dict[str, Any], tensors: list[
     if o["debug_metadata_index"] != -1:
         extras["debug_metadata_index"] = o["debug_metadata_index"]
     return Node(op, attrs, inputs, outputs, index, extras)
+
+
+def _bytecode(file: _File, attrs: dict[str, Any]) -> np.ndarray:
+    offset, size = attrs["bytecode_offset"], attrs.get("bytecode_size")
+    if not isinstance(offset, int) or not isinstance(size, int) or offset < 0 or size < 0:
+        raise ModelError(f"the place of the bytecode must be two numbers, is {offset!r} and {size!r}")
+    return file.region(offset, size, "the bytecode")
 
 
 def _custom_options(file: _File, o: dict[str, Any]) -> bytes:
