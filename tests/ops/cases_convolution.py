@@ -129,6 +129,6 @@ CASES = [
         convolution("one scale", "dynamic", (2, 5, 5, 3), (1, 3, 3, 3), (2, 5, 5, 3), DEPTHWISE, channelwise=False),
         official=False,
         reason="the official kernel wants a scale for each channel",
-    ),  # fmt: skip
+    ),
     convolution("computed filter", "float", (1, 5, 5, 3), (4, 3, 3, 3), (1, 5, 5, 4), constant=False),
 ]

@@ -1,0 +1,235 @@
+"""Pooling: the mean, the greatest value or the root of the mean square of every window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lithe.ir.arithmetic import ACTIVATION_BOUNDS, activate, activation_range, clamp, maximum, minimum, sqrt
+from lithe.ir.build import Builder
+from lithe.ir.loops import Buffer, Const, Expr, all_of, constant, select
+from lithe.ops.op import Op, Site, register
+from lithe.ops.padding import Window, placed, require_window, taps
+from lithe.types import FLOAT32, INT32, Shape
+
+
+@dataclass(frozen=True)
+class PoolAttrs:
+    """Fields of Pool2DOptions."""
+
+    padding: str = "VALID"
+    stride_w: int = 1
+    stride_h: int = 1
+    filter_width: int = 1
+    filter_height: int = 1
+    fused_activation_function: str = "NONE"
+
+
+def pool_window(site: Site) -> Window:
+    a, (h, w) = site.attrs, site.inputs[0].shape[1:3]
+    rows = placed(h, a.filter_height, a.stride_h, 1, a.padding)
+    columns = placed(w, a.filter_width, a.stride_w, 1, a.padding)
+    return Window((rows[0], columns[0]), (rows[1], columns[1]), (a.stride_h, a.stride_w))
+
+
+def infer(site: Site) -> list[Shape]:
+    """[N, H, W, C] -> [N, OH, OW, C]"""
+    a, x = site.attrs, site.rank(0, 4)
+    require_window(site, (a.stride_h, a.stride_w), (1, 1), a.padding)
+    site.require(min(a.filter_height, a.filter_width) >= 1, "filter sizes must be at least 1")
+    allowed, activation = ", ".join(ACTIVATION_BOUNDS), a.fused_activation_function
+    site.require(activation in ACTIVATION_BOUNDS, f"fused activation must be one of {allowed}, is {activation}")
+    site.require(min(x.shape) >= 1, f"must not be empty, is {x}", 0)
+    size = pool_window(site).size
+    site.require(min(size) >= 1, f"the window ({a.filter_height}, {a.filter_width}) does not fit in {x}", 0)
+    if site.quantized:
+        site.quantization(x, "input")
+        site.quantization(site.outputs[0], "output")
+    return [(x.shape[0], *size, x.shape[3])]
+
+
+def _places(site: Site, x: np.ndarray) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """(places of outputs, places of the input) for every tap of the window that meets the input."""
+    a, p = site.attrs, pool_window(site)
+    axes = []
+    for axis, filter_size in enumerate((a.filter_height, a.filter_width)):
+        first = max(0, p.before[axis] - (p.size[axis] - 1) * p.strides[axis])  # taps that only meet padding
+        last = min(filter_size, p.before[axis] + x.shape[axis + 1])
+        found = (taps(p.size[axis], x.shape[axis + 1], k - p.before[axis], p.strides[axis]) for k in range(first, last))
+        axes.append([pair for pair in found if pair is not None])
+    for rows in axes[0]:
+        for columns in axes[1]:
+            yield (slice(None), rows[0], columns[0]), (slice(None), rows[1], columns[1])
+
+
+def _mean(site: Site, x: np.ndarray, value: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(sums, numbers of elements) of the windows."""
+    shape = (x.shape[0], *pool_window(site).size, x.shape[3])
+    total = np.zeros(shape, np.int64 if x.dtype.kind in "iu" else np.float64)
+    count = np.zeros((1, *shape[1:3], 1), np.int64)
+    for out, place in _places(site, x):
+        total[out] += value(x[place])
+        count[(slice(None), *out[1:])] += 1
+    return total, count
+
+
+def _bounded(site: Site, y: np.ndarray) -> np.ndarray:
+    """The fused activation, and the output's type."""
+    t, activation = site.outputs[0], site.attrs.fused_activation_function
+    if site.quantized:
+        return np.clip(y, *activation_range(activation, *site.quantization(t), t.dtype)).astype(t.dtype.numpy)
+    return np.asarray(activate(y.astype(t.dtype.numpy), activation))
+
+
+def lower_windows(
+    b: Builder,
+    site: Site,
+    x: Buffer,
+    y: Buffer,
+    initial: Expr,
+    step: Callable[[Expr, Expr, Expr | None], Expr],
+    last: Callable[[Expr, Expr], Expr],
+) -> None:
+    """Loops over every window; channels are innermost, and a window's elements are inside of them.
+
+    step(total, element, inside)  the new total; `inside` is None where every element is in the input, else
+                                  the element is another one of the window whenever it is false.
+    last(total, count)            the stored value.
+    """
+    a, p = site.attrs, pool_window(site)
+    n, h, w, channels = x.shape
+    spans = []  # for each axis: function of the output's index -> (first element, number of elements or None)
+    for size, filter_size, axis in ((h, a.filter_height, 0), (w, a.filter_width, 1)):
+        stride, before, count = p.strides[axis], p.before[axis], p.size[axis]
+        whole = before == 0 and (count - 1) * stride + filter_size <= size
+        spans.append(_span(size, filter_size, stride, before, whole))
+    kernel = (min(a.filter_height, h), min(a.filter_width, w))
+    with b.nest((n, *p.size, channels), "parallel") as (batch, r, c, i):
+        (top, rows), (left, columns) = spans[0](r), spans[1](c)
+        total = b.variable(initial, "total")
+        with b.nest(kernel, name="k") as (ky, kx):
+            inside: list[Expr] = []
+            if rows is not None:
+                inside.append(ky < rows)
+                ky = minimum(ky, rows - 1)
+            if columns is not None:
+                inside.append(kx < columns)
+                kx = minimum(kx, columns - 1)
+            element = x[batch, top + ky, left + kx, i]
+            b.store(total, (), step(total[()], element, all_of(*inside) if inside else None))
+        number = (constant(kernel[0]) if rows is None else rows) * (constant(kernel[1]) if columns is None else columns)
+        b.store(y, (batch, r, c, i), last(total[()], number))
+
+
+def _span(size: int, filter_size: int, stride: int, before: int, whole: bool) -> Callable:
+    def span(i: Expr) -> tuple[Expr, Expr | None]:
+        start = i * stride - before
+        if whole:
+            return start, None
+        first = maximum(start, constant(0))
+        return first, minimum(start + filter_size, constant(size)) - first
+
+    return span
+
+
+@register
+class AveragePool2D(Op):
+    """y[n, r, c, k] = activation(mean of x[n, r*sh + i - top, c*sw + j - left, k]), over the elements inside of x
+
+    Integers: the mean of the stored values, halves away from zero; the scales of x and y are taken as equal.
+    Source: schema.fbs, Pool2DOptions.
+    """
+
+    name, code = "AVERAGE_POOL_2D", 1
+    types = "T -> T: float32 int8q uint8q int16q"
+    Attrs = PoolAttrs
+    infer = infer
+
+    def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
+        total, count = _mean(site, x, lambda v: v)
+        if not site.quantized:
+            return [_bounded(site, total / count)]
+        away = (np.abs(total) + count // 2) // count * np.sign(total)
+        return [_bounded(site, away)]
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
+        t, activation = site.outputs[0], site.attrs.fused_activation_function
+        wide = INT32 if site.quantized else FLOAT32
+        zero = constant(0, wide)
+
+        def step(total: Expr, element: Expr, inside: Expr | None) -> Expr:
+            element = element.to(wide)
+            return total + (element if inside is None else select(inside, element, zero))
+
+        def last(total: Expr, number: Expr) -> Expr:
+            number = number.to(wide)
+            if not site.quantized:
+                return activate(total / number, activation)
+            low, high = activation_range(activation, *site.quantization(t), t.dtype)
+            half = number / 2
+            away = select(total > zero, total + half, total - half) / number
+            return clamp(away, constant(low, INT32), constant(high, INT32)).to(t.dtype)
+
+        lower_windows(b, site, xs[0], ys[0], zero, step, last)
+
+
+@register
+class MaxPool2D(Op):
+    """y[n, r, c, k] = activation(max of x[n, r*sh + i - top, c*sw + j - left, k]), over the elements inside of x
+
+    Source: schema.fbs, Pool2DOptions.
+    """
+
+    name, code = "MAX_POOL_2D", 17
+    types = "T -> T: float32 int8q uint8q int16q"
+    Attrs = PoolAttrs
+    infer = infer
+
+    def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
+        lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+        y = np.full((x.shape[0], *pool_window(site).size, x.shape[3]), lowest, x.dtype)
+        for out, place in _places(site, x):
+            y[out] = maximum(y[out], x[place])
+        return [_bounded(site, y)]
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
+        t, activation = site.outputs[0], site.attrs.fused_activation_function
+        lowest = Const(-math.inf, FLOAT32) if t.dtype.is_float else Const(t.dtype.minimum, t.dtype)
+
+        def last(total: Expr, _: Expr) -> Expr:
+            if not site.quantized:
+                return activate(total, activation)
+            low, high = activation_range(activation, *site.quantization(t), t.dtype)
+            return clamp(total, constant(low, t.dtype), constant(high, t.dtype))
+
+        lower_windows(b, site, xs[0], ys[0], lowest, lambda total, element, _: maximum(total, element), last)
+
+
+@register
+class L2Pool2D(Op):
+    """y[n, r, c, k] = activation(sqrt(mean of squares of x[n, r*sh + i - top, c*sw + j - left, k]))
+
+    Source: schema.fbs, Pool2DOptions.
+    """
+
+    name, code = "L2_POOL_2D", 12
+    types = "float32 -> float32"
+    Attrs = PoolAttrs
+    infer = infer
+
+    def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
+        total, count = _mean(site, x, lambda v: v.astype(np.float64) ** 2)
+        return [_bounded(site, np.sqrt(total / count))]
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
+        def step(total: Expr, element: Expr, inside: Expr | None) -> Expr:
+            square = element * element
+            return total + (square if inside is None else select(inside, square, 0.0))
+
+        def last(total: Expr, number: Expr) -> Expr:
+            return activate(sqrt(total / number.to(FLOAT32)), site.attrs.fused_activation_function)
+
+        lower_windows(b, site, xs[0], ys[0], Const(0.0, FLOAT32), step, last)
