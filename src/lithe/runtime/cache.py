@@ -37,9 +37,13 @@ import sys
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from lithe.errors import InputError
 from lithe.runtime.private_folder import Listed, PrivateFolder, Untrusted
+
+if TYPE_CHECKING:
+    import numpy as np  # not at run time: a cached model starts before numpy is loaded
 
 DEFAULT_LIMIT = 2 << 30
 MAGIC = b"LITHE\r\n\x1a"
@@ -52,7 +56,7 @@ _ROW = struct.Struct("<QQH")
 _ALIGN = 64
 _STALE = 3600.0  # seconds after which an unfinished file is nobody's work any more
 
-Buffer = bytes | bytearray | memoryview
+Buffer: TypeAlias = "bytes | bytearray | memoryview | np.ndarray"
 
 
 def key(*parts: bytes | str) -> bytes:
