@@ -37,13 +37,10 @@ import sys
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
 
 from lithe.errors import InputError
 from lithe.runtime.private_folder import Listed, PrivateFolder, Untrusted
-
-if TYPE_CHECKING:
-    import numpy as np  # not at run time: a cached model starts before numpy is loaded
 
 DEFAULT_LIMIT = 2 << 30
 MAGIC = b"LITHE\r\n\x1a"
@@ -56,7 +53,7 @@ _ROW = struct.Struct("<QQH")
 _ALIGN = 64
 _STALE = 3600.0  # seconds after which an unfinished file is nobody's work any more
 
-Buffer: TypeAlias = "bytes | bytearray | memoryview | np.ndarray"
+Buffer: TypeAlias = Any  # whatever memoryview takes and is contiguous: bytes, memoryview, numpy array
 
 
 def key(*parts: bytes | str) -> bytes:
@@ -80,7 +77,7 @@ class Entry:
 
     def sequence(self, name: str) -> list[memoryview]:
         """The parts name0, name1, ... that `numbered` wrote."""
-        found = []
+        found: list[memoryview] = []
         while (part := self.parts.get(f"{name}{len(found)}")) is not None:
             found.append(part)
         return found
@@ -237,12 +234,12 @@ def _secret(folder: PrivateFolder) -> bytes:
         return _read_secret(folder)
 
 
-def _layout(name: bytes, parts: Mapping[str, Buffer]) -> list[Buffer]:
+def _layout(name: bytes, parts: Mapping[str, Buffer]) -> list[bytes | memoryview]:
     """The file in pieces: the header up to the mac, then everything behind the mac."""
     names = [part.encode() for part in parts]
     views = [memoryview(part).cast("B") if memoryview(part).nbytes else memoryview(b"") for part in parts.values()]
     at = _HEADER.size + _MAC_BYTES + sum(_ROW.size + len(n) for n in names)
-    table, body = b"", []
+    table, body = b"", list[bytes | memoryview]()
     for text, view in zip(names, views, strict=True):
         body += [bytes(-at % _ALIGN), view]
         at += -at % _ALIGN

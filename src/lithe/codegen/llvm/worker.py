@@ -18,12 +18,12 @@ import os
 import signal
 import struct
 import sys
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 OBJECT, ERROR = 0, 1
 
 
-def read_exactly(stream: BinaryIO, count: int) -> bytes:
+def read_exactly(stream: IO[bytes], count: int) -> bytes:
     """`count` bytes; fewer only where the stream ends."""
     parts = []
     while count and (part := stream.read(count)):
@@ -32,7 +32,7 @@ def read_exactly(stream: BinaryIO, count: int) -> bytes:
     return b"".join(parts)
 
 
-def read_block(stream: BinaryIO) -> bytes | None:
+def read_block(stream: IO[bytes]) -> bytes | None:
     """One block with its length before it; None where the stream ends."""
     head = read_exactly(stream, 4)
     if len(head) < 4:
