@@ -22,7 +22,11 @@ NUMPY_MAGIC = b"\x93NUMPY"
 ZIP_MAGIC = b"PK\x03\x04"
 PICTURE_MAGICS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"GIF8")
 MOST_PIXELS = 1 << 28  # refuse pictures that would not fit in memory when decoded
-SAMPLE_TYPES = {1: np.dtype(np.uint8), 2: np.dtype("<i2"), 4: np.dtype("<i4")}  # by bytes, RIFF WAVE
+SAMPLE_TYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype(np.uint8),
+    2: np.dtype("<i2"),
+    4: np.dtype("<i4"),
+}  # by bytes, RIFF WAVE
 
 
 @dataclass(frozen=True)
