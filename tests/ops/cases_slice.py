@@ -22,7 +22,7 @@ BORDER = np.array([[0, 0], [1, 2], [3, 0]])
 CASES = [
     *each_type("SLICE", ((3, 4, 5), i32(3), i32(3)), ((2, 4, 3),), USUAL,
                constants={1: ints(1, 0, 2), 2: ints(2, -1, 3)}),
-    Case("SLICE", "int64", (f32(3, 4), kind("int64", 2), kind("int64", 2)), (f32(1, 3),),
+    Case("SLICE", "int64 bounds", (f32(3, 4), kind("int64", 2), kind("int64", 2)), (f32(1, 3),),
          constants={1: ints(2, 1), 2: ints(1, 3)}),
     Case("SLICE", "begin at run time", (f32(3, 4), i32(2), i32(2)), (f32(2, 3),),
          values={1: ints(1, 1)}, constants={2: ints(2, 3)}),
@@ -66,11 +66,11 @@ CASES = [
          values={1: ints(4, 0, 1, 1, 2, 2, 3, 0)}),
     Case("GATHER", "constant indices", (i8(4, 5), i32(2)), (i8(2, 5),), constants={1: ints(3, 1)}),
     Case("GATHER", "scalar", (f32(4, 5), i32()), (f32(5,),), values={1: ints(2)}),
-    Case("GATHER", "int64", (f32(4, 5), kind("int64", 2)), (f32(2, 5),), values={1: ints(3, 1)}),
-    Case("GATHER", "int16", (f32(4, 5), kind("int16", 2)), (f32(2, 5),), values={1: ints(3, 1)}),
+    Case("GATHER", "int64 indices", (f32(4, 5), kind("int64", 2)), (f32(2, 5),), values={1: ints(3, 1)}),
+    Case("GATHER", "int16 indices", (f32(4, 5), kind("int16", 2)), (f32(2, 5),), values={1: ints(3, 1)}),
     *each_type("GATHER_ND", ((4, 5, 2), i32(3, 2)), ((3, 2),), USUAL, values={1: ints(3, 0, 2, 4, 0, 0)}),
     Case("GATHER_ND", "elements", (f32(4, 5), i32(2, 2, 2)), (f32(2, 2),), constants={1: ints(3, 0, 2, 4, 0, 0, 1, 1)}),
-    Case("GATHER_ND", "int64", (f32(4, 5), kind("int64", 2, 1)), (f32(2, 5),), values={1: ints(3, 1)}),
+    Case("GATHER_ND", "int64 indices", (f32(4, 5), kind("int64", 2, 1)), (f32(2, 5),), values={1: ints(3, 1)}),
     *(Case("SCATTER_ND", n, (i32(4, 1), kind(n, 4, 2), i32(2)), (kind(n, 5, 2),), values={0: ints(3, 0, 3, 1)},
            constants={2: ints(5, 2)}, official=n != "int16",
            reason="" if n != "int16" else "the official kernel does not take this type")
