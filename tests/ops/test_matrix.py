@@ -79,13 +79,21 @@ def distance(t: TensorType, got: np.ndarray, expected: np.ndarray, tolerance: fl
     return (float("inf") if np.isnan(worst) else worst), special
 
 
+def _sample(got: np.ndarray, expected: np.ndarray) -> str:
+    """The first places that differ."""
+    if got.shape != expected.shape:
+        return f"; shapes {got.shape} and {expected.shape}"
+    places = np.argwhere(got != expected)[:6]
+    return "".join(f"\n  {p.tolist()}: {got[tuple(p)]} instead of {expected[tuple(p)]}" for p in places)
+
+
 def agree(case: Case, got: list[np.ndarray], expected: list[np.ndarray], steps: int, tolerance: float) -> str:
     """What differs, in words; empty when nothing does."""
     for i, (t, g, e) in enumerate(zip(case.outputs, got, expected, strict=True)):
         worst, special = distance(t, g, e, tolerance)
         allowed = tolerance if t.dtype.kind in ("float", "complex") else steps
         if worst > allowed or not special:
-            return f"output {i}: difference {worst:.3g} > {allowed}; special values agree: {special}\n{g}\n{e}"
+            return f"output {i}: difference {worst:.3g} > {allowed}; special values agree: {special}{_sample(g, e)}"
     return ""
 
 

@@ -1,0 +1,122 @@
+"""Binary arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lithe.types import INT8, INT16, INT32, INT64, UINT32, DType
+from tests.ops.cases import Case, f32, i8, i16, i32, tensor, u8
+
+LEAST = -(2**31)
+NO_KERNEL = "the installed official runtime has no kernel for these types"
+
+
+def floats(op: str, **more: object) -> list[Case]:
+    """The same shape, each way of broadcasting, rank 6, one element."""
+    shapes = [
+        ("same shape", (2, 3, 37), (2, 3, 37)), ("channel", (2, 5, 19), (19,)), ("channel first", (19,), (2, 5, 19)),
+        ("scalar", (3, 11), ()), ("scalar first", (), (3, 11)), ("both ways", (4, 1, 3), (1, 5, 1)),
+        ("one", (1,), (1,)),
+        ("middle", (2, 3, 5), (2, 1, 5)),
+    ]  # fmt: skip
+    return [Case(op, name, (f32(*a), f32(*b)), (f32(*np.broadcast_shapes(a, b)),), **more) for name, a, b in shapes]
+
+
+def ranks(op: str) -> Case:
+    return Case(op, "rank 6", (f32(2, 1, 3, 1, 2, 3), f32(2, 2, 1, 2, 1, 3)), (f32(2, 2, 3, 2, 2, 3),))
+
+
+def whole(op: str, *dtypes: DType, low: int = 1) -> list[Case]:
+    low = -100 if low < 0 else low
+    return [Case(op, str(d), (tensor(d, 3, 7), tensor(d, 7)), (tensor(d, 3, 7),), low=low, high=100) for d in dtypes]
+
+
+def signs(op: str, dtype: DType) -> Case:
+    """Every pair of signs, and the least integer."""
+    least, t = dtype.minimum, tensor(dtype, 11)
+    a = np.array([7, -7, 7, -7, 6, -6, 0, 0, least, least + 1, -1])
+    b = np.array([3, 3, -3, -3, 3, -3, 5, -5, 3, -1, least])
+    return Case(op, f"signs {dtype}", (t, t), (t,), values={0: a, 1: b})
+
+
+def overflow(op: str) -> Case:
+    x = np.array([LEAST, LEAST, 5])
+    return Case(op, "least by minus one", (i32(3), i32(3)), (i32(3),), values={0: x, 1: np.array([-1, 1, -1])},
+                official=False, reason="undefined there: the division traps")  # fmt: skip
+
+
+def quantized(op: str, steps: int = 1, signed: bool = True, **more: object) -> list[Case]:
+    make = i8 if signed else u8
+    z = -5 if signed else 110
+    shape, name = (2, 9, 33), "int8" if signed else "uint8"
+    return [
+        Case(op, f"{name} same shape", (make(*shape, scale=0.03, zero_point=z), make(*shape, scale=0.05)),
+             (make(*shape, scale=0.07, zero_point=z + 9),), steps=steps, **more),
+        Case(op, f"{name} channel", (make(*shape, scale=0.03, zero_point=z), make(33, scale=0.005)),
+             (make(*shape, scale=0.02, zero_point=z - 9),), steps=steps, **more),
+        Case(op, f"{name} scalar first", (make(scale=0.03, zero_point=z), make(65, scale=0.05)),
+             (make(65, scale=0.04, zero_point=z),), steps=steps, **more),
+    ]  # fmt: skip
+
+
+ACTIVATIONS = ("RELU", "RELU6", "RELU_N1_TO_1")
+CASES = [
+    *[case for op in ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE") for case in floats(op)],
+    *floats("DIV", low=0.5),
+    *floats("FLOOR_DIV", low=0.5, high=20),
+    *floats("FLOOR_MOD", low=0.5, high=20),
+    *[ranks(op) for op in ("ADD", "MUL", "SUB")],
+    *[
+        Case(op, f"float {a}", (f32(5, 7), f32(5, 7)), (f32(5, 7),), {"fused_activation_function": a}, low=-9, high=9)
+        for op in ("ADD", "SUB", "MUL", "DIV")
+        for a in ACTIVATIONS
+    ],
+    *[
+        Case(op, f"int8 {a}", (i8(65), i8(65)), (i8(65, scale=0.1),), {"fused_activation_function": a})
+        for op in ("ADD", "SUB", "MUL")
+        for a in ACTIVATIONS
+    ],
+    *whole("ADD", INT32, INT64, low=-1),
+    Case("ADD", "plain int16", (tensor(INT16, 3, 7), tensor(INT16, 3, 7)), (tensor(INT16, 3, 7),),
+         {"pot_scale_int16": False}, official=False, reason=NO_KERNEL),
+    Case("ADD", "int32 RELU6", (i32(21), i32(21)), (i32(21),), {"fused_activation_function": "RELU6"}, low=-9, high=9),
+    *whole("SUB", INT32, INT64, low=-1),
+    *whole("MUL", INT16, INT32, INT64, low=-1),
+    *whole("MUL", UINT32, low=0),
+    *whole("MAXIMUM", INT16, INT32, INT64, low=-1),
+    *whole("MINIMUM", INT16, INT32, INT64, low=-1),
+    *whole("SQUARED_DIFFERENCE", INT32, low=-1),
+    *whole("DIV", INT32),
+    signs("DIV", INT32),
+    overflow("DIV"),
+    *[signs("FLOOR_DIV", d) for d in (INT8, INT16, INT32)],
+    overflow("FLOOR_DIV"),
+    *[signs("FLOOR_MOD", d) for d in (INT8, INT16, INT32, INT64)],
+    overflow("FLOOR_MOD"),
+    Case("FLOOR_MOD", "signs", (f32(6), f32(6)), (f32(6),),
+         values={0: np.array([7, -7, 7, -7, 6, -6]), 1: np.array([3, 3, -3, -3, 3, -3])}),
+    Case("FLOOR_DIV", "signs", (f32(6), f32(6)), (f32(6),),
+         values={0: np.array([7, -7, 7, -7, 6, -6]), 1: np.array([3, 3, -3, -3, 3, -3])}),
+    Case("DIV", "by zero", (f32(3), f32(3)), (f32(3),), values={0: np.array([1, -1, 0]), 1: np.zeros(3)}),
+    *[case for op in ("ADD", "SUB", "MUL") for signed in (True, False) for case in quantized(op, signed=signed)],
+    *quantized("SQUARED_DIFFERENCE"),
+    Case("ADD", "int8 far scales", (i8(65, scale=5.0), i8(65, scale=0.0001)), (i8(65, scale=0.01),)),
+    Case("ADD", "int8 tiny against output", (i8(65, scale=1e-5), i8(65, scale=1e-6)), (i8(65, scale=0.1),)),
+    Case("ADD", "int16", (i16(65), i16(65, scale=0.002)), (i16(65, scale=0.003),), {"pot_scale_int16": False}),
+    Case("SUB", "int16", (i16(65), i16(65, scale=0.002)), (i16(65, scale=0.003),), {"pot_scale_int16": False}),
+    Case("MUL", "quantized int16", (i16(65), i16(65, scale=0.002)), (i16(65, scale=0.05),)),
+    Case("DIV", "uint8", (u8(65, scale=0.05, zero_point=10), u8(65, scale=0.02, zero_point=0)),
+         (u8(65, scale=0.1, zero_point=4),),
+         values={0: np.linspace(150, 255, 65).astype(int), 1: np.linspace(100, 200, 65).astype(int)}),
+    Case("DIV", "int8", (i8(65, scale=0.05), i8(65, scale=0.02, zero_point=-128)),
+         (i8(65, scale=0.1, zero_point=4),),
+         low=-127, high=127, official=False, reason=NO_KERNEL),
+    *[Case(op, "int8", (i8(3, 33), i8(33)), (i8(3, 33),)) for op in ("MAXIMUM", "MINIMUM")],
+    *[Case(op, "uint8", (u8(3, 33), u8(33)), (u8(3, 33),)) for op in ("MAXIMUM", "MINIMUM")],
+    *[Case(op, "quantized int16", (i16(3, 33), i16(33)), (i16(3, 33),)) for op in ("MAXIMUM", "MINIMUM")],
+    Case("POW", "float", (f32(5, 7), f32(7)), (f32(5, 7),), low=0.1, high=9, tolerance=2e-5),
+    Case("POW", "negative base", (f32(6), f32(6)), (f32(6),), tolerance=2e-5,
+         values={0: np.array([-2, -2, 0, 0, -3, 4]), 1: np.array([3, 2, 0, 2, -1, 0.5])}),
+    Case("POW", "int32", (i32(8), i32(8)), (i32(8),), values={0: np.array([2, -3, 0, 0, 1, -1, 7, 10]),
+         1: np.array([10, 3, 0, 5, 31, 7, 1, 9])}),
+]  # fmt: skip

@@ -1,0 +1,86 @@
+"""Reductions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lithe.types import BOOL, INT8, INT16, INT32, INT64, UINT8, TensorType
+from tests.ops.cases import Case, f32, i8, i16, i32, tensor, u8
+
+ORDER = ("REDUCE_MAX", "REDUCE_MIN")
+NO_KERNEL = "the installed official runtime has no kernel for this type"
+
+
+def reduced(op: str, name: str, x: TensorType, axes: tuple[int, ...], keep: bool = False, y: TensorType | None = None,
+            **more: object) -> Case:  # fmt: skip
+    """The output's shape follows from the axes; its type is that of x, or of y."""
+    gone = {a % max(x.rank, 1) for a in axes}
+    shape = tuple(1 if a in gone else s for a, s in enumerate(x.shape) if keep or a not in gone)
+    like = y or x
+    return Case(op, name, (x, i32(len(axes))), (TensorType(like.dtype, shape, like.quantization),), {"keep_dims": keep},
+                constants={1: np.array(axes)}, **more)  # fmt: skip
+
+
+def shapes(op: str, **more: object) -> list[Case]:
+    return [
+        reduced(op, "picture", f32(2, 5, 3, 19), (1, 2), **more),
+        reduced(op, "picture kept", f32(1, 5, 3, 19), (1, 2), True, **more),
+        reduced(op, "last", f32(3, 37), (-1,), **more),
+        reduced(op, "first", f32(3, 37), (0,), True, **more),
+        reduced(op, "all", f32(2, 3, 5), (0, 1, 2), **more),
+        reduced(op, "twice the same", f32(2, 3, 5), (1, -2), **more),
+        reduced(op, "alternating", f32(2, 3, 2, 5), (0, 2), **more),
+        reduced(op, "rank 1", f32(7), (0,), **more),
+        reduced(op, "size 1", f32(1, 1, 1, 5), (1, 2), True, **more),
+    ]
+
+
+def whole(op: str, *types: TensorType, **more: object) -> list[Case]:
+    return [reduced(op, f"{t.dtype}{'q' if t.quantization else ''}", t, (1,), **more) for t in types]
+
+
+def places(op: str) -> list[Case]:
+    plain = (tensor(INT32, 3, 17), tensor(INT8, 3, 17), tensor(UINT8, 3, 17), tensor(BOOL, 3, 17))
+    typed = [f32(3, 17), *plain, i8(3, 17), u8(3, 17)]
+    cases = [
+        Case(op, f"{x.dtype}{'q' if x.quantization else ''} to {out}", (x, i32()), (tensor(out, 3),),
+             {"output_type": out}, constants={1: np.array(-1)})
+        for x in typed
+        for out in (INT32, INT64)
+    ]  # fmt: skip
+    return [
+        *cases,
+        Case(op, "middle", (f32(2, 5, 3), i32(1)), (tensor(INT64, 2, 3),), constants={1: np.array([1])}),
+        Case(op, "first", (f32(5, 19), tensor(INT64)), (tensor(INT64, 19),), constants={1: np.array(0)}),
+        Case(op, "ties", (f32(6), i32()), (tensor(INT64),), values={0: np.array([1, 5, 5, -2, -2, 5])},
+             constants={1: np.array(0)}),
+    ]  # fmt: skip
+
+
+PLAIN = (tensor(INT32, 3, 5, 7), tensor(INT64, 3, 5, 7))
+CASES = [
+    *[case for op in ("MEAN", "SUM", *ORDER) for case in shapes(op)],
+    *shapes("REDUCE_PROD", low=0.5, high=1.5),
+    *whole("MEAN", *PLAIN),
+    *whole("SUM", *PLAIN),
+    *whole("REDUCE_PROD", *PLAIN, low=-3, high=3),
+    *[case for op in ORDER for case in whole(op, *PLAIN, tensor(INT8, 3, 5, 7), tensor(UINT8, 3, 5, 7))],
+    *[case for op in ORDER for case in whole(op, i8(3, 5, 7), u8(3, 5, 7), tensor(INT16, 3, 5, 7), i16(3, 5, 7))],
+    *[
+        reduced(op, f"{x.dtype} {len(axes)} axes{' kept' if keep else ''}", x, axes, keep, y)
+        for op, out in (("MEAN", 0.03), ("SUM", 0.9))
+        for axes in ((1, 2), (3,), (0, 1, 2, 3))
+        for keep in (False, True)
+        for x, y in (
+            (i8(2, 7, 3, 33), i8(scale=out, zero_point=-9)),
+            (u8(2, 7, 3, 33), u8(scale=out, zero_point=100)),
+        )
+    ],
+    reduced("MEAN", "int8 same scales", i8(1, 7, 7, 40), (1, 2)),
+    reduced("MEAN", "int16", i16(2, 5, 9), (1,), False, i16(scale=0.0007)),
+    reduced("SUM", "int16", i16(2, 5, 9), (1,), False, i16(scale=0.006)),
+    reduced("MEAN", "int32 negative", i32(2, 3), (1,), values={0: np.array([-1, -1, -3, 5, 5, 1])}),
+    *[reduced(op, "bool", tensor(BOOL, 3, 5, 7), (1,)) for op in ("REDUCE_ANY", "REDUCE_ALL")],
+    *[reduced(op, "bool all", tensor(BOOL, 3, 5), (0, 1), True) for op in ("REDUCE_ANY", "REDUCE_ALL")],
+    *[case for op in ("ARG_MAX", "ARG_MIN") for case in places(op)],
+]

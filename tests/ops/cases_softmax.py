@@ -1,0 +1,29 @@
+"""Normalizations along the last axis."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.ops.cases import Case, f32, i8, i16, u8
+
+CASES = [
+    Case("SOFTMAX", "float", (f32(3, 37),), (f32(3, 37),), low=-10, high=10),
+    Case("SOFTMAX", "rank 1", (f32(5),), (f32(5),)),
+    Case("SOFTMAX", "rank 4, beta", (f32(1, 2, 3, 5),), (f32(1, 2, 3, 5),), {"beta": 0.5}),
+    Case("SOFTMAX", "large", (f32(2, 4),), (f32(2, 4),), values={0: np.array([1000, 999, -1000, 0, -3e38, 0, 1, 88])}),
+    Case("SOFTMAX", "one class", (f32(4, 1),), (f32(4, 1),)),
+    Case("SOFTMAX", "int8", (i8(5, 33, scale=0.1),), (i8(5, 33, scale=1 / 256, zero_point=-128),)),
+    Case("SOFTMAX", "int8 many", (i8(2, 1001, scale=0.05),), (i8(2, 1001, scale=1 / 256, zero_point=-128),)),
+    Case("SOFTMAX", "int8 sharp", (i8(4, 9, scale=2.0),), (i8(4, 9, scale=1 / 256, zero_point=-128),), {"beta": 0.7}),
+    Case("SOFTMAX", "uint8", (u8(5, 33, scale=0.1),), (u8(5, 33, scale=1 / 256, zero_point=0),)),
+    Case("SOFTMAX", "int8 to int16", (i8(5, 33, scale=0.1),), (i16(5, 33, scale=1 / 32768),), steps=16),
+    Case("SOFTMAX", "int16", (i16(5, 33, scale=0.0005),), (i16(5, 33, scale=1 / 32768),), steps=64),
+    Case("LOG_SOFTMAX", "float", (f32(3, 37),), (f32(3, 37),), low=-10, high=10),
+    Case("LOG_SOFTMAX", "rank 1", (f32(5),), (f32(5),)),
+    Case("LOG_SOFTMAX", "int8", (i8(5, 33, scale=0.1),), (i8(5, 33, scale=16 / 256, zero_point=127),)),
+    Case("LOG_SOFTMAX", "uint8", (u8(5, 33, scale=0.1),), (u8(5, 33, scale=16 / 256, zero_point=255),)),
+    Case("L2_NORMALIZATION", "float", (f32(3, 37),), (f32(3, 37),)),
+    Case("L2_NORMALIZATION", "zero", (f32(2, 5),), (f32(2, 5),), values={0: np.zeros(10)}),
+    Case("L2_NORMALIZATION", "int8", (i8(3, 33, zero_point=0),), (i8(3, 33, scale=1 / 128, zero_point=0),)),
+    Case("L2_NORMALIZATION", "uint8", (u8(3, 33),), (u8(3, 33, scale=1 / 128, zero_point=128),)),
+]
