@@ -1,8 +1,23 @@
-"""The rules of a model that no reader of bytes can see: structure, quantization, and each operator's own."""
+"""The rules of a model that no reader of bytes can see: structure, quantization, and each operator's own.
+
+Only a verified module may be prepared and compiled. Rules of operators are data of their classes: `operands` say
+how many tensors there are and which may be absent, `types` which element types go together, `infer` the rest.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lithe.errors import LimitError, ModelError, UnsupportedOp
+from lithe.ir.graph import Graph, Module, Node, Tensor
+from lithe.ops.op import Op, RuleViolation, Site
+from lithe.types import STRING, TensorType
 
 
 @dataclass(frozen=True)
@@ -22,3 +37,354 @@ class Limits:
     dimension: int = (1 << 31) - 1
     elements: int = (1 << 31) - 1
     call_depth: int = 16
+
+
+def verify(module: Module, limits: Limits | None = None) -> None:
+    """Raises ModelError with operator, tensor and rule when a module cannot be right, LimitError beyond `limits`.
+
+    A combination of element types that an operator does not have is an UnsupportedOp. Operators that Lithe does
+    not know pass: such a model can be inspected and written (see `require_runnable`).
+    """
+    limits = limits or Limits()
+    if not module.graphs:
+        raise ModelError("the model has no graph")
+    for count, limit, what in (
+        (sum(len(g.tensors) for g in module.graphs), limits.tensors, "tensors"),
+        (sum(len(g.nodes) for g in module.graphs), limits.operators, "operators"),
+        (
+            sum({id(t.data): t.data.nbytes for t in module.constants()}.values()),
+            limits.constant_bytes,
+            "constant bytes",
+        ),
+    ):
+        if count > limit:
+            raise LimitError(f"the model has {count} {what}, the limit is {limit}")
+    for i in range(len(module.graphs)):
+        _GraphVerifier(module, i, limits).run()
+    _verify_calls(module, limits)
+    _verify_signatures(module)
+
+
+def require_runnable(module: Module) -> None:
+    """Raises UnsupportedOp that lists every operator of the module that Lithe does not know."""
+    missing = [f"{_graph_prefix(i)}{n!r}" for i, g in enumerate(module.graphs) for n in g.nodes if not n.op.known]
+    if missing:
+        names = sorted({n.op.name for g in module.graphs for n in g.nodes if not n.op.known})
+        shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
+        raise UnsupportedOp(
+            f"no rule for the operator{'s' if len(names) > 1 else ''} {', '.join(names)}",
+            where=shown,
+            hint="the model can be inspected and saved, but not run",
+        )
+
+
+def _graph_prefix(index: int) -> str:
+    return "" if index == 0 else f"graph #{index} "
+
+
+class _GraphVerifier:
+    """The rules of one graph."""
+
+    def __init__(self, module: Module, index: int, limits: Limits) -> None:
+        self.graph: Graph = module.graphs[index]
+        self.prefix = _graph_prefix(index)
+        self.main = index == 0
+        self.limits = limits
+        # Types with inferred shapes; a shape that is not known before the model runs is None.
+        self.types: dict[Tensor, TensorType | None] = {}
+
+    def run(self) -> None:
+        members = set(self.graph.tensors)
+        made = {t for n in self.graph.nodes for t in n.outputs}
+        for t in self.graph.tensors:
+            self.tensor(t)
+        available = self.inputs(members, made)
+        for n in self.graph.nodes:
+            self.node(n, members, available)
+            self.infer(n)
+        for i, t in enumerate(self.graph.outputs):
+            if t not in members or t not in available:
+                raise ModelError("nothing computes it", where=f"{self.prefix}graph output {i}, tensor {t!r}")
+
+    # -- tensors ---------------------------------------------------------------------------------------------
+
+    def tensor(self, t: Tensor) -> None:
+        where, shape, limits = f"{self.prefix}tensor {t!r}", t.type.shape, self.limits
+        if len(shape) > limits.rank:
+            raise LimitError(f"rank {len(shape)} is above the limit {limits.rank}", where=where)
+        for d in shape:
+            if not 0 <= d <= limits.dimension:
+                raise ModelError(f"dimension {d} of {list(shape)} must be in [0, {limits.dimension}]", where=where)
+        if math.prod(shape) > limits.elements:
+            raise LimitError(f"{math.prod(shape)} elements, the limit is {limits.elements}", where=where)
+        if t.data is not None:
+            if t.is_variable:
+                raise ModelError("a variable must not have data", where=where)
+            if t.data.shape != shape or (t.type.dtype != STRING and t.data.dtype != t.type.dtype.numpy):
+                got = f"{t.data.dtype}{list(t.data.shape)}"
+                raise ModelError(f"the data are {got}, the type says {t.type}", where=where)
+        if t.type.quantization is not None and t.type.dtype.is_integer:
+            self.quantization(t, where)
+
+    def quantization(self, t: Tensor, where: str) -> None:
+        q, dtype = t.type.quantization, t.type.dtype
+        if q is None:
+            return
+        if len(q.scale) != len(q.zero_point) or not q.scale:
+            raise ModelError(f"{len(q.scale)} scales and {len(q.zero_point)} zero points", where=where)
+        if len(q.scale) > 1:
+            # A bias has one axis only, and older writers copied the filter's number to it.
+            axis = 0 if t.type.rank == 1 else q.axis
+            if not 0 <= axis < t.type.rank:
+                raise ModelError(f"the quantized axis {q.axis} is not in [0, {t.type.rank})", where=where)
+            if len(q.scale) != t.type.shape[axis]:
+                wanted = t.type.shape[axis]
+                raise ModelError(f"{len(q.scale)} scales for {wanted} slices of axis {axis}", where=where)
+        scale = np.asarray(q.scale)
+        bad = ~(np.isfinite(scale) & (scale > 0))
+        if bad.any():
+            raise ModelError(f"scale must be finite and positive, is {scale[bad][0]}", where=where)
+        for z in q.zero_point:
+            if not dtype.minimum <= z <= dtype.maximum:
+                raise ModelError(f"zero point {z} is not in {dtype}'s [{dtype.minimum}, {dtype.maximum}]", where=where)
+
+    def inputs(self, members: set[Tensor], made: set[Tensor]) -> set[Tensor]:
+        """Checks the graph's inputs; the tensors that have a value before the first operator."""
+        for i, t in enumerate(self.graph.inputs):
+            where = f"{self.prefix}graph input {i}, tensor {t!r}"
+            if t not in members:
+                raise ModelError("it does not belong to the graph", where=where)
+            if t.is_constant:
+                raise ModelError("a constant cannot be an input", where=where)
+        available = set(self.graph.inputs)
+        for t in self.graph.tensors:
+            if t.is_constant or t.is_variable:
+                available.add(t)
+        for t in available:
+            open_shape = t in self.graph.inputs and (not self.main or -1 in (t.shape_signature or ()))
+            self.types[t] = None if open_shape else t.type
+        return available
+
+    # -- nodes -----------------------------------------------------------------------------------------------
+
+    def node(self, n: Node, members: set[Tensor], available: set[Tensor]) -> None:
+        for i, t in enumerate(n.inputs):
+            if t is not None and (t not in members or t not in available):
+                raise ModelError(
+                    "no operator before this one computes it, and it is no constant, variable or input",
+                    where=self.place(n, "input", i),
+                )
+        if n.op.known:
+            self.operands(n)
+            self.element_types(n)
+        fixed = set(self.graph.inputs)
+        for i, t in enumerate(n.outputs):
+            where = self.place(n, "output", i)
+            if t.is_constant or t.is_variable or t in fixed:
+                kind = "a constant" if t.is_constant else "a variable" if t.is_variable else "a graph input"
+                raise ModelError(f"an operator must not write {kind}", where=where)
+            if t not in members or t in available:
+                raise ModelError("two operators write it", where=where)
+            available.add(t)
+
+    def operands(self, n: Node) -> None:
+        """The number of inputs and outputs, and that only optional ones are absent."""
+        for side, names, tensors in (("input", n.op.operands[0], n.inputs), ("output", n.op.operands[1], n.outputs)):
+            least = sum(not name.endswith(("?", "*")) for name in names)
+            most = math.inf if any(name.endswith("*") for name in names) else len(names)
+            if not least <= len(tensors) <= most:
+                wanted = (
+                    f"{least}" if least == most else f"{least} or more" if most == math.inf else f"{least} to {most}"
+                )
+                text = f"must have {wanted} {side}{'s' * (wanted != '1')} ({', '.join(names)}), has {len(tensors)}"
+                raise ModelError(text, where=f"{self.prefix}{n!r}")
+            for i, t in enumerate(tensors):
+                if t is None and not names[min(i, len(names) - 1)].endswith("?"):
+                    raise ModelError("must be present", where=self.place(n, side, i))
+
+    def element_types(self, n: Node) -> None:
+        if not n.op.signatures:
+            return
+        for i, t in enumerate(n.inputs):
+            if t is not None and _blockwise(t):
+                raise UnsupportedOp(
+                    "weights with a scale for each block are read and written, but not run",
+                    where=self.place(n, "input", i),
+                )
+        failures = []
+        for signature in _expanded(n.op):
+            misfit = _misfit(signature, n)
+            if misfit is None:
+                return
+            failures.append(misfit)
+        reached, side, i, _ = max(failures, key=lambda f: f[0])
+        wanted = list(dict.fromkeys(f[3] for f in failures if f[:3] == (reached, side, i)))
+        given = ", ".join("-" if t is None else str(t.type.dtype) for t in n.inputs)
+        results = ", ".join(str(t.type.dtype) for t in n.outputs)
+        raise UnsupportedOp(
+            f"no rule for these types: ({given}) -> ({results}); here it takes {', '.join(wanted)}",
+            where=self.place(n, side, i),
+            hint="see the operator table in the documentation",
+        )
+
+    def infer(self, n: Node) -> None:
+        """Shapes from the operator's rule, as far as they are known before the model runs."""
+        types = [None if t is None else self.types.get(t) for t in n.inputs]
+        computed = any(
+            t is not None and not t.is_constant and t.type.dtype.name in ("int32", "int64", "int16") for t in n.inputs
+        )
+        unknown = any(t is not None and kind is None for t, kind in zip(n.inputs, types, strict=True))
+        for t in n.outputs:
+            self.types[t] = None
+        if not n.op.known or unknown:
+            return
+        site = dataclasses.replace(Site.of(n), inputs=tuple(types))
+        where = f"{self.prefix}{n!r}"
+        try:
+            with np.errstate(all="ignore"):
+                shapes = n.op.infer(site)
+        except RuleViolation as violation:
+            if computed and not n.op.stateful:
+                return  # its shape operand may turn out to be a constant; the executor asks again
+            place = self.violated(n, violation.operand)
+            raise ModelError(violation.rule, where=place) from None
+        except (ValueError, IndexError, ArithmeticError, MemoryError) as cause:
+            if isinstance(cause, ModelError):
+                raise
+            raise ModelError(f"the shape of the result cannot be computed: {cause}", where=where) from cause
+        if len(shapes) != len(n.outputs):
+            raise ModelError(f"has {len(n.outputs)} outputs, the operator makes {len(shapes)}", where=where)
+        for t, shape in zip(n.outputs, shapes, strict=True):
+            if shape is None or any(d is None for d in shape):
+                continue
+            self.types[t] = dataclasses.replace(t.type, shape=tuple(int(d) for d in shape))
+            if any(not 0 <= d <= self.limits.dimension for d in shape):
+                raise ModelError(f"the result would have the shape {list(shape)}", where=where)
+            if math.prod(shape) * t.type.dtype.bytes > self.limits.arena_bytes:
+                raise LimitError(f"the result {t.type.dtype}{list(shape)} is too large", where=where)
+
+    def violated(self, n: Node, operand: str) -> str:
+        """The place of a broken rule, with the tensor when the operand is one."""
+        for side, names, tensors in (("input", n.op.operands[0], n.inputs), ("output", n.op.operands[1], n.outputs)):
+            for i, name in enumerate(names):
+                if operand and name.rstrip("?*") == operand and i < len(tensors):
+                    return self.place(n, side, i)
+        return f"{self.prefix}{n!r}" + (f", {operand}" if operand else "")
+
+    def place(self, n: Node, side: str, i: int) -> str:
+        names = n.op.operands[side == "output"] if n.op.known else ()
+        tensors = n.inputs if side == "input" else n.outputs
+        name = f" '{names[min(i, len(names) - 1)].rstrip('?*')}'" if names else ""
+        tensor = tensors[i] if i < len(tensors) else None
+        return f"{self.prefix}{n!r}, {side} {i}{name}" + ("" if tensor is None else f", tensor {tensor!r}")
+
+
+def _expanded(op: type[Op]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    for signature in op.signatures:
+        yield from signature.expanded()
+
+
+def _misfit(signature: tuple[tuple[str, ...], tuple[str, ...]], n: Node) -> tuple[int, str, int, str] | None:
+    """None when the node's types fit; else (how far they fit, side, position, what is wanted there)."""
+    reached = 0
+    for side, words, tensors in (("input", signature[0], n.inputs), ("output", signature[1], n.outputs)):
+        for i, t in enumerate(tensors):
+            if i >= len(words) and not (words and words[-1].endswith("*")):
+                return reached, side, i, "nothing"
+            bare = words[min(i, len(words) - 1)].rstrip("?*")
+            name = bare.removesuffix("q")
+            if t is not None and t.type.dtype.name != name:
+                return reached, side, i, name
+            if t is not None and bare.endswith("q") and t.type.quantization is None:
+                return reached, side, i, f"{name} with a scale and a zero point"
+            reached += 1
+    return None
+
+
+def _blockwise(t: Tensor) -> bool:
+    details = t.extras.get("quantization_details")
+    return details is not None and details[0] != "CustomQuantization"
+
+
+# -- between graphs ----------------------------------------------------------------------------------------------
+
+
+def called_graphs(node: Node) -> list[tuple[str, int]]:
+    """(option, graph index) of every graph that an operator's options refer to."""
+    attrs = node.attrs if isinstance(node.attrs, dict) else dict(_fields(node.attrs))
+    calls: list[tuple[str, int]] = []
+    for name, value in attrs.items():
+        if name == "branch_subgraph_indices" and value is not None:
+            calls += [(name, int(v)) for v in value]
+        elif (name == "subgraph" or name.endswith("_subgraph_index")) and isinstance(value, int):
+            calls.append((name, value))
+    return calls
+
+
+def _fields(attrs: Any) -> Iterator[tuple[str, Any]]:
+    for f in dataclasses.fields(attrs):
+        yield f.name, getattr(attrs, f.name)
+
+
+def _verify_calls(module: Module, limits: Limits) -> None:
+    """Calls name graphs that exist, fit them, and never come back to their caller."""
+    callees: list[set[int]] = []
+    for i, g in enumerate(module.graphs):
+        found = set()
+        for n in g.nodes:
+            if n.op.code is None:
+                continue
+            for option, target in called_graphs(n):
+                where = f"{_graph_prefix(i)}{n!r}, {option}"
+                if not 0 <= target < len(module.graphs):
+                    raise ModelError(f"graph {target} does not exist, the model has {len(module.graphs)}", where=where)
+                _verify_call(n, option, module.graphs[target], where)
+                found.add(target)
+        callees.append(found)
+    depth: dict[int, int] = {}
+    for start in range(len(callees)):
+        _call_depth(start, callees, depth, (), limits.call_depth)
+
+
+def _call_depth(i: int, callees: list[set[int]], depth: dict[int, int], path: tuple[int, ...], limit: int) -> int:
+    if i in path:
+        raise ModelError(
+            f"graphs call one another in a circle: {' -> '.join(map(str, (*path, i)))}", where=f"graph #{i}"
+        )
+    if len(path) >= limit:
+        raise LimitError(f"calls are nested deeper than {limit}", where=f"graph #{i}")
+    if i not in depth:
+        depth[i] = 1 + max((_call_depth(c, callees, depth, (*path, i), limit) for c in sorted(callees[i])), default=0)
+    if depth[i] + len(path) > limit:
+        raise LimitError(f"calls are nested deeper than {limit}", where=f"graph #{i}")
+    return depth[i]
+
+
+def _verify_call(n: Node, option: str, callee: Graph, where: str) -> None:
+    """The numbers of inputs and outputs of a called graph."""
+    expected = {
+        "then_subgraph_index": (len(n.inputs) - 1, len(n.outputs)),
+        "else_subgraph_index": (len(n.inputs) - 1, len(n.outputs)),
+        "cond_subgraph_index": (len(n.inputs), 1),
+        "body_subgraph_index": (len(n.inputs), len(n.outputs)),
+        "init_subgraph_index": (0, 0),
+    }.get(option)
+    if n.op.name not in ("IF", "WHILE", "CALL_ONCE") or expected is None:
+        return
+    got = (len(callee.inputs), len(callee.outputs))
+    if got != expected:
+        raise ModelError(f"the graph must have {expected[0]} inputs and {expected[1]} outputs, has {got}", where=where)
+
+
+def _verify_signatures(module: Module) -> None:
+    for s in module.signatures:
+        if not 0 <= s.graph < len(module.graphs):
+            raise ModelError(f"graph {s.graph} does not exist", where=f"signature '{s.key}'")
+        graph = module.graphs[s.graph]
+        inputs, tensors = set(graph.inputs), set(graph.tensors)
+        for name, t in s.inputs.items():
+            if t not in inputs:
+                raise ModelError(f"tensor {t!r} is no input of the graph", where=f"signature '{s.key}', input '{name}'")
+        for name, t in s.outputs.items():
+            if t not in tensors:
+                raise ModelError(f"tensor {t!r} is not in the graph", where=f"signature '{s.key}', output '{name}'")
