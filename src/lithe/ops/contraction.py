@@ -13,7 +13,7 @@ from lithe.ops.op import Site
 from lithe.ops.padding import Window, taps
 from lithe.types import FLOAT32, INT16, INT32, INT64, DType, TensorType
 
-ROOM = 1 << 23  # elements of the matrix of windows that `convolve` builds at a time
+ROOM = 1 << 17  # sums that `convolve` works on at a time: they stay in the processor's cache
 
 
 def convolve(x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarray:
@@ -24,37 +24,33 @@ def convolve(x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarray
     exact = x.dtype.kind in "iu"
     wide = _sufficient(x, w) if exact else np.dtype(np.float64)
     x, w = x.astype(wide), w.astype(wide)
-    n, h, width, channels = x.shape
+    n, h, width, _ = x.shape
     outputs, kh, kw, depth = w.shape
     oh, ow = p.size
     (sy, sx), (dy, dx), (above, left) = p.strides, p.dilation, p.before
     total = np.zeros((n, oh, ow, outputs), wide)
+    spread = np.repeat(x, outputs // groups, axis=3) if depth == 1 and outputs > groups > 1 else x
     columns = [taps(ow, width, kx * dx - left, sx) for kx in range(kw)]
-    rows = max(1, ROOM // max(1, n * ow * kh * kw * channels))
+    rows = max(1, ROOM // max(1, n * ow * outputs))
     for top in range(0, oh, rows):
         part = total[:, top : top + rows]
-        size = part.shape[1]
-        lines = [taps(size, h, top * sy + ky * dy - above, sy) for ky in range(kh)]
-        places = [
-            (ky, kx, line, column)
-            for ky, line in enumerate(lines)
-            for kx, column in enumerate(columns)
-            if line is not None and column is not None
-        ]
-        if depth == 1 and groups > 1:
-            spread = np.repeat(x, outputs // groups, axis=3) if outputs > groups else x
-            for ky, kx, line, column in places:
-                part[:, line[0], column[0]] += spread[:, line[1], column[1]] * w[:, ky, kx, 0]
-            continue
-        windows = np.zeros((n, size, ow, kh, kw, channels), wide)
-        for ky, kx, line, column in places:
-            windows[:, line[0], column[0], ky, kx] = x[:, line[1], column[1]]
-        for g in range(groups):
-            block = windows[..., g * depth : (g + 1) * depth].reshape(n * size * ow, kh * kw * depth)
-            own = slice(g * (outputs // groups), (g + 1) * (outputs // groups))
-            kernel = w[own].reshape(-1, kh * kw * depth)
-            part[..., own] = (block @ kernel.T).reshape(n, size, ow, -1)
+        for ky in range(kh):
+            line = taps(part.shape[1], h, top * sy + ky * dy - above, sy)
+            for kx, column in enumerate(columns):
+                if line is not None and column is not None:
+                    block = spread[:, line[1], column[1]]
+                    part[:, line[0], column[0]] += _products(block, w[:, ky, kx], groups)
     return total.astype(np.int64) if exact else total
+
+
+def _products(x: np.ndarray, w: np.ndarray, groups: int) -> np.ndarray:
+    """x [N, H, W, C] times w [O, C / groups] at every pixel, group by group."""
+    outputs, depth = w.shape
+    if depth == 1 and groups > 1:
+        return x * w[:, 0]
+    left = np.ascontiguousarray(x).reshape(-1, groups, depth).swapaxes(0, 1)
+    product = left @ w.reshape(groups, outputs // groups, depth).swapaxes(1, 2)
+    return product.swapaxes(0, 1).reshape(*x.shape[:3], outputs)
 
 
 def _sufficient(x: np.ndarray, w: np.ndarray) -> np.dtype:

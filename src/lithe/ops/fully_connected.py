@@ -79,6 +79,8 @@ class FullyConnected(Op):
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         outputs, depth = xs[1].shape
         count = xs[0].size // depth
+        if count == 0:
+            return
         x, w = xs[0].viewed((count, 1, 1, depth)), xs[1].viewed((outputs, 1, 1, depth))
         y, bias = ys[0].viewed((count, 1, 1, outputs)), xs[2] if len(xs) > 2 else None
         if dynamic.used(site):
