@@ -12,6 +12,7 @@ import numpy as np
 from lithe.errors import CompileError, MissingDependency, UnsupportedOp
 from lithe.ir.graph import Graph
 from lithe.runtime.reference import ReferenceExecutor
+from lithe.types import Shape
 
 log = logging.getLogger("lithe")
 
@@ -29,33 +30,57 @@ class Executor(Protocol):
         """Puts every variable tensor back to its first value."""
 
 
+def may_compile(reference: bool = False) -> bool:
+    """Whether compiled code is wanted: not by the caller's choice, nor with LITHE_JIT=0 in the environment."""
+    return not reference and os.environ.get("LITHE_JIT") != "0"
+
+
+def kept_executor(name: bytes) -> Executor | None:
+    """The executor of code kept on disk under this key, None when there is none (or it is of no use)."""
+    from lithe.runtime.compiled import CompiledExecutor, cached
+
+    artifact = cached(name)
+    if artifact is None:
+        return None
+    try:
+        return CompiledExecutor(artifact)
+    except CompileError as cause:
+        log.warning("kept code is of no use, compiling again: %s", cause.problem)
+        return None
+
+
+def cache_key(source: bytes, graph: int, shapes: dict[int, Shape]) -> bytes | None:
+    """The key of a graph's code: of the model with this digest, for these input shapes."""
+    from lithe.runtime import compiled
+
+    try:
+        return compiled.cache_key(source, graph, shapes)
+    except (MissingDependency, CompileError):  # said when the code is to be made
+        return None
+
+
 def make_executor(
-    graph: Graph,
-    *,
-    reference: bool = False,
-    preserve_all: bool = False,
-    cached: bool = True,
-    name: bytes | None = None,
+    graph: Graph, *, reference: bool = False, preserve_all: bool = False, name: bytes | None = None
 ) -> Executor:
     """Returns an executor of a prepared graph.
 
-    reference     use the reference executor; so does the environment's LITHE_JIT=0.
+    reference     use the reference executor (see `may_compile`).
     preserve_all  intermediate tensors keep their values; only the reference executor can do that.
-    cached, name  keep compiled code on disk for the next start, under this key.
+    name          keep compiled code on disk under this key, for the next start.
     """
-    if reference or preserve_all or os.environ.get("LITHE_JIT") == "0":
+    if preserve_all or not may_compile(reference):
         return ReferenceExecutor(graph, keep_all=preserve_all)
     from lithe.runtime.compiled import CompiledExecutor, build, store
 
     try:
         artifact = build(graph)
-        if cached and name is not None:
-            store(name, artifact)
-        return CompiledExecutor(artifact)
+        executor = CompiledExecutor(artifact)
     except (UnsupportedOp, MissingDependency, CompileError) as cause:
-        reason = f"{cause.problem} ({cause.where})" if cause.where else cause.problem
-        _say_once(reason)
+        _say_once(f"{cause.problem} ({cause.where})" if cause.where else cause.problem)
         return ReferenceExecutor(graph)
+    if name is not None:
+        store(name, artifact)
+    return executor
 
 
 @cache

@@ -71,13 +71,19 @@ class Function:
     """
 
     def __init__(
-        self, key: str, graph: Graph, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor], options: Options
+        self,
+        key: str,
+        graph: Graph,
+        inputs: Mapping[str, Tensor],
+        outputs: Mapping[str, Tensor],
+        options: Options,
+        number: int = 0,
     ) -> None:
         self.key = key
         self.inputs = {name: TensorInfo.of(name, t) for name, t in inputs.items()}
         self.outputs = {name: TensorInfo.of(name, t) for name, t in outputs.items()}
-        self._declared = {name: t for name, t in inputs.items()}
-        self._graph, self._options = graph, options
+        self._declared = dict(inputs)
+        self._graph, self._options, self._number = graph, options, number
         self._sessions: OrderedDict[tuple[Shape, ...], Session] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -135,7 +141,7 @@ class Function:
         key = tuple(shapes.values())
         session = self._sessions.get(key)
         if session is None:
-            session = Session(self._graph, self._options)
+            session = Session(self._graph, self._options, self._number)
             for name, shape in shapes.items():
                 session.resize(self.inputs[name].index, shape)
             session.allocate()

@@ -86,17 +86,18 @@ class Interpreter:
                     hint="leave experimental_delegates out: Lithe compiles for this machine by itself",
                 )
         self._delegates = list(experimental_delegates or ())
-        self._module = self._open(model_path, model_content)
+        self._module, source = self._open(model_path, model_content)
         self._options = Options(
             reference=name == "BUILTIN_REF",
             num_threads=int(num_threads or 1),
             preserve_all=bool(experimental_preserve_all_tensors),
+            source=source,
         )
         self._sessions: dict[int, Session] = {}
         self._views = Views()
         self._signatures = {s.key: s for s in self._module.signatures}
 
-    def _open(self, path: str | os.PathLike[str] | None, content: Any) -> Module:
+    def _open(self, path: str | os.PathLike[str] | None, content: Any) -> tuple[Module, bytes | None]:
         if path and not content:
             return open_module(path)
         if content and not path:
@@ -135,7 +136,10 @@ class Interpreter:
             raise ResizeError(f"the shape is not a list of int32 numbers: {cause}") from cause
         if shape.ndim != 1:
             raise ResizeError(f"Shape should be 1D instead of {shape.ndim}.")
-        session, tensor = self._session(0), self._tensor(input_index, 0)
+        session = self._session(0)
+        tensor = session.tensor(input_index)
+        if tensor is None:
+            raise ResizeError(f"tensor #{input_index} does not exist", hint="see get_input_details()")
         if strict:
             _require_open_dimensions(tensor, shape)
         session.resize(tensor.index, shape.tolist())
@@ -236,7 +240,7 @@ class Interpreter:
         if not 0 <= subgraph_index < len(graphs):
             raise InputError(f"Invalid subgraph index {subgraph_index} exceeds max subgraph index {len(graphs)}")
         if subgraph_index not in self._sessions:
-            self._sessions[subgraph_index] = Session(graphs[subgraph_index], self._options)
+            self._sessions[subgraph_index] = Session(graphs[subgraph_index], self._options, subgraph_index)
         return self._sessions[subgraph_index]
 
     def _tensor(self, tensor_index: int, subgraph_index: int) -> Tensor:
@@ -313,12 +317,12 @@ class InterpreterWithCustomOps(Interpreter):
             register(self._custom)
         super().__init__(**arguments)
 
-    def _open(self, path: str | os.PathLike[str] | None, content: Any) -> Module:
-        module = super()._open(path, content)
+    def _open(self, path: str | os.PathLike[str] | None, content: Any) -> tuple[Module, bytes | None]:
+        module, source = super()._open(path, content)
         for node in (node for graph in module.graphs for node in graph.nodes):
             op = self._custom.by_name.get(node.op.name)
             if op is not None and not node.op.known:
                 options = bytes(node.extras.get("custom_options", b""))
                 node.attrs = op.parse_options(options) if hasattr(op, "parse_options") else op.Attrs()
-                node.op = op
-        return module
+                node.op, source = op, None
+        return module, source

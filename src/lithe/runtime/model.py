@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lithe.errors import InputError
+from lithe.formats.metadata import labels
 from lithe.ir.graph import Module, Tensor
 from lithe.ops.verify import Limits
 from lithe.passes import prepare
@@ -42,9 +43,9 @@ def load(
     if num_threads is not None and (not isinstance(num_threads, int) or num_threads < 1):
         raise InputError(f"num_threads is an integer of at least 1, got {num_threads!r}")
     source = bytes(model) if isinstance(model, bytearray | memoryview) else model
-    module = open_module(source, limits)
+    module, digest = open_module(source, limits)
     name = "" if isinstance(source, bytes) else Path(os.fspath(source)).name
-    return Model(module, Options(num_threads=num_threads or 1, cached=cache), name=name)
+    return Model(module, Options(num_threads=num_threads or 1, source=digest if cache else None), name=name)
 
 
 class Model:
@@ -60,7 +61,10 @@ class Model:
         self.name = name
         options = options or Options()
         self.signatures: Mapping[str, Function] = MappingProxyType(
-            {s.key: Function(s.key, module.graphs[s.graph], s.inputs, s.outputs, options) for s in module.signatures}
+            {
+                s.key: Function(s.key, module.graphs[s.graph], s.inputs, s.outputs, options, s.graph)
+                for s in module.signatures
+            }
         )
         main = module.main
         signature = next((s for s in module.signatures if s.graph == 0), None)
@@ -103,6 +107,10 @@ class Model:
         """Forgets the state that the model keeps between calls."""
         for function in (self._main, *self.signatures.values()):
             function.reset()
+
+    def labels(self, output: int = 0) -> list[str] | None:
+        """The class names of an output, from the file that the model carries for it; None without one."""
+        return labels(self.module, output)
 
     def summary(self) -> Summary:
         """Operators, shapes, weights, multiply-accumulates and working memory; `print` shows a table."""

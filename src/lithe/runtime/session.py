@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -14,30 +16,46 @@ from lithe.formats.tflite import open_model, read
 from lithe.ir.graph import Graph, Module, Tensor
 from lithe.ops.verify import Limits, verify
 from lithe.passes import prepare, resize_inputs
-from lithe.runtime.executors import Executor, make_executor
+from lithe.runtime.executors import Executor, cache_key, kept_executor, make_executor, may_compile
 from lithe.types import Shape
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the graphs of a model are run (see `make_executor`)."""
+    """How the graphs of a model are run (see `make_executor`).
+
+    source  digest of the model's bytes, under which compiled code is kept on disk; None: it is not kept.
+    """
 
     reference: bool = False
     num_threads: int = 1
     preserve_all: bool = False
-    cached: bool = True
+    source: bytes | None = None
 
 
-def open_module(source: str | os.PathLike[str] | bytes, limits: Limits | None = None) -> Module:
-    """Reads and verifies a model from a path (mapped into memory) or from its bytes.
+def open_module(source: str | os.PathLike[str] | bytes, limits: Limits | None = None) -> tuple[Module, bytes | None]:
+    """Reads and verifies a model from a path (mapped into memory) or from its bytes: (module, digest).
 
+    The digest is None when the file does not hold the whole model, or changed while it was read.
     Raises FileMissing when the path cannot be opened, ModelError when the content is not a sound model.
     """
     limits = limits or Limits()
-    in_memory = isinstance(source, bytes)
-    module = read(source, limits=limits) if in_memory else open_model(_existing(source), limits=limits)
+    if isinstance(source, bytes):
+        module, digest = read(source, limits=limits), sha256(source).digest()
+    else:
+        path = _existing(source)
+        before = _identity(path)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, sha256).digest()
+        module = open_model(path, limits=limits)
+        digest = digest if _identity(path) == before else None
     verify(module, limits)
-    return module
+    return module, None if "external_buffers" in module.extras else digest
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -47,25 +65,29 @@ def _existing(path: str | os.PathLike[str]) -> Path:
         raise InputError(f"a model is a path or bytes: {cause}") from cause
     if "\0" in str(found) or not found.is_file():
         raise FileMissing(f"Could not open '{found}'.", hint="check the path: there is no such file")
+    if not os.access(found, os.R_OK):
+        raise FileMissing(f"Could not open '{found}'.", hint="check the permissions")
     return found
 
 
 class Session:
     """Runs one graph; `resize` and `allocate` come before `invoke`.
 
-    graph  as the file holds it; its tensors keep their declared shapes.
+    graph   as the file holds it; its tensors keep their declared shapes.
+    number  the graph's place in the model.
     """
 
-    def __init__(self, graph: Graph, options: Options) -> None:
+    def __init__(self, graph: Graph, options: Options, number: int = 0) -> None:
         self.graph = graph
+        self._number = number
         self.ready = False
         self._options = options
         self._tensors = {t.index: t for t in graph.tensors}
         self._inputs = {t.index: t for t in graph.inputs}
         self._shapes: dict[int, Shape] = {}
-        self._inferred: dict[int, Shape] = {}
         self._unset: set[int] = set()
         self._executor: Executor | None = None
+        self._prepared: Graph | None = None
 
     def tensor(self, index: int) -> Tensor | None:
         return self._tensors.get(index)
@@ -78,9 +100,9 @@ class Session:
         value = self.array(index)
         if value is not None and self._executor is not None:
             return value.shape
-        known = self._inferred.get(index, declared)
+        known = self._inferred().get(index, declared) if self._executor is not None else declared
         if len(known) != len(declared):
-            return known
+            return tuple(-1 if n is None else n for n in known)
         return tuple(d if n is None else n for n, d in zip(known, declared, strict=True))
 
     def resize(self, index: int, shape: Sequence[int]) -> None:
@@ -97,29 +119,42 @@ class Session:
         """Prepares the graph for its input shapes; does nothing when that is done."""
         if self.ready:
             return
-        graph = resize_inputs(self.graph, self._shapes) if self._shapes else self.graph
-        try:
-            prepared = prepare(graph, keep_all=self._options.preserve_all)
-        except ModelError as cause:
-            if not self._shapes:
-                raise
-            wanted = ", ".join(f"#{i} {list(s)}" for i, s in self._shapes.items())
-            raise ResizeError(
-                f"the model cannot take inputs of these shapes ({wanted}): {cause.problem}",
-                where=cause.where,
-                hint="dimensions that may change are -1 in `shape_signature`",
-            ) from cause
-        executor = make_executor(
-            prepared,
-            reference=self._options.reference,
-            preserve_all=self._options.preserve_all,
-            cached=self._options.cached,
-        )
+        self._prepared = None
+        options = self._options
+        name = cache_key(options.source, self._number, self._shapes) if self._may_be_kept() else None
+        executor = None if name is None else kept_executor(name)
+        if executor is None:
+            executor = make_executor(
+                self._prepare(), reference=options.reference, preserve_all=options.preserve_all, name=name
+            )
         before, self._executor = self._executor, executor
-        self._inferred = {t.index: t.type.shape for t in prepared.tensors}
         self._unset.clear()
         self._carry_inputs_over(before)
         self.ready = True
+
+    def _may_be_kept(self) -> bool:
+        options = self._options
+        return options.source is not None and not options.preserve_all and may_compile(options.reference)
+
+    def _prepare(self) -> Graph:
+        """The prepared graph for the current shapes, made once."""
+        if self._prepared is None:
+            graph = resize_inputs(self.graph, self._shapes) if self._shapes else self.graph
+            try:
+                self._prepared = prepare(graph, keep_all=self._options.preserve_all)
+            except ModelError as cause:
+                if not self._shapes:
+                    raise
+                wanted = ", ".join(f"#{i} {list(s)}" for i, s in self._shapes.items())
+                raise ResizeError(
+                    f"the model cannot take inputs of these shapes ({wanted}): {cause.problem}",
+                    where=cause.where,
+                    hint="dimensions that may change are -1 in `shape_signature`",
+                ) from cause
+        return self._prepared
+
+    def _inferred(self) -> dict[int, Shape]:
+        return {t.index: t.type.shape for t in self._prepare().tensors}
 
     def _carry_inputs_over(self, before: Executor | None) -> None:
         for index in self._inputs if before is not None else ():
