@@ -181,6 +181,23 @@ def test_a_file_open_to_others_is_refused(cache, mode):
     assert_refused(cache)
 
 
+def test_a_file_that_was_replaced_while_it_was_opened_is_read(cache, monkeypatch):
+    good = file_of(cache).read_bytes()
+    real = os.fstat
+
+    def replaced_first(descriptor):
+        if stat.S_ISREG(real(descriptor).st_mode) and file_of(cache).stat().st_ino == real(descriptor).st_ino:
+            (cache.directory / "new").touch(mode=0o600)
+            (cache.directory / "new").write_bytes(good)
+            (cache.directory / "new").replace(file_of(cache))
+            assert real(descriptor).st_nlink == 0
+        return real(descriptor)
+
+    monkeypatch.setattr(private_folder.os, "fstat", replaced_first)
+    assert contents(cache.get(NAME)) == PARTS
+    assert file_of(cache).exists()
+
+
 def test_a_pipe_in_the_place_of_a_file_does_not_block(cache):
     file_of(cache).unlink()
     os.mkfifo(file_of(cache), 0o600)
@@ -409,9 +426,8 @@ for n in range(60):
 def test_processes_that_write_at_once_tear_nothing(tmp_path):
     command = [sys.executable, "-c", WRITER, str(tmp_path / "lithe")]
     writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    for writer in writers:
-        _, said = writer.communicate(timeout=60)
-        assert writer.returncode == 0, said
+    said = [writer.communicate(timeout=60)[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0] * 4, said
     assert len(Cache(tmp_path / "lithe").entries()) == 3
     assert not list((tmp_path / "lithe").glob("*.part"))
 

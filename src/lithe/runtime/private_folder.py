@@ -88,7 +88,8 @@ class PrivateFolder:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise Untrusted(f"{name} is not a regular file")
-            if POSIX and (found.st_uid != os.getuid() or found.st_mode & 0o077 or found.st_nlink != 1):
+            # No name at all is fine: another process has put a new file in the place of this one.
+            if POSIX and (found.st_uid != os.getuid() or found.st_mode & 0o077 or found.st_nlink > 1):
                 raise Untrusted(f"{name} is not this user's alone")
         except BaseException:
             os.close(descriptor)
