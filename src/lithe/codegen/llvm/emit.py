@@ -245,7 +245,7 @@ def print_entry(program: Program, symbols: dict[Kernel, str], symbol: str = "lit
         else:
             lines.append(f"  {call}")
     lines += ["  ret i32 0", "}"]
-    for kernel, name in symbols.items():
+    for name, kernel in {name: kernel for kernel, name in symbols.items()}.items():
         lines.append(f"declare i32 @{name}({', '.join('ptr' for _ in kernel.params)})")
     return "\n".join(lines)
 

@@ -1,0 +1,55 @@
+"""Graphs to programs: refusals, limits, names, memory that is shared, and programs that verify."""
+
+from __future__ import annotations
+
+import pytest
+
+from lithe.errors import LimitError, UnsupportedOp
+from lithe.ir.graph import Graph, Node, Tensor
+from lithe.ir.verify import verify_program
+from lithe.lower import lower
+from lithe.ops import REGISTRY, NoAttrs, unknown
+from lithe.types import FLOAT32, TensorType
+from tests.llvm_backend import graph_of, host_target
+from tests.ops.cases import Case, every_case
+
+CASES = every_case(lambda case: case.operator.lower is not None)
+
+
+def chain(*names: str, shape: tuple[int, ...] = (4, 8)) -> Graph:
+    kind = TensorType(FLOAT32, shape)
+    tensors = [Tensor("x", kind, index=0)]
+    nodes = []
+    for n, name in enumerate(names):
+        tensors.append(Tensor("conv/Relu;other", kind, index=n + 1))
+        op = REGISTRY.by_name.get(name) or unknown(name, None)
+        nodes.append(Node(op, op.Attrs() if op.known else NoAttrs(), [tensors[-2]], [tensors[-1]], n))
+    return Graph("chain", [tensors[0]], [tensors[-1]], tensors, nodes)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_program_keeps_the_rules_of_the_loop_language(case: Case) -> None:
+    verify_program(lower(graph_of(case), host_target()))
+
+
+def test_equal_tensor_names_become_different_buffers() -> None:
+    program = lower(chain("LOGISTIC", "TANH", "EXP"))
+    names = {b.name for s in program.steps for b in s.arguments}
+    assert names == {"x", "conv_Relu", "conv_Relu_2", "conv_Relu_3"}
+
+
+def test_intermediate_values_share_memory_and_inputs_keep_theirs() -> None:
+    program = lower(chain(*["LOGISTIC"] * 6, shape=(1024,)))
+    places = sorted(program.arena.values())
+    assert program.arena[program.inputs[0]] not in [v for b, v in program.arena.items() if b is not program.inputs[0]]
+    assert len(set(places)) == 3  # the input, and two that take turns
+
+
+def test_every_operator_without_a_lowering_is_named() -> None:
+    with pytest.raises(UnsupportedOp, match=r"Fancy, Strange cannot be compiled[\s\S]*op #0 Strange, op #2 Fancy"):
+        lower(chain("Strange", "LOGISTIC", "Fancy"))
+
+
+def test_too_large_an_arena_is_refused_before_any_code() -> None:
+    with pytest.raises(LimitError, match="running needs 2097152 bytes of working memory, the limit is 1000000"):
+        lower(chain("LOGISTIC", shape=(1 << 18,)), largest_arena=1_000_000)
