@@ -102,8 +102,9 @@ class FunctionPrinter:
 
     def stored(self, s: Store) -> str:
         """The value of a store as its buffer's element."""
-        text = self.printer.value(s.value, s.buffer.dtype)
-        return f"(uint8_t)({text})" if s.buffer.dtype == BOOL else text
+        if s.buffer.dtype == BOOL:
+            return f"(uint8_t)({self.bare(s.value)})"
+        return self.printer.value(s.value, s.buffer.dtype)
 
     def statement(self, s: Stmt, scope: Scope) -> None:
         match s:

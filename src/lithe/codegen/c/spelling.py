@@ -124,7 +124,8 @@ def elements(data: np.ndarray, dtype: DType) -> Iterator[str]:
 def comment(text: str) -> str:
     """Text that cannot end a comment, open one, or break a line."""
     printable = "".join(c if c.isascii() and c.isprintable() else "?" for c in text)
-    return printable.replace("*/", "* /").replace("/*", "/ *").replace("??", "? ?").rstrip("\\")
+    apart = printable.replace("*/", "* /").replace("/*", "/ *")
+    return re.sub(r"\?(?=\?)", "? ", apart).rstrip("\\")
 
 
 def quoted(text: str) -> str:
