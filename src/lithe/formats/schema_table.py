@@ -268,6 +268,7 @@ BitcastOptions:
 BitwiseXorOptions:
 RightShiftOptions:
 DilateOptions:
+ReduceWindowOptions: reduce_function:ReduceWindowFunction
 OperatorCode: deprecated_builtin_code:i8 custom_code:string version:i32=1 builtin_code:BuiltinOperator
 StableHLOCompositeOptions: name:string decomposition_subgraph_index:i32 composite_attributes:[u8]
     composite_attributes_format:CustomOptionsFormat version:i32

@@ -115,8 +115,9 @@ class _GraphVerifier:
         for d in shape:
             if not 0 <= d <= limits.dimension:
                 raise ModelError(f"dimension {d} of {list(shape)} must be in [0, {limits.dimension}]", where=where)
-        if math.prod(shape) > limits.elements:
-            raise LimitError(f"{math.prod(shape)} elements, the limit is {limits.elements}", where=where)
+        count = math.prod(d for d in shape if d)  # numpy counts this way: empty arrays have strides too
+        if count > limits.elements:
+            raise LimitError(f"{count} elements, the limit is {limits.elements}", where=where)
         if t.data is not None:
             if t.is_variable:
                 raise ModelError("a variable must not have data", where=where)
@@ -260,7 +261,7 @@ class _GraphVerifier:
             self.types[t] = dataclasses.replace(t.type, shape=tuple(int(d) for d in shape))
             if any(not 0 <= d <= self.limits.dimension for d in shape):
                 raise ModelError(f"the result would have the shape {list(shape)}", where=where)
-            if math.prod(shape) * t.type.dtype.bytes > self.limits.arena_bytes:
+            if math.prod(d for d in shape if d) * t.type.dtype.bytes > self.limits.arena_bytes:
                 raise LimitError(f"the result {t.type.dtype}{list(shape)} is too large", where=where)
 
     def violated(self, n: Node, operand: str) -> str:

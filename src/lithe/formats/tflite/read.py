@@ -204,8 +204,9 @@ def _shape(vector: Any, limits: Limits) -> Shape:
         raise LimitError(f"rank {len(shape)} is above the limit {limits.rank}")
     if any(d < 0 for d in shape):
         raise ModelError(f"shape {list(shape)} has a negative dimension")
-    if math.prod(shape) > limits.elements:
-        raise LimitError(f"shape {list(shape)} has {math.prod(shape)} elements, the limit is {limits.elements}")
+    count = math.prod(d for d in shape if d)  # numpy counts this way: empty arrays have strides too
+    if count > limits.elements:
+        raise LimitError(f"shape {list(shape)} has {count} elements, the limit is {limits.elements}")
     return shape
 
 
