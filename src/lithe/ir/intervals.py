@@ -61,7 +61,8 @@ class Scope:
         """The scope where the condition holds (or does not)."""
         facts = dict(self.facts)
         for terms, least in self._facts(condition, holds):
-            facts[terms] = max(least, facts.get(terms, least))
+            if _lasting(terms):
+                facts[terms] = max(least, facts.get(terms, least))
         return Scope(self.ranges, facts, self._linear)
 
     def _facts(self, condition: Expr, holds: bool) -> list[tuple[frozenset[tuple[Expr, int]], int]]:
@@ -101,9 +102,15 @@ class Scope:
                 if n not in self._known and _bounded(n.dtype):
                     low, high = self._bounds(n)
                     least, greatest = type_range(n.dtype)
-                    fits = least <= low and high <= greatest
-                    self._known[n] = (low, high) if fits else (least, greatest)
+                    if low < least or high > greatest:
+                        low, high = least, greatest
+                    self._known[n] = self._narrowed(n, low, high) if self.facts else (low, high)
         return self._known[x]
+
+    def _narrowed(self, x: Expr, low: int, high: int) -> Interval:
+        """The interval of a single atom, by the facts about it alone."""
+        low = max(low, self.facts.get(frozenset({(x, 1)}), low))
+        return low, max(low, min(high, -self.facts.get(frozenset({(x, -1)}), -high)))
 
     def span(self, form: Linear) -> Interval:
         """Bounds of a sum whose atoms have known bounds; low > high where the facts contradict each other."""
@@ -185,6 +192,12 @@ def truncated(a: int, b: int) -> int:
 
 def _bounded(dtype: DType) -> bool:
     return dtype.is_integer or dtype == BOOL
+
+
+def _lasting(terms: frozenset[tuple[Expr, int]]) -> bool:
+    """Whether a fact stays true: nothing in it is read from memory that may change."""
+    read = (x for x in nodes(tuple(atom for atom, _ in terms)) if isinstance(x, Load))
+    return all(x.buffer.storage.data is not None for x in read)
 
 
 def _elements(data: np.ndarray) -> Interval:
