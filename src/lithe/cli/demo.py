@@ -64,7 +64,7 @@ def command(save: Path | None, number: int | None, as_json: bool) -> None:
         return
     click.echo(f"Held-out digit number {chosen} of {len(images)}, which neither model saw in training:\n")
     click.echo(art(images[chosen]))
-    click.echo(f"\nIt is a {labels[chosen]}.\n")
+    click.echo(f"\nIts label: {labels[chosen]}\n")
     click.echo(report(rows))
     click.echo("\nTry next:")
     for line in next_commands():
@@ -147,12 +147,12 @@ def art(image: np.ndarray) -> str:
 
 def report(rows: list[Row]) -> str:
     """The table that the demo prints."""
-    lines = [("model", "size", "right", "accuracy", "this digit", "lithe", "official runtime")]
+    lines = [("model", "size", "right", "accuracy", "says", "lithe", "official runtime")]
     for row in rows:
-        official = "not installed" if row.official_ms is None else f"{row.official_ms:.4f} ms"
+        official = "not installed" if row.official_ms is None else f"{1000 * row.official_ms:.1f} µs"
         lines.append((
             row.model, bytes_text(row.bytes), f"{row.right}/{row.digits}", f"{100 * row.right / row.digits:.1f} %",
-            str(row.shown_as), f"{row.lithe_ms:.4f} ms", official,
+            str(row.shown_as), f"{1000 * row.lithe_ms:.1f} µs", official,
         ))  # fmt: skip
     return table(lines, right=range(1, 7))
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -37,6 +38,16 @@ class Verbs(click.Group):
             return None
         command: click.Command = importlib.import_module(f"lithe.cli.{name}").command
         return command
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except BrokenPipeError as error:  # click would end with exit code 1
+            raise PipeClosed from error
+
+
+class PipeClosed(Exception):
+    """The reader of our output went away."""
 
 
 @click.command(
@@ -89,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         return INTERRUPTED
-    except BrokenPipeError:
+    except (PipeClosed, BrokenPipeError):
         # The interpreter flushes stdout once more at exit; give it something that takes the bytes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
