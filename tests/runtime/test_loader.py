@@ -359,6 +359,17 @@ def test_llvms_loader_refuses_objects_of_other_machines(objects):
         Image([changed(objects[3], 18, "<H", 40)], link="llvm")
 
 
+def test_what_llvms_loader_refuses_is_an_error(objects, monkeypatch):
+    import llvmlite.binding as llvm
+
+    def refuse(data):
+        raise RuntimeError("The file was not recognized as a valid object file")
+
+    monkeypatch.setattr(llvm.ObjectFileRef, "from_data", refuse)
+    with pytest.raises(CompileError, match="LLVM cannot load the object: The file was not"):
+        Image([objects[3]], link="llvm")
+
+
 def test_llvms_loader_is_asked_for_politely(objects, monkeypatch):
     monkeypatch.setitem(sys.modules, "llvmlite", None)
     monkeypatch.setitem(sys.modules, "llvmlite.binding", None)

@@ -31,7 +31,6 @@ import contextlib
 import hmac
 import mmap
 import os
-import secrets
 import struct
 import sys
 from collections.abc import Iterator, Mapping
@@ -230,7 +229,7 @@ def _secret(folder: PrivateFolder) -> bytes:
     with folder.locked():  # or two processes make two, and the entries of the first are lost
         with contextlib.suppress(FileNotFoundError, Untrusted):
             return _read_secret(folder)
-        folder.write(SECRET, [secrets.token_bytes(32)])
+        folder.write(SECRET, [os.urandom(32)])
         return _read_secret(folder)
 
 

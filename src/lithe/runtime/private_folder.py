@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -98,7 +97,7 @@ class PrivateFolder:
 
     def write(self, name: str, chunks: Sequence[bytes | bytearray | memoryview]) -> None:
         """Puts a whole file in the place of `name`, or leaves everything as it was. Raises OSError."""
-        temporary = f"{name}.{os.getpid()}.{secrets.token_hex(8)}{UNFINISHED}"
+        temporary = f"{name}.{os.getpid()}.{os.urandom(8).hex()}{UNFINISHED}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _SAFELY
         descriptor = os.open(self._place(temporary), flags, 0o600, dir_fd=self.descriptor)
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import signal
 import struct
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -355,6 +357,16 @@ def test_the_worker_ends_with_its_parent_and_ignores_the_terminal():
         child.send_signal(signal.SIGINT)
         child.stdin.close()
         assert child.wait(20) == 0
+
+
+@pytest.mark.skipif(not hasattr(signal, "alarm"), reason="no alarm on this system")
+def test_a_worker_whose_parent_is_gone_does_not_compile_for_ever():
+    command = [sys.executable, "-I", "-S", worker.__file__, str(llvm_folder())]
+    head = json.dumps({**asdict(HERE), "seconds": -4}).encode()  # ends itself after -4 + 5 seconds
+    text = "".join(ONE.replace("@one", f"@name_{n}") for n in range(60_000)).encode()
+    message = struct.pack("<I", len(head)) + head + struct.pack("<I", len(text)) + text
+    done = subprocess.run(command, input=message, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (-signal.SIGALRM, b"")
 
 
 def test_blocks_that_end_early_are_none():
