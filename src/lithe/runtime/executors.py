@@ -11,6 +11,7 @@ import numpy as np
 
 from lithe.errors import CompileError, MissingDependency, UnsupportedOp
 from lithe.ir.graph import Graph
+from lithe.passes import is_dynamic
 from lithe.runtime.reference import ReferenceExecutor
 from lithe.types import Shape
 
@@ -72,6 +73,10 @@ def make_executor(
         return ReferenceExecutor(graph, keep_all=preserve_all)
     from lithe.runtime.compiled import CompiledExecutor, build, store
 
+    reason = not_compilable(graph)
+    if reason:
+        _say_once(reason)
+        return ReferenceExecutor(graph)
     try:
         artifact = build(graph)
         executor = CompiledExecutor(artifact)
@@ -81,6 +86,16 @@ def make_executor(
     if name is not None:
         store(name, artifact)
     return executor
+
+
+def not_compilable(graph: Graph) -> str:
+    """Why no code can be made for the graph whatever its operators are; empty if nothing speaks against it."""
+    for tensor in (*graph.inputs, *graph.outputs, *(t for node in graph.nodes for t in node.outputs)):
+        if is_dynamic(tensor.type):
+            return f"a shape depends on data (tensor {tensor!r})"
+        if tensor.type.dtype.kind in ("string", "resource"):
+            return f"{tensor.type.dtype} values have no place in memory (tensor {tensor!r})"
+    return ""
 
 
 @cache
