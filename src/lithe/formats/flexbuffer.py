@@ -136,6 +136,8 @@ class _Writer:
 
     def number(self, value: Any, kind: int) -> bytes:
         letter = _CODES[kind][self.width]
+        if kind == FLOAT and self.width < 4:
+            raise OverflowError  # half precision is in the format, but not in every reader
         packed = struct.pack("<" + letter, value)
         if kind == FLOAT and value == value and struct.unpack("<" + letter, packed)[0] != value:
             raise OverflowError

@@ -88,7 +88,7 @@ BuiltinOptions2: StablehloConcatenateOptions StablehloBroadcastInDimOptions Stab
 
 TFLITE_TABLES = """
 CustomQuantization: custom:[u8]^16
-BlockwiseQuantization: scales:i32 zero_points:i32 block_size:i32
+BlockwiseQuantization: scales:i32 zero_points:i32 block_size:i32 block_shape:[i32]
 MultiAxisQuantization: scales:i32 zero_points:i32 block_size:i32 quantized_dimensions:[i32]
 QuantizationParameters: min:[f32] max:[f32] scale:[f32] zero_point:[i64] details:<QuantizationDetails>
     quantized_dimension:i32
@@ -147,7 +147,7 @@ BidirectionalSequenceRNNOptions: time_major:bool fused_activation_function:Activ
     asymmetric_quantize_inputs:bool
 FullyConnectedOptions: fused_activation_function:ActivationFunctionType
     weights_format:FullyConnectedOptionsWeightsFormat keep_num_dims:bool asymmetric_quantize_inputs:bool
-    quantized_bias_type:TensorType
+    quantized_bias_type:TensorType quant_spec:[u8]
 SoftmaxOptions: beta:f32
 ConcatenationOptions: axis:i32 fused_activation_function:ActivationFunctionType
 AddOptions: fused_activation_function:ActivationFunctionType pot_scale_int16:bool=true
