@@ -159,7 +159,7 @@ class _KernelText:
                 return f"{op}({self.text(a)})"
             case Binary(op, a, b) if op in INFIX:
                 symbol, own = INFIX[op]
-                inside = f"{self.text(a, own if own != 2 else 3)} {symbol} {self.text(b, own + 1)}"
+                inside = f"{self.text(a, own)} {symbol} {self.text(b, own + 1)}"
                 return f"({inside})" if own < level else inside
             case Binary(op, a, b):
                 return f"{op}({self.text(a)}, {self.text(b)})"
@@ -193,7 +193,7 @@ def print_graph(graph: Graph) -> str:
     for n in graph.nodes:
         outputs = ", ".join(f"{names[t]}: {_type(t.type)}" for t in n.outputs)
         inputs = ", ".join("none" if t is None else names[t] for t in n.inputs)
-        lines.append(f"  {outputs} = {n.op.name}({inputs}){_attributes(n)}")
+        lines.append(f"  {outputs}{' = ' if outputs else ''}{n.op.name}({inputs}){_attributes(n)}")
     lines += [f"  output {names[t]}" for t in graph.outputs]
     return "\n".join(lines)
 
@@ -228,7 +228,7 @@ def _value(t: Tensor) -> str:
     """The elements of a small constant."""
     if t.data is None or not 0 < t.data.size <= 8:
         return ""
-    return " = " + np.array2string(np.asarray(t.data), separator=", ", max_line_width=10_000)
+    return f" = {np.asarray(t.data).tolist()}"
 
 
 def _attributes(n: Node) -> str:

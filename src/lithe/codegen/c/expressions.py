@@ -254,7 +254,7 @@ class ExpressionPrinter:
                 return self._narrowed(f"({a.at(PREFIX)} {BITWISE[op]} {b.at(PREFIX)})", dtype, depth)
             if self._is_plain(x):
                 if op == "shr":
-                    return self._narrowed(f"({a.at(SUM)} >> {b.at(PREFIX)})", dtype, depth)
+                    return self._narrowed(f"({a.at(PREFIX)} >> {b.at(PREFIX)})", dtype, depth)
                 plain = self._arithmetic(op, a, b, depth)
                 return self._narrowed(plain.c, dtype, depth) if is_narrow(dtype) else plain
             return Text(f"{self.support.operation(op, dtype)}({a.c}, {b.c})", ATOM, depth)
@@ -322,9 +322,8 @@ class ExpressionPrinter:
             if "c_helper" in instruction.spelling:
                 self.support.add(instruction.name, instruction.spelling["c_helper"])
             return Text(spelling.format(*(a.c for a in args)), ATOM, depth)
-        if instruction is FMA:  # rounded twice: C without a fused unit; see docs/languages.md
-            a, b, c = args
-            return Text(f"{a.at(PRODUCT)} * {b.at(PREFIX)} + {c.at(PRODUCT)}", SUM, depth)
+        if instruction is FMA:
+            return Text(f"fmaf({', '.join(a.c for a in args)})", ATOM, depth)
         if instruction is ROUND_INT:
             return Text(f"{self.support.round_to_int()}({args[0].c})", ATOM, depth)
         if instruction in (FLOAT_BITS, BITS_FLOAT):

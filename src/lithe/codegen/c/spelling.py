@@ -18,7 +18,7 @@ _WORDS = """
     auto break case char const continue default do double else enum extern float for goto if inline int long
     register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
     asm typeof arena status memcpy sqrtf fabsf floorf ceilf truncf rintf fmodf sqrt fabs floor ceil trunc rint
-    fmod lrintf main errno stdin stdout stderr unix linux i386
+    fmod fmaf lrintf main errno stdin stdout stderr unix linux i386
 """
 RESERVED = frozenset(_WORDS.split())
 
