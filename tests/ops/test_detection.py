@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lithe.errors import ExecutionError
-from tests.ops.backends import interpreted, one_step_program
+from lithe.ir import interpret
+from tests.ops.backends import given, program_of
 from tests.ops.cases import Case
 from tests.ops.cases_detection import CASES
 from tests.ops.official import official_outputs
@@ -40,7 +41,7 @@ def test_a_box_inside_out_ends_the_inference() -> None:
     with pytest.raises(ExecutionError, match="lower corner above its upper"):
         case.operator.evaluate(case.site(), *case.arrays())
     with pytest.raises(ExecutionError, match="lower corner above its upper"):
-        interpreted(one_step_program(case), [a for i, a in enumerate(case.arrays()) if i != 2])
+        interpret.run(program_of([case]), given(case))
 
 
 @pytest.mark.parametrize("most", [-1, 1 << 30])

@@ -14,9 +14,11 @@ from lithe.ops import elementwise as elementwise
 from lithe.ops import fill as fill
 from lithe.ops import fully_connected as fully_connected
 from lithe.ops import gather as gather
+from lithe.ops import landmarks as landmarks
 from lithe.ops import matmul as matmul
 from lithe.ops import pad as pad
 from lithe.ops import pooling as pooling
+from lithe.ops import pose as pose
 from lithe.ops import quantize as quantize
 from lithe.ops import reduction as reduction
 from lithe.ops import resize as resize
