@@ -63,6 +63,8 @@ def run(program: Program, inputs: list[np.ndarray], flags: tuple[str, ...] = ("-
 
     for i, (b, x) in enumerate(zip(program.inputs, inputs, strict=True)):
         view("input", i, b.dtype.numpy, b.shape)[...] = x
+    if program.variables:
+        library.test_reset(address)
     status = library.test_run(address)
     if status:
         library.test_message.restype = ctypes.c_char_p
@@ -83,6 +85,7 @@ int main(void)
     if (arena == NULL) {{ return 100; }}
     memset(arena, {pattern}, {arena});
 {reads}
+    {reset}
     status = test_run(arena);
     if (status != 0) {{ return status; }}
 {writes}
@@ -128,7 +131,11 @@ def run_sanitized(program: Program, inputs: list[np.ndarray]) -> list[np.ndarray
     ]
     source = "#define _ISOC11_SOURCE\n" + print_program(program, name="test")
     source += MAIN.format(
-        arena=max(program.arena_bytes, 64), pattern=PATTERN, reads="\n".join(reads), writes="\n".join(writes)
+        arena=max(program.arena_bytes, 64),
+        pattern=PATTERN,
+        reset="test_reset(arena);" if program.variables else "",
+        reads="\n".join(reads),
+        writes="\n".join(writes),
     )
     path = Path(_folder().name) / hashlib.sha256(source.encode()).hexdigest()[:24]
     path.with_suffix(".c").write_text(source)

@@ -50,7 +50,7 @@ from lithe.ir.loops import (
     statements,
 )
 from lithe.ir.meaning import BINARY_MEANING, UNARY_MEANING, convert
-from lithe.ir.program import Program
+from lithe.ir.program import Program, start_value
 
 PATTERN = 0xCD  # bytes of memory that nobody wrote: a large negative float, a negative integer
 MOST_LANES = 1 << 20
@@ -83,7 +83,8 @@ def run_kernel(kernel: Kernel, arrays: dict[Buffer, np.ndarray], pattern: int = 
 
 
 def run(program: Program, inputs: list[np.ndarray], pattern: int = PATTERN) -> list[np.ndarray]:
-    """Runs a program once and returns copies of its outputs. The arena is filled with `pattern` before."""
+    """Runs a program once and returns copies of its outputs. The arena is filled with `pattern` before,
+    and variables hold their start values."""
     if len(inputs) != len(program.inputs):
         raise InputError(f"{program.name} takes {len(program.inputs)} inputs, got {len(inputs)}")
     room = np.full(program.arena_bytes + 64, pattern, np.uint8)
@@ -105,6 +106,8 @@ def run(program: Program, inputs: list[np.ndarray], pattern: int = PATTERN) -> l
         if x.shape != b.shape or x.dtype != b.dtype.numpy:
             raise InputError(f"input {b.name} expects {b!r}, got {x.dtype}{list(x.shape)}")
         array_of(b)[...] = x
+    for t, b in program.variables.items():
+        array_of(b)[...] = start_value(t)
     ready: dict[Kernel, Executable] = {}
     with np.errstate(all="ignore"):
         for step in program.steps:

@@ -46,7 +46,10 @@ class Program:
     def messages(self) -> list[str]:
         """Texts of the failures that a run can end with; a run returns 0, or 1 + the place in this list."""
         texts = (
-            s.text for k in self.kernels() for s in statements(k.body) if isinstance(s, Call) and s.name == "fail_unless"
+            s.text
+            for k in self.kernels()
+            for s in statements(k.body)
+            if isinstance(s, Call) and s.name == "fail_unless"
         )
         return list(dict.fromkeys(texts))
 
@@ -58,3 +61,9 @@ class Program:
             raw = np.ascontiguousarray(buffer.data).reshape(-1).view(np.uint8)
             block[offset : offset + raw.size] = raw
         return block
+
+
+def start_value(t: Tensor) -> int:
+    """What every element of a variable holds after a reset: zero, an int8 one its zero point."""
+    q = t.type.quantization
+    return q.zero_point[0] if q is not None and t.type.dtype.name == "int8" else 0

@@ -15,6 +15,7 @@ from lithe.errors import ExecutionError
 from lithe.ir import interpret
 from lithe.ir.arithmetic import requantize
 from lithe.ir.build import Builder, Convolution
+from lithe.ir.graph import Tensor
 from lithe.ir.loops import (
     INDEX,
     Barrier,
@@ -33,7 +34,7 @@ from lithe.ir.loops import (
 )
 from lithe.ir.program import Program, Step
 from lithe.ir.verify import verify_program
-from lithe.types import BOOL, COMPLEX64, FLOAT16, FLOAT32, FLOAT64, INT8, INT32, INT64, UINT8
+from lithe.types import BOOL, COMPLEX64, FLOAT16, FLOAT32, FLOAT64, INT8, INT32, INT64, UINT8, Quantization, TensorType
 from tests import c_backend
 from tests.programs import single
 
@@ -158,6 +159,22 @@ def test_steps_share_kernels_and_memory() -> None:
     got = agree(program, [np.arange(4, dtype=np.float32)])
     np.testing.assert_allclose(got[0], np.arange(4) * 0.3, rtol=1e-6)
     assert print_program(program).count("static void two_steps_scaled") == 1
+
+
+@needs_compiler
+def test_state_starts_at_its_zero_point() -> None:
+    x, state, count = Buffer("x", INT8, (3,)), Buffer("state", INT8, (3,)), Buffer("count", INT32, ())
+    y = Buffer("y", INT32, (3,))
+    b = Builder("stateful")
+    b.store(count, (), count[()] + 1)
+    with b.loop(3, "parallel") as i:
+        b.store(state, i, state[i] + x[i])
+        b.store(y, i, state[i].to(INT32) + count[()])
+    program = single(b, [x], [y])
+    held = TensorType(INT8, (3,), Quantization((0.5,), (-7,)))
+    program.variables = {Tensor("state", held): state, Tensor("count", TensorType(INT32, ())): count}
+    assert agree(program, [np.array([1, 2, 3], np.int8)])[0].tolist() == [-5, -4, -3]
+    assert "void single_reset(uint8_t *arena);" in print_header(program)
 
 
 @needs_compiler

@@ -9,7 +9,7 @@ from lithe.codegen.c.functions import FunctionPrinter, can_fail
 from lithe.codegen.c.spelling import Names, comment, elements, identifier, quoted, storage_type
 from lithe.codegen.c.support import Support
 from lithe.ir.loops import Alloc, Buffer, statements
-from lithe.ir.program import Program, Step
+from lithe.ir.program import Program, Step, start_value
 
 PREAMBLE = """\
 #include <math.h>
@@ -40,6 +40,7 @@ def print_program(program: Program, *, name: str | None = None) -> str:
     The file defines, for a program named `digits`:
 
         DIGITS_ARENA_BYTES                        bytes of working memory that the caller provides, 16-byte aligned
+        void digits_reset(uint8_t *arena)         only for a program with state: call it before the first run
         int digits_run(uint8_t *arena)            computes; 0, or the number of a message
         T *digits_input0(uint8_t *arena)          where to put the first input before a run
         const T *digits_output0(uint8_t *arena)   where the first output is after it
@@ -67,7 +68,7 @@ class _ProgramPrinter:
         self.program = program
         self.name = identifier(name or program.name or "model").lower()
         self.names = Names(prefix=f"{self.name}_")
-        self.names.taken |= {f"{self.name}_{word}" for word in ("run", "message", "messages")}
+        self.names.taken |= {f"{self.name}_{word}" for word in ("run", "reset", "message", "messages")}
         self.names.taken |= {f"{self.name}_input{i}" for i in range(len(program.inputs))}
         self.names.taken |= {f"{self.name}_output{i}" for i in range(len(program.outputs))}
         self.messages = program.messages()
@@ -79,6 +80,8 @@ class _ProgramPrinter:
             lines.append(f"{storage_type(b.dtype)} *{n}_input{i}(uint8_t *arena); /* {_shown(b)} */")
         for i, b in enumerate(p.outputs):
             lines.append(f"const {storage_type(b.dtype)} *{n}_output{i}(uint8_t *arena); /* {_shown(b)} */")
+        if p.variables:
+            lines.append(f"void {n}_reset(uint8_t *arena); /* gives the state its start values */")
         lines.append(f"int {n}_run(uint8_t *arena); /* 0, or the number of a message */")
         lines.append(f"const char *{n}_message(int status);")
         return lines
@@ -104,6 +107,8 @@ class _ProgramPrinter:
             yield from self.constant(b)
         yield from functions
         yield from self.accessors()
+        if self.program.variables:
+            yield from self.reset()
         yield from self.entry()
         yield from self.message_table()
 
@@ -143,6 +148,14 @@ class _ProgramPrinter:
                     yield "    (void)arena;"
                 yield f"    return {self.pointer(b, written=not const)};"
                 yield "}"
+
+    def reset(self) -> Iterator[str]:
+        yield ""
+        yield f"void {self.name}_reset(uint8_t *arena)"
+        yield "{"
+        for t, b in self.program.variables.items():
+            yield f"    memset(arena + {self.program.arena[b.storage]}, {start_value(t) & 0xFF}, {b.nbytes});"
+        yield "}"
 
     def entry(self) -> Iterator[str]:
         checked = any(can_fail(s.kernel) for s in self.program.steps)
