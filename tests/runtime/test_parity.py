@@ -21,6 +21,7 @@ MODELS = (
     "control_state_signature/two_signatures",
     "control_state_signature/test_two_signature_keys_model",
 )
+DESCRIBED = ("face_hand/hand_landmark_sparse_fp16", "genai/lora_test_model", "classification/mcunetv2_large")
 
 
 @pytest.fixture(params=MODELS, ids=lambda m: m.split("/")[1])
@@ -73,6 +74,12 @@ def test_descriptions_are_equal_before_and_after_allocation(official, model):
     ours.allocate_tensors()
     other.allocate_tensors()
     same(descriptions(ours), descriptions(other))
+
+
+@pytest.mark.parametrize("name", DESCRIBED)
+def test_descriptions_of_sparse_many_signature_and_per_channel_models_are_equal(official, corpus, name):
+    path = str(corpus / "models" / f"{name}.tflite")
+    same(descriptions(lithe.Interpreter(path)), descriptions(theirs(official, path)))
 
 
 def fill(it, seed: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lithe.formats.tflite.sparsity import Sparsity
 from lithe.ir.graph import Node, Tensor
 from lithe.types import DType, Shape
 
@@ -45,8 +46,26 @@ def tensor_details(tensor: Tensor, shape: Shape) -> dict[str, Any]:
             "quantized_dimension": quantization.axis if quantization else 0,
             "block_size": int(tensor.extras.get("block_size", 0)),
         },
-        "sparsity_parameters": {},
+        "sparsity_parameters": _sparsity_details(tensor.extras.get("sparsity")),
     }
+
+
+def _sparsity_details(sparsity: Sparsity | None) -> dict[str, Any]:
+    """Empty for a dense tensor. Formats: 0 has all indices, 1 lists them."""
+    if sparsity is None:
+        return {}
+    blocks = {"block_map": np.array(sparsity.block_map, np.int32)} if sparsity.block_map else {}
+    levels: list[dict[str, Any]] = [
+        {"format": 0, "dense_size": level.size}
+        if level.segments is None or level.indices is None
+        else {
+            "format": 1,
+            "array_segments": level.segments.astype(np.int32),
+            "array_indices": level.indices.astype(np.int32),
+        }
+        for level in sparsity.levels
+    ]
+    return {"traversal_order": np.array(sparsity.traversal_order, np.int32), **blocks, "dim_metadata": levels}
 
 
 def node_details(position: int, node: Node) -> dict[str, Any]:

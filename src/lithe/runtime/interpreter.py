@@ -188,7 +188,7 @@ class Interpreter:
 
     def get_signature_list(self) -> dict[str, dict[str, list[str]]]:
         """{key: {"inputs": names, "outputs": names}}"""
-        return {key: {"inputs": list(s.inputs), "outputs": list(s.outputs)} for key, s in self._sorted_signatures()}
+        return {key: {"inputs": list(s.inputs), "outputs": list(s.outputs)} for key, s in self._signatures.items()}
 
     def get_signature_runner(self, signature_key: str | None = None) -> SignatureRunner:
         """The signature as a callable; the key may be left out when there is exactly one."""
@@ -212,10 +212,7 @@ class Interpreter:
         def indices(names: dict[str, Tensor]) -> dict[str, int]:
             return {name: t.index for name, t in names.items()}
 
-        return {k: {"inputs": indices(s.inputs), "outputs": indices(s.outputs)} for k, s in self._sorted_signatures()}
-
-    def _sorted_signatures(self) -> list[tuple[str, Any]]:
-        return sorted(self._signatures.items())
+        return {k: {"inputs": indices(s.inputs), "outputs": indices(s.outputs)} for k, s in self._signatures.items()}
 
     def _get_tensor_details(self, tensor_index: int, subgraph_index: int) -> dict[str, Any]:
         tensor = self._tensor(tensor_index, subgraph_index)
