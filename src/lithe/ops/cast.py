@@ -11,16 +11,23 @@ from lithe.ir.arithmetic import cast
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, Const, Expr, select
 from lithe.ops.op import Op, Site, register
-from lithe.types import BOOL, DType, Shape
+from lithe.types import BOOL, FLOAT32, DType, Shape
 
 NUMBERS = "float32 float16 bfloat16 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool"
 
 
 def converted(x: Any, dtype: DType) -> Any:
-    """x as `dtype`: from bool 0 and 1, to bool whether it is not 0, float to integer truncated and saturated."""
+    """x as `dtype`: from bool 0 and 1, to bool whether it is not 0, float to integer truncated and saturated.
+
+    Floats of 16 bits are converted from and to float32.
+    """
     if isinstance(x, Expr):
         if dtype == x.dtype:
             return x
+        if _is_half(x.dtype):
+            return converted(x.to(FLOAT32), dtype)
+        if _is_half(dtype):
+            return converted(x, FLOAT32).to(dtype)
         if dtype == BOOL:
             return x.differs(Const(0.0 if x.dtype.is_float else 0, x.dtype))
         if x.dtype == BOOL:
@@ -28,6 +35,10 @@ def converted(x: Any, dtype: DType) -> Any:
             return select(x, Const(one, dtype), Const(zero, dtype))
         return x.to(dtype)
     return x != 0 if dtype == BOOL else cast(x, dtype)
+
+
+def _is_half(dtype: DType) -> bool:
+    return dtype.is_float and dtype.bits == 16
 
 
 @register
@@ -47,9 +58,10 @@ class Cast(Op):
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         dtype = site.outputs[0].dtype
-        source = site.input(0).dtype
-        wide = x.astype(np.float32) if source.is_float and source.bits < 32 else x  # ml_dtypes have kind "V"
-        return [np.asarray(converted(wide, dtype), dtype.numpy)]
+        if _is_half(dtype) or _is_half(site.input(0).dtype):
+            with np.errstate(over="ignore"):
+                x = x.astype(np.float32)
+        return [np.asarray(converted(x, dtype), dtype.numpy)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
         b.elementwise(ys[0], lambda x: converted(x, site.outputs[0].dtype), xs[0])
