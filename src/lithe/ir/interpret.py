@@ -256,11 +256,11 @@ class Executable:
         check = self.range_check(s.buffer, s.index, places, scope)
         if not s.index and len(lanes) == len(self.axes) and s.buffer.storage in self.depth:
 
-            def act(frame: Frame) -> None:
+            def set_all(frame: Frame) -> None:
                 x = evaluate(frame)[value]
                 np.copyto(frame.arrays[slot], x, where=True if frame.mask is None else frame.mask)
 
-            return act
+            return set_all
 
         def act(frame: Frame) -> None:
             v = evaluate(frame)

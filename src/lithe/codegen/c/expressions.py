@@ -193,9 +193,9 @@ class ExpressionPrinter:
                 return self._unary(op, a, depth)
             case Binary():
                 return self._binary(x, depth)
-            case Select(c, a, b):
+            case Select(condition, a, b):
                 b_text = self._as(b, a.dtype)
-                chosen = f"{self.texts[c].at(PREFIX)} ? {self.texts[a].at(PREFIX)} : {b_text.at(PREFIX)}"
+                chosen = f"{self.texts[condition].at(PREFIX)} ? {self.texts[a].at(PREFIX)} : {b_text.at(PREFIX)}"
                 return self._narrowed(f"({chosen})", x.dtype, depth)
             case Cast(a, dtype):
                 return self._cast(a, dtype, depth)

@@ -108,10 +108,8 @@ def real(value: float, dtype: DType) -> str:
 def elements(data: np.ndarray, dtype: DType) -> Iterator[str]:
     """The lines of an array's initializer."""
     flat = np.ascontiguousarray(data).reshape(-1)
-    if dtype.is_integer and dtype.bits < 32:
-        words = map(str, flat.tolist())
-    else:
-        words = (number(v, dtype) for v in flat.tolist())
+    plain = dtype.is_integer and dtype.bits < 32
+    words = (str(v) if plain else number(v, dtype) for v in flat.tolist())
     line = "   "
     for word in words:
         if len(line) + len(word) + 2 > LINE:
