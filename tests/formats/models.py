@@ -13,7 +13,9 @@ schema: Any = pytest.importorskip("ai_edge_litert.schema_py_generated")
 TYPES = schema.TensorType
 
 
-def tensor(name: str, shape: list[int], type_: int = 0, buffer: int = 0, scale: Any = None, zero_point: Any = None) -> Any:
+def tensor(
+    name: str, shape: list[int], type_: int = 0, buffer: int = 0, scale: Any = None, zero_point: Any = None
+) -> Any:
     t = schema.TensorT()
     t.name, t.shape, t.type, t.buffer = name, shape, type_, buffer
     if scale is not None:

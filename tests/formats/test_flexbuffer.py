@@ -56,19 +56,21 @@ def test_a_wide_writer_keeps_its_size_when_a_number_changes():
 def test_damaged_buffers_end_in_a_model_error():
     whole = flexbuffer.write({"b": [1, 2.5, "x"], "a": {"deep": True}})
     draw = random.Random(0)
+    refused = 0
     for _ in range(2000):
         data = bytearray(whole)
         for _ in range(draw.choice([1, 2, 4])):
             data[draw.randrange(len(data))] = draw.randrange(256)
         try:
             flexbuffer.read(bytes(data[: draw.randrange(len(data) + 1)] if draw.random() < 0.3 else data))
-        except ModelError as e:
-            assert "damaged flexbuffer" in str(e)
+        except ModelError:
+            refused += 1
+    assert refused > 500
 
 
 def test_a_vector_of_itself_is_refused():
     # one element of type vector, one byte wide, whose offset leads back to the vector
-    with pytest.raises(ModelError, match="nested deeper|again and again|outside"):
+    with pytest.raises(ModelError, match=r"nested deeper|again and again|outside"):
         flexbuffer.read(bytes([1, 0, 10 << 2, 2, 10 << 2, 1]))
 
 

@@ -126,8 +126,7 @@ def set_operator(**fields):
         (lambda m: setattr(m.signatureDefs[0], "subgraphIndex", 4), "graph 4 does not exist"),
         (lambda m: setattr(m.signatureDefs[0].inputs[0], "tensorIndex", 9), "input 'in' is tensor 9"),
         (lambda m: setattr(m.operatorCodes[0], "builtinCode", 32), "has no name"),
-        (lambda m: setattr(m.operatorCodes[0], "deprecatedBuiltinCode", -3) or setattr(m.operatorCodes[0], "builtinCode", -5),
-         "operator code -3 is negative"),
+        (lambda m: vars(m.operatorCodes[0]).update(deprecatedBuiltinCode=-3, builtinCode=-5), "code -3 is negative"),
     ],
 )  # fmt: skip
 def test_what_is_refused(change, text: str):

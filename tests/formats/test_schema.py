@@ -28,7 +28,9 @@ def test_every_reference_leads_somewhere(schema: Schema):
 def test_slots_types_and_defaults_are_the_official_ones():
     official = pytest.importorskip("ai_edge_litert.schema_py_generated")
     source = inspect.getsource(official)
-    adders = re.compile(r"^def (\w+?)Add(\w+)\(builder, \w+\):\n    builder\.Prepend(\w+)Slot\((\d+), [^\n]*, ([^,\n]*)\)$", re.M)
+    adders = re.compile(
+        r"^def (\w+?)Add(\w+)\(builder, \w+\):\n    builder\.Prepend(\w+)Slot\((\d+), [^\n]*, ([^,\n]*)\)$", re.M
+    )
     compared = 0
     for table, name, kind, slot, default in adders.findall(source):
         if table not in TFLITE.tables:
