@@ -194,9 +194,11 @@ def test_forgetting_a_zero_point_would_be_noticed(position: int) -> None:
     assert np.abs(right - wrong).max() > 1
 
 
-def test_zero_is_quantized_without_error() -> None:
+@pytest.mark.parametrize("own", [False, True])
+def test_the_range_of_a_row_holds_zero(own: bool) -> None:
     low, high = np.float32([-3, 0, 2, -5, 0]), np.float32([5, 4, 7, -1, 0])
-    factor, point = dynamic.parameters(low, high)
+    factor, scale, point = dynamic.parameters(low, high, own)
+    assert np.allclose(factor * scale, 1)
     zero = np.rint(point)
     assert ((zero >= -128) & (zero <= 127)).all()
     assert factor[4] == 1

@@ -95,26 +95,12 @@ class Conv2D(Op):
         p = window(site, w.shape[1:3])
         groups = x.shape[3] // w.shape[3]
         if dynamic.used(site):
-            shape = (x.shape[0], *p.size, w.shape[0])
-            if by_pixel(x.shape, w.shape, p):
-                x, p = x.reshape(-1, 1, 1, x.shape[3]), Window()
-            return [dynamic.convolved(site, x, w, bias, p, groups).reshape(shape)]
+            return [dynamic.convolved(site, x, w, bias, p, groups)]
         x, w = centred(x, site.inputs[0]), centred(w, site.inputs[1])
         return [finished(site, convolve(x, w, p, groups), bias)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
-        (x, w), bias, y = xs[:2], xs[2] if len(xs) > 2 else None, ys[0]
-        if dynamic.used(site) and by_pixel(x.shape, w.shape, window(site, w.shape[1:3])):
-            rows = x.size // x.shape[3]
-            x, y = x.viewed((rows, 1, 1, x.shape[3])), y.viewed((rows, 1, 1, y.shape[3]))
-            dynamic.lower(b, site, x, w, bias, y, Window(), x.shape[3] // w.shape[3])
-            return
-        lower_image(b, site, x, w, bias, y)
-
-
-def by_pixel(x: Shape, w: Shape, p: Window) -> bool:
-    """Whether dynamic range quantizes each pixel alone: XNNPACK does where a convolution is a product of matrices."""
-    return w[1:3] == (1, 1) and p.strides == (1, 1) and x[3] == w[3]
+        lower_image(b, site, xs[0], xs[1], xs[2] if len(xs) > 2 else None, ys[0])
 
 
 def lower_image(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: Buffer) -> None:

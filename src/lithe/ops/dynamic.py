@@ -1,8 +1,15 @@
 """Dynamic range: float activations meet integer weights, so the input is quantized while the model runs.
 
 Every row of a batch gets a scale and a zero point from its own extremes, the product is summed in integers,
-and the sum is scaled back to float. Source: XNNPACK, asymmetric 8-bit dynamic quantization ("qd8"): the factor is
-255 / (max - min), and the zero point is the one of the two candidates (from min, from max) that is nearer to its end.
+and the sum is scaled back to float. The official kernels differ in details that can flip a rounding:
+
+    XNNPACK ("qd8")     factor 255 / (max - min), halves to even; fully connected layers, and weights with one scale
+    TensorFlow Lite's   factor 1 / ((max - min) / 255), halves away from zero; convolutions with scales for each
+    own                 channel, for which XNNPACK has no kernel (depthwise) or quantizes each pixel alone (pointwise)
+
+A flipped rounding is a step of the input, so following the same details layer by layer is what keeps whole models
+together: with those of TensorFlow Lite, deep convolutional models stay equal to it where pixel by pixel they drift.
+Sources: XNNPACK, asymmetric quantization parameters; TensorFlow Lite, AsymmetricQuantizeFloats.
 """
 
 from __future__ import annotations
@@ -11,7 +18,7 @@ import math
 
 import numpy as np
 
-from lithe.ir.arithmetic import activate, clamp, maximum, minimum, round_to_int, where
+from lithe.ir.arithmetic import activate, cast, clamp, maximum, minimum, round_to_int, where
 from lithe.ir.build import Builder, Convolution
 from lithe.ir.loops import Buffer, Const, Expr
 from lithe.ops.contraction import convolve, weight_scales, zero_point
@@ -41,17 +48,40 @@ def require(site: Site, kernel: Shape, p: Window) -> None:
     site.require(size <= MOST_PADDED, f"the input with its padding has {size} elements, more than {MOST_PADDED}", 0)
 
 
-def parameters(low: np.ndarray | Expr, high: np.ndarray | Expr) -> tuple:
-    """(factor, zero point as a whole float) for rows whose values lie in low..high; 0 is always representable."""
+def away(site: Site) -> bool:
+    """Whether TensorFlow Lite's own arithmetic is followed (see the module's text)."""
+    w = site.inputs[1]
+    return w.rank == 4 and len(set(w.quantization.scale)) > 1
+
+
+def parameters(low: np.ndarray | Expr, high: np.ndarray | Expr, own: bool) -> tuple:
+    """(factor, scale, zero point) of rows whose values lie in low..high, as floats; 0 is always representable.
+
+    own  True for TensorFlow Lite's own arithmetic, False for XNNPACK's.
+    """
     zero, one = (Const(0.0, FLOAT32), Const(1.0, FLOAT32)) if isinstance(low, Expr) else (np.float32(0), np.float32(1))
     low, high = minimum(low, zero), maximum(high, zero)
     span = high - low
-    none = span <= zero
-    factor = where(none, one, (zero + np.float32(255.0)) / where(none, one, span))
+    none, steps = span <= zero, zero + np.float32(255.0)
+    span = where(none, steps, span)
+    if own:
+        scale = span / steps
+        factor = one / scale
+    else:
+        factor = steps / span
+        scale = one / factor
     from_low, from_high = low * factor, high * factor
     nearer = (from_low + np.float32(-128.0)) + (from_high + np.float32(127.0)) > zero
     point = where(nearer, -from_low + np.float32(-128.0), -from_high + np.float32(127.0))
-    return factor, clamp(point, zero + np.float32(-128.0), zero + np.float32(127.0))
+    return factor, scale, clamp(point, zero + np.float32(-128.0), zero + np.float32(127.0))
+
+
+def nearest(x: np.ndarray | Expr, own: bool) -> np.ndarray | Expr:
+    """The nearest int32, halves away from zero in TensorFlow Lite's own arithmetic, to even in XNNPACK's."""
+    if not own:
+        return round_to_int(x)
+    half = Const(0.5, FLOAT32) if isinstance(x, Expr) else np.float32(0.5)
+    return cast(x + where(x < half - half, -half, half), INT32)
 
 
 def convolved(
@@ -65,12 +95,14 @@ def convolved(
     """The output for x [N, H, W, C] and integer w [O, KH, KW, I]."""
     row = (x.shape[0], 1, 1, 1)
     with np.errstate(over="ignore", invalid="ignore"):
-        factor, point = parameters(x.min(axis=(1, 2, 3)), x.max(axis=(1, 2, 3)))
-        factor, zero = np.asarray(factor, np.float32).reshape(row), np.rint(point).astype(np.int32).reshape(row)
+        own = away(site)
+        values = parameters(x.min(axis=(1, 2, 3)), x.max(axis=(1, 2, 3)), own)
+        factor, scale, point = (np.asarray(v, np.float32).reshape(row) for v in values)
+        zero = nearest(point, own)
         inside = clamp(x * factor, (-128 - zero).astype(np.float32), (127 - zero).astype(np.float32))
-        stored = np.rint(inside).astype(np.int32)  # less the zero point
+        stored = nearest(inside, own)  # less the zero point
         total = convolve(stored, w.astype(np.int32) - zero_point(site.inputs[1]), p, groups)
-        real = total.astype(np.int32).astype(np.float32) * (np.float32(1) / factor)
+        real = total.astype(np.int32).astype(np.float32) * scale
         real = real * weight_scales(site.inputs[1], w.shape[0])
         real = real if bias is None else real + bias
         return np.asarray(activate(real, site.attrs.fused_activation_function), np.float32)
@@ -83,14 +115,15 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
     is subtracted from the finished sum.
     """
     batches = x.shape[0]
-    factor, inverse = b.local(FLOAT32, (batches,), "factor"), b.local(FLOAT32, (batches,), "inverse")
+    own = away(site)
+    factor, scale = b.local(FLOAT32, (batches,), "factor"), b.local(FLOAT32, (batches,), "row_scale")
     zero = b.local(INT32, (batches,), "zero_point")
     with b.loop(batches, "parallel", "row") as n:
         low, high = _extremes(b, x.viewed((batches, x.size // batches)) if batches else x, n)
-        scale, point = parameters(low, high)
-        b.store(factor, n, scale)
-        b.store(inverse, n, Const(1.0, FLOAT32) / scale)
-        b.store(zero, n, round_to_int(point))
+        up, down, point = parameters(low, high, own)
+        b.store(factor, n, up)
+        b.store(scale, n, down)
+        b.store(zero, n, nearest(point, own))
     shape = padded(x.shape, w.shape[1:3], p)
     stored = b.local(INT8, shape, "quantized")
     if shape != x.shape:
@@ -99,12 +132,12 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
     with b.nest(x.shape, "parallel") as (n, r, c, i):
         point = zero[n].to(FLOAT32)
         inside = clamp(x[n, r, c, i] * factor[n], -point + np.float32(-128.0), -point + np.float32(127.0))
-        b.store(stored, (n, r + top, c + left, i), (round_to_int(inside) + zero[n]).to(INT8))
+        b.store(stored, (n, r + top, c + left, i), (nearest(inside, own) + zero[n]).to(INT8))
     sums, scales = _weight_sums(b, site, w), b.constant(weight_scales(site.inputs[1], w.shape[0]), "scale")
 
     def epilogue(total: Expr, o: Expr, pixel: tuple[Expr, ...]) -> Expr:
         n = pixel[0]
-        real = (total - zero[n] * sums[o]).to(FLOAT32) * inverse[n] * scales[o]
+        real = (total - zero[n] * sums[o]).to(FLOAT32) * scale[n] * scales[o]
         return activate(real if bias is None else real + bias[o], site.attrs.fused_activation_function)
 
     b.convolution(
