@@ -56,6 +56,8 @@ VIOLATIONS: list[tuple[str, str, tuple[TensorType, ...], tuple[TensorType, ...],
     ("size 0 has no result", "REDUCE_MAX", (f32(2, 0), i32(1)), (f32(2),), {"constants": {1: np.array([1])}}),
     ("size 0 has no result", "MEAN", (f32(2, 0), i32(1)), (f32(2),), {"constants": {1: np.array([1])}}),
     ("size 0 has no result", "ARG_MAX", (f32(2, 0), i32()), (tensor(INT64, 2),), {"constants": {1: np.array(1)}}),
+    ("must have a channel", "SOFTMAX", (f32(3, 0),), (f32(3, 0),), {}),
+    ("beta must be", "SOFTMAX", (f32(3),), (f32(3),), {"attrs": {"beta": -1.0}}),
     ("rank must be at least 1", "SOFTMAX", (f32(),), (f32(),), {}),
     ("allows no fused activation", "L2_NORMALIZATION", (f32(2),), (f32(2),),
      {"attrs": {"fused_activation_function": "RELU"}}),
@@ -88,3 +90,34 @@ def test_empty_tensors() -> None:
         np.testing.assert_array_equal(
             interpret.run(program_of([case]), given(case))[0].reshape(expected.shape), expected
         )
+
+
+TINY, HUGE = 1e-45, 3e38
+
+
+@pytest.mark.parametrize("scales", [(TINY, HUGE, 1.0), (HUGE, HUGE, TINY), (TINY, TINY, HUGE), (1.0, HUGE, TINY)])
+@pytest.mark.parametrize("op", ["ADD", "SUB", "MUL", "SQUARED_DIFFERENCE", "PRELU", "MAXIMUM", "LESS"])
+def test_any_scales_have_the_same_result_in_loops(op: str, scales: tuple[float, float, float]) -> None:
+    a, b, y = (i8(9, scale=s) for s in scales)
+    same(Case(op, str(scales), (a, b), (tensor(BOOL, 9) if op == "LESS" else y,)))
+
+
+@pytest.mark.parametrize("scales", [(TINY, HUGE), (HUGE, TINY), (HUGE, HUGE), (TINY, TINY)])
+@pytest.mark.parametrize("op", ["LOGISTIC", "EXP", "RELU", "QUANTIZE", "SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION"])
+def test_any_scales_of_unary_operators(op: str, scales: tuple[float, float]) -> None:
+    same(Case(op, str(scales), (i8(9, scale=scales[0]),), (i8(9, scale=scales[1]),)))
+    if op == "QUANTIZE":
+        same(Case(op, f"to int32 {scales}", (i8(9, scale=scales[0]),), (tensor(INT32, 9, scale=scales[1]),)))
+        same(Case(op, f"from float {scales}", (f32(9),), (i8(9, scale=scales[1]),)))
+
+
+@pytest.mark.parametrize("scales", [(TINY, HUGE), (HUGE, TINY), (HUGE, HUGE)])
+@pytest.mark.parametrize("op", ["SUM", "MEAN"])
+def test_any_scales_of_reductions(op: str, scales: tuple[float, float]) -> None:
+    x, y = i8(3, 9, scale=scales[0]), i8(3, scale=scales[1])
+    same(Case(op, str(scales), (x, i32(1)), (y,), constants={1: np.array([1])}))
+
+
+def same(case: Case) -> None:
+    expected = case.operator.evaluate(case.site(), *case.arrays())[0]
+    np.testing.assert_array_equal(interpret.run(program_of([case]), given(case))[0], expected)

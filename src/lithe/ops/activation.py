@@ -127,6 +127,7 @@ class Prelu(Op):
         b.elementwise(ys[0], _prelu_rule(site), xs[0], xs[1])
 
 
+@np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
 def _prelu_rule(site: Site) -> Callable[[Any, Any], Any]:
     if not site.quantized:
         return lambda x, alpha: where(x < 0.0, x * alpha, x)

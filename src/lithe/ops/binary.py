@@ -175,13 +175,14 @@ def quantized_sum(sign: int) -> Callable[[Site], Rule]:
     and for 16 bits, the sum of the two float32 products.
     """
 
+    @np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
     def rule(site: Site) -> Rule:
         (a_scale, a_zero), (b_scale, b_zero), (scale, zero) = _pairs(site)
         low, high = _limits(site)
         a_ratio, b_ratio = a_scale / scale, b_scale / scale
         dtype = site.outputs[0].dtype
         exponent = math.frexp(max(a_ratio, b_ratio))[1] - 1
-        if dtype.bits > 8 or not -10 <= exponent < 8:
+        if dtype.bits > 8 or not -10 <= exponent < 8 or not np.isfinite([a_ratio, b_ratio]).all():
 
             def wide(a: Any, b: Any) -> Any:
                 left = cast(cast(a, INT32) - a_zero, FLOAT32) * a_ratio
@@ -203,37 +204,43 @@ def quantized_sum(sign: int) -> Callable[[Site], Rule]:
     return rule
 
 
+@np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
 def quantized_product(site: Site) -> Rule:
     """Source: XNNPACK, qs8-vmul with fp32 requantization."""
     (a_scale, a_zero), (b_scale, b_zero), (scale, zero) = _pairs(site)
     low, high = _limits(site)
+    ratio = a_scale * b_scale / scale
 
     def rule(a: Any, b: Any) -> Any:
         product = (cast(a, INT32) - a_zero) * (cast(b, INT32) - b_zero)
-        return requantize(product, a_scale * b_scale / scale, zero, low, high, site.outputs[0].dtype)
+        return requantize(product, ratio, zero, low, high, site.outputs[0].dtype)
 
     return rule
 
 
+@np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
 def quantized_quotient(site: Site) -> Rule:
     (a_scale, a_zero), (b_scale, b_zero), (scale, zero) = _pairs(site)
     low, high = _limits(site)
+    ratio = a_scale / (b_scale * scale)
 
     def rule(a: Any, b: Any) -> Any:
         quotient = cast(cast(a, INT32) - a_zero, FLOAT32) / cast(cast(b, INT32) - b_zero, FLOAT32)
-        return quantize_real(quotient * (a_scale / (b_scale * scale)), zero, low, high, site.outputs[0].dtype)
+        return quantize_real(quotient * ratio, zero, low, high, site.outputs[0].dtype)
 
     return rule
 
 
+@np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
 def quantized_squared_difference(site: Site) -> Rule:
     (a_scale, a_zero), (b_scale, b_zero), (scale, zero) = _pairs(site)
     low, high = _limits(site)
+    steps = F(1.0) / scale
 
     def rule(a: Any, b: Any) -> Any:
         left = cast(cast(a, INT32) - a_zero, FLOAT32) * a_scale
         difference = left - cast(cast(b, INT32) - b_zero, FLOAT32) * b_scale
-        return quantize_real(difference * difference * (F(1.0) / scale), zero, low, high, site.outputs[0].dtype)
+        return quantize_real(difference * difference * steps, zero, low, high, site.outputs[0].dtype)
 
     return rule
 

@@ -31,7 +31,8 @@ def elementwise(name: str, code: int, doc: str, types: str, rule: Callable[[Site
     """Defines and registers y = rule(site)(a, b) with broadcasting, y of type bool."""
 
     def evaluate(site: Site, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
-        return [np.asarray(rule(site)(a, b), np.bool_)]
+        with np.errstate(all="ignore"):
+            return [np.asarray(rule(site)(a, b), np.bool_)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
         b.elementwise(ys[0], rule(site), xs[0], xs[1])

@@ -79,6 +79,7 @@ class Quantize(Op):
             _in_loops(b, site.outputs[0], _reciprocals(site), _stored(site.outputs[0]), xs[0], ys[0])
 
 
+@np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
 def _reciprocals(site: Site) -> np.ndarray:
     return F(1.0) / np.array(channels(site, site.outputs[0], "output").scale, F)
 
@@ -92,12 +93,14 @@ def _stored(y: TensorType) -> Rule:
     return rule
 
 
+@np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
 def _requantized(site: Site) -> Callable[[Any], Any]:
     x, y = site.input(0), site.outputs[0]
     (scale, zero), (out_scale, out_zero) = site.quantization(x), site.quantization(y)
     ratio = F(scale) / F(out_scale)
     if y.dtype.bits == 32:  # float32 cannot hold the limits
-        return lambda v: round_to_int(cast(cast(v, INT32) - zero, FLOAT32) * ratio) + out_zero
+        least, most = F(-(2.0**31)), F(2.0**31 - 128)
+        return lambda v: round_to_int(clamp(cast(cast(v, INT32) - zero, FLOAT32) * ratio, least, most)) + out_zero
     return lambda v: requantize(cast(v, INT32) - zero, ratio, out_zero, y.dtype.minimum, y.dtype.maximum, y.dtype)
 
 
@@ -165,10 +168,12 @@ class FakeQuant(Op):
         b.elementwise(ys[0], _fake_quantized(site), xs[0])
 
 
+@np.errstate(all="ignore")
 def _fake_quantized(site: Site) -> Callable[[Any], Any]:
     a = site.attrs
     low, high = F(a.narrow_range), F((1 << a.num_bits) - 1)
     scale = (F(a.max) - F(a.min)) / (high - low)
     zero = F(np.clip(np.floor(low - F(a.min) / scale + F(0.5)), low, high))
     least, most = (low - zero) * scale, (high - zero) * scale
-    return lambda x: floor((clamp(x, least, most) - least) * (F(1.0) / scale) + F(0.5)) * scale + least
+    steps = F(1.0) / scale
+    return lambda x: floor((clamp(x, least, most) - least) * steps + F(0.5)) * scale + least

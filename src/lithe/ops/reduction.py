@@ -118,6 +118,7 @@ def reduction(
             return INT32 if dtype.bits == 8 else INT64
         return INT64 if mean and dtype.is_integer else dtype
 
+    @np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
     def finished(site: Site, total: Any) -> Any:
         y = site.outputs[0]
         if not scaled(site):

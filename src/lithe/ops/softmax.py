@@ -24,6 +24,7 @@ def _rows(t: Any) -> tuple[int, int]:
 def _with_channels(site: Site) -> list[Shape]:
     t = site.input(0)
     site.require(t.rank >= 1, f"rank must be at least 1, is {t.rank}", 0)
+    site.require(t.shape[-1] > 0, "must have a channel", 0)
     return [t.shape]
 
 
@@ -68,7 +69,9 @@ class Softmax(Op):
     class Attrs:
         beta: float = 1.0
 
-    infer = _with_channels
+    def infer(site: Site) -> list[Shape]:
+        site.require(0 <= site.attrs.beta < math.inf, f"beta must be a finite number from 0, is {site.attrs.beta}")
+        return _with_channels(site)
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         t, y = site.input(0), site.outputs[0]
@@ -80,7 +83,8 @@ class Softmax(Op):
         distance = x.max(axis=-1, keepdims=True).astype(np.int32) - x
         e = entries[np.minimum(distance, len(entries) - 1)]
         total = e.sum(axis=-1, keepdims=True, dtype=np.int32).reshape(*t.shape[:-1], 1)
-        return [_stored_share(site, e, _per_unit(site, total)).astype(y.dtype.numpy)]
+        with np.errstate(all="ignore"):
+            return [_stored_share(site, e, _per_unit(site, total)).astype(y.dtype.numpy)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
         rows, channels = _rows(site.input(0))
@@ -113,6 +117,7 @@ def _entries(site: Site) -> np.ndarray:
     return exponentials(scale, site.attrs.beta, t.shape[-1], t.dtype.maximum - t.dtype.minimum)
 
 
+@np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
 def _per_unit(site: Site, total: Any) -> Any:
     """Steps of the output for one unit of the table: (1 / scale) / total."""
     steps = F(1.0) / F(site.quantization(site.outputs[0])[0])
@@ -178,6 +183,7 @@ def _log_entries(site: Site) -> tuple[np.ndarray, np.float32]:
     return entries, F(1.0) / F(entries[0])
 
 
+@np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
 def _log_stored(site: Site, distance: Any, logarithm: Any) -> Any:
     y = site.outputs[0]
     (scale, _), (out_scale, zero) = site.quantization(site.input(0)), site.quantization(y)
@@ -234,6 +240,7 @@ class L2Normalization(Op):
                 b.store(y, (row, c), _unit_stored(site, v, length) if site.quantized else v / length)
 
 
+@np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
 def _unit_stored(site: Site, value: Any, length: Any) -> Any:
     y = site.outputs[0]
     scale, zero = site.quantization(y)
