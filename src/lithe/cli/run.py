@@ -94,7 +94,7 @@ def read_inputs(
     from lithe.tasks.fitting import fit
     from lithe.tasks.media import Arrays, decode
 
-    wanted = wanted_inputs(model.module, function.inputs)
+    wanted = wanted_inputs(model, function.inputs)
     if mean or std:
         wanted = {name: replace(w, mean=mean or (0.0,), std=std or (1.0,)) for name, w in wanted.items()}
     arrays: dict[str, np.ndarray] = {}
@@ -132,7 +132,7 @@ def answer(
     values = dequantize(stored, TensorType(DTYPES[info.dtype], stored.shape, info.quantization))
     record: dict[str, Any] = {"name": info.name, "type": f"{info.dtype}{list(stored.shape)}"}
     classes = stored.shape[-1] if stored.ndim else 0
-    names = parse_labels(labels) if labels is not None else class_names(model.module, position, classes)
+    names = parse_labels(labels) if labels is not None else class_names(model, position, classes)
     if stored.dtype.kind in "fiu" and is_class_scores(stored.shape, len(names)):
         chosen = best(values, names, top)
         record["classes"] = [{"index": c.index, "label": c.label, "score": c.score} for c in chosen]

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lithe.formats import metadata
-from lithe.ir.graph import Module
 from lithe.runtime.function import TensorInfo
+from lithe.runtime.model import Model
 from lithe.tasks.answers import parse_labels
 from lithe.tasks.fitting import Wanted
 from lithe.types import DTYPES, TensorType
 
 
-def wanted_inputs(module: Module, inputs: Mapping[str, TensorInfo]) -> dict[str, Wanted]:
+def wanted_inputs(model: Model, inputs: Mapping[str, TensorInfo]) -> dict[str, Wanted]:
     """{name: what the input takes}, with the normalization and sample rate that the metadata state."""
+    module = model.module
     told = metadata.info(module)
     facts = {t.index: i for t, i in zip(module.main.inputs, told.inputs, strict=False)} if told else {}
     wanted = {}
@@ -33,12 +34,12 @@ def wanted_inputs(module: Module, inputs: Mapping[str, TensorInfo]) -> dict[str,
     return wanted
 
 
-def class_names(module: Module, output: int, classes: int) -> list[str]:
+def class_names(model: Model, output: int, classes: int) -> list[str]:
     """The names of an output's classes: from the metadata, else from the only text file behind the model that fits."""
-    found = metadata.labels(module, output)
+    found = metadata.labels(model.module, output)
     if found:
         return found
-    files: Mapping[str, bytes] = module.extras.get("associated_files", {})
+    files: Mapping[str, bytes] = model.module.extras.get("associated_files", {})
     texts = [parse_labels(files[name].decode("utf-8", "replace")) for name in files if name.endswith(".txt")]
     fitting = [lines for lines in texts if len(lines) == classes]
     return fitting[0] if len(fitting) == 1 else []
