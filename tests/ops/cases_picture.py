@@ -59,6 +59,8 @@ CASES = [
     nearest("corners", 4, 5, (9, 11), align_corners=True),
     nearest("corners and half pixel", 4, 5, (9, 11), align_corners=True, half_pixel_centers=True),
     nearest("twice", 6, 5, (12, 10)),
+    nearest("three times", 6, 5, (18, 15), half_pixel_centers=True),
+    nearest("twice with corners", 6, 5, (12, 10), align_corners=True),
     *(Case("RESIZE_NEAREST_NEIGHBOR", n, (kind(n, 1, 3, 4, 2), i32(2)), (kind(n, 1, 5, 7, 2),), {}, {1: ints(5, 7)})
       for n in USUAL if n in ("int8", "uint8", "int16", "int32")),
 ]  # fmt: skip

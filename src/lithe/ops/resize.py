@@ -158,6 +158,12 @@ def nearest(source: int, target: int, attrs: ResizeAttrs) -> np.ndarray:
     return np.clip(at, 0, source - 1).astype(np.int32)
 
 
+def repeats(places: np.ndarray, source: int) -> bool:
+    """Whether every source pixel comes equally often, one after another."""
+    times, rest = divmod(len(places), source)
+    return rest == 0 and np.array_equal(places, np.arange(len(places)) // times)
+
+
 @register
 class ResizeNearest(Op):
     """Each pixel is the nearest one."""
@@ -176,8 +182,13 @@ class ResizeNearest(Op):
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         x, (y,) = xs[0], ys
         n, oh, ow, channels = y.shape
-        rows = b.constant(nearest(x.shape[1], oh, site.attrs), "row")
-        columns = b.constant(nearest(x.shape[2], ow, site.attrs), "column")
+        _, h, w, _ = x.shape
+        places = nearest(h, oh, site.attrs), nearest(w, ow, site.attrs)
+        if repeats(places[0], h) and repeats(places[1], w):  # whole pixels become blocks: a broadcast
+            blocks = y.viewed((n, h, oh // h, w, ow // w, channels))
+            b.elementwise(blocks, lambda v: v, x.viewed((n, h, 1, w, 1, channels)))
+            return
+        rows, columns = b.constant(places[0], "row"), b.constant(places[1], "column")
         with b.nest((n, oh, ow), "parallel") as (i, oy, ox):
             row, column = b.variable(rows[oy].to(INDEX), "row"), b.variable(columns[ox].to(INDEX), "column")
             with b.loop(channels, "parallel") as c:
