@@ -20,7 +20,7 @@ from lithe.ops.contraction import (
     zero_point,
 )
 from lithe.ops.op import Op, Site, register
-from lithe.ops.padding import Window, placed, require_window
+from lithe.ops.padding import Window, actual, placed, require_window
 from lithe.types import FLOAT32, DType, Shape
 
 TYPES = """
@@ -92,7 +92,7 @@ class Conv2D(Op):
         return [(x.shape[0], *placement.size, outputs)]
 
     def evaluate(site: Site, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> list[np.ndarray]:
-        p = window(site, w.shape[1:3])
+        p = window(actual(site, x), w.shape[1:3])
         groups = x.shape[3] // w.shape[3]
         if dynamic.used(site):
             return [dynamic.convolved(site, x, w, bias, p, groups)]

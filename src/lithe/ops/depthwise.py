@@ -12,6 +12,7 @@ from lithe.ops import dynamic
 from lithe.ops.contraction import centred, convolve, finished, require_arithmetic
 from lithe.ops.convolution import TYPES, lower_image, require_image, window
 from lithe.ops.op import Op, Site, register
+from lithe.ops.padding import actual
 from lithe.types import Shape
 
 
@@ -51,7 +52,7 @@ class DepthwiseConv2D(Op):
         return [(x.shape[0], *placement.size, outputs)]
 
     def evaluate(site: Site, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> list[np.ndarray]:
-        p, groups = window(site, w.shape[1:3]), x.shape[3]
+        p, groups = window(actual(site, x), w.shape[1:3]), x.shape[3]
         if dynamic.used(site):
             w = w.transpose(3, 1, 2, 0)
             return [dynamic.convolved(site, x, w, bias, p, groups)]

@@ -20,7 +20,7 @@ from lithe.ops.contraction import (
     zero_point,
 )
 from lithe.ops.op import Op, Site, register
-from lithe.ops.padding import Window
+from lithe.ops.padding import Window, actual
 from lithe.types import FLOAT32, DType, Shape
 
 POINT = Window()  # a product of matrices is a convolution of one pixel
@@ -74,7 +74,7 @@ class FullyConnected(Op):
         else:
             total = convolve(centred(rows, site.inputs[0]), centred(kernel, site.inputs[1]), POINT, 1)
             y = finished(site, total, bias)
-        return [y.reshape(FullyConnected.infer(site)[0])]
+        return [y.reshape(FullyConnected.infer(actual(site, x, w))[0])]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         outputs, depth = xs[1].shape

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from lithe.ops.op import Site
 
@@ -17,6 +19,13 @@ class Window:
     before: tuple[int, int] = (0, 0)  # padding above and to the left
     strides: tuple[int, int] = (1, 1)
     dilation: tuple[int, int] = (1, 1)
+
+
+def actual(site: Site, *arrays: np.ndarray | None) -> Site:
+    """The site with the shapes of the given inputs: declared ones may be out of date where they depend on data."""
+    types = zip(site.inputs, arrays, strict=False)
+    shaped = (t if t is None or a is None or t.shape == a.shape else replace(t, shape=a.shape) for t, a in types)
+    return replace(site, inputs=(*shaped, *site.inputs[len(arrays) :]))
 
 
 def placed(size: int, window: int, stride: int, dilation: int, padding: str) -> tuple[int, int]:

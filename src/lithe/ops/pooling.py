@@ -12,7 +12,7 @@ from lithe.ir.arithmetic import ACTIVATION_BOUNDS, activate, activation_range, c
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, Const, Expr, all_of, constant, select
 from lithe.ops.op import Op, Site, register
-from lithe.ops.padding import Window, placed, require_window, taps
+from lithe.ops.padding import Window, actual, placed, require_window, taps
 from lithe.types import FLOAT32, INT32, Shape
 
 
@@ -149,6 +149,7 @@ class AveragePool2D(Op):
     infer = infer
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
+        site = actual(site, x)
         total, count = _mean(site, x, lambda v: v)
         if not site.quantized:
             return [_bounded(site, total / count)]
@@ -189,6 +190,7 @@ class MaxPool2D(Op):
     infer = infer
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
+        site = actual(site, x)
         lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
         y = np.full((x.shape[0], *pool_window(site).size, x.shape[3]), lowest, x.dtype)
         for out, place in _places(site, x):
@@ -221,6 +223,7 @@ class L2Pool2D(Op):
     infer = infer
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
+        site = actual(site, x)
         total, count = _mean(site, x, lambda v: v.astype(np.float64) ** 2)
         return [_bounded(site, np.sqrt(total / count))]
 

@@ -22,7 +22,7 @@ from lithe.ops.contraction import (
     zero_point,
 )
 from lithe.ops.op import Op, RuleViolation, Site, register
-from lithe.ops.padding import placed, require_window, taps, upsampled
+from lithe.ops.padding import actual, placed, require_window, taps, upsampled
 from lithe.types import FLOAT32, DType, Shape
 
 MOST_PHASES = 16  # more would make more code than they save time
@@ -273,7 +273,7 @@ class Convolution2DTransposeBias(Op):
         yield upsampled(x[2], w[2], a.stride_w, a.padding)
 
     def evaluate(site: Site, x: np.ndarray, w: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
-        (h, top), (width, left) = Convolution2DTransposeBias.axes(site)
+        (h, top), (width, left) = Convolution2DTransposeBias.axes(actual(site, x, w))
         strides = (site.attrs.stride_h, site.attrs.stride_w)
         return [finished(site, spread(x, w, (h, width), strides, (top, left)), bias)]
 
