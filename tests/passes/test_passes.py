@@ -53,6 +53,23 @@ def test_fold_constants_computes_what_no_input_reaches():
     np.testing.assert_allclose(folded.data, 1 / (1 + np.exp(-np.float32([1, 2, 3]))), rtol=1e-6)
 
 
+def test_fold_constants_knows_the_shape_of_what_it_does_not_know():
+    d = Draft()
+    x, z = d.input((2, 6)), d.input((3, 4))
+    y = d("RESHAPE", x, d("SHAPE", z, shape=(2,), dtype=INT32, out_type=INT32), shape=(1, 1))
+    after = prepare(d.graph(y))
+    assert after.outputs[0].type.shape == (3, 4)
+    assert [n.op.name for n in after.nodes] == ["RESHAPE"]
+
+
+def test_fold_constants_does_not_know_a_shape_that_depends_on_data():
+    d = Draft()
+    x, target = d.input((2, 6)), d.input((2,), INT32)
+    y = d("SHAPE", d("RESHAPE", x, target, shape=(1, 1)), shape=(2,), dtype=INT32, out_type=INT32)
+    z = d("RESHAPE", x, y, shape=(1, 1))
+    assert [n.op.name for n in prepare(d.graph(z)).nodes] == ["RESHAPE", "SHAPE", "RESHAPE"]
+
+
 def test_fold_constants_leaves_what_the_graph_gives_out():
     d = Draft()
     d.input((1,))

@@ -47,6 +47,7 @@ class ZerosLike(Op):
     """Zeros in the shape and type of x."""
 
     name, code = "ZEROS_LIKE", 93
+    of_shapes = True
     types = f"T -> T: {PLAIN}"
 
     def infer(site: Site) -> list[Shape]:

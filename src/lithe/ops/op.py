@@ -166,6 +166,7 @@ class Op:
     Attrs: ClassVar[type] = NoAttrs
     signatures: ClassVar[tuple[Signature, ...]] = ()
     stateful: ClassVar[bool] = False  # two runs on the same inputs may differ: never folded
+    of_shapes: ClassVar[bool] = False  # the result depends on the inputs' shapes alone, never on their elements
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
 
     infer: ClassVar[Callable[..., list[Shape]]]

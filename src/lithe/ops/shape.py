@@ -131,6 +131,7 @@ class ShapeOf(Op):
     """The sizes of x, as a vector."""
 
     name, code = "SHAPE", 77
+    of_shapes = True
     types = f"T -> I: T= {PLAIN}; I= int32 int64"
 
     @dataclass(frozen=True)
@@ -153,6 +154,7 @@ class Rank(Op):
     """The number of axes of x, a scalar."""
 
     name, code = "RANK", 110
+    of_shapes = True
     types = f"T -> int32: {PLAIN}"
 
     def infer(site: Site) -> list[Shape]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lithe.errors import LitheError
-from lithe.ir.graph import Graph, Node
+from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import RuleViolation, Site
 from lithe.passes.infer_shapes import BAD_NUMBERS, is_dynamic
 from lithe.passes.remove_dead import has_effect
@@ -18,6 +18,7 @@ ALWAYS_FOLDED = 1 << 20
 
 def fold_constants(graph: Graph) -> None:
     """w = DEQUANTIZE(constant); y = f(x, w)  ->  y = f(x, constant')
+    s = SHAPE(x); y = f(x, s)  ->  y = f(x, constant)    where the shape of x is known
 
     Shapes must be inferred. Results that the graph gives out stay computed, so that outputs are never constants
     by our doing. Nodes that keep state, or whose evaluation fails (then it fails again when the model runs), stay.
@@ -33,26 +34,33 @@ def fold_node(node: Node) -> bool:
     site = Site.of(node)
     try:
         with np.errstate(all="ignore"):
-            values = node.op.evaluate(site, *site.constants)
+            values = node.op.evaluate(site, *map(_value, node.inputs))
     except (*BAD_NUMBERS, RuleViolation, LitheError):
         return False
     results = [np.asarray(v) for v in values]
-    if any(
-        v.shape != t.type.shape or v.dtype != t.type.dtype.numpy for v, t in zip(results, node.outputs, strict=True)
-    ):
+    types = [t.type for t in node.outputs]
+    if any(v.shape != t.shape or v.dtype != t.dtype.numpy for v, t in zip(results, types, strict=True)):
         return False
     for tensor, value in zip(node.outputs, results, strict=True):
         tensor.data = value
     return True
 
 
+def _value(tensor: Tensor | None) -> np.ndarray | None:
+    """The constant; for an operator that looks at shapes alone, an array of that shape which takes no memory."""
+    if tensor is None or tensor.data is not None:
+        return None if tensor is None else tensor.data
+    return np.broadcast_to(np.zeros((), tensor.type.dtype.numpy), tensor.type.shape)
+
+
 def foldable(node: Node) -> bool:
     """Whether the node's results are constants of a reasonable size."""
     if has_effect(node) or not node.inputs or not hasattr(node.op, "evaluate"):
         return False
-    if any(t is not None and not t.is_constant for t in node.inputs):
+    inputs = [t for t in node.inputs if t is not None]
+    if not all(t.is_constant or (node.op.of_shapes and not is_dynamic(t.type)) for t in inputs):
         return False
     if any(is_dynamic(t.type) or t.type.dtype.kind == "resource" for t in node.outputs):
         return False
-    given = sum(t.data.nbytes for t in node.inputs if t is not None)
+    given = sum(t.data.nbytes for t in inputs if t.data is not None)
     return sum(t.type.nbytes for t in node.outputs) <= max(ALWAYS_FOLDED, LARGEST_GROWTH * given)
