@@ -13,7 +13,8 @@ from lithe.errors import ExecutionError
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ir.program import Program
 from lithe.lower import lower
-from lithe.runtime.compiled import ALIGNMENT, ENTRY, modules, rounding_functions
+from lithe.runtime.compilation import modules
+from lithe.runtime.compiled import ALIGNMENT, ENTRY, rounding_functions
 from lithe.runtime.loader import Image
 from lithe.targets.cpu import GENERIC, Target, x86
 from lithe.targets.host import host

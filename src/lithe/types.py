@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-import ml_dtypes
 import numpy as np
 
 Shape = tuple[int, ...]
@@ -58,10 +57,11 @@ class DType:
 
 @lru_cache(None)
 def _numpy(name: str) -> np.dtype:
+    if name == "bfloat16" or name.startswith("float8"):
+        import ml_dtypes  # here, because most models have no such type and starting is to be quick
+
+        return np.dtype(getattr(ml_dtypes, name))
     special = {
-        "bfloat16": ml_dtypes.bfloat16,
-        "float8_e4m3fn": ml_dtypes.float8_e4m3fn,
-        "float8_e5m2": ml_dtypes.float8_e5m2,
         "int4": np.int8,
         "int2": np.int8,
         "uint4": np.uint8,

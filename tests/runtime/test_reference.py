@@ -210,7 +210,7 @@ def test_what_cannot_be_compiled_runs_all_the_same_and_is_said_once(simple, monk
     def fail(graph):
         raise cause
 
-    monkeypatch.setattr("lithe.runtime.compiled.build", fail)
+    monkeypatch.setattr("lithe.runtime.compilation.build", fail)
     executors._say_once.cache_clear()
     with caplog.at_level(logging.WARNING, "lithe"):
         for _ in range(2):

@@ -26,7 +26,6 @@ from lithe.ir.loops import (
     Alloc,
     Buffer,
     Call,
-    Const,
     Expr,
     For,
     If,
@@ -147,7 +146,8 @@ class Builder:
         with self._block() as body:
             yield
         before = self._blocks[-1].pop()
-        assert isinstance(before, If) and not before.otherwise, "otherwise() follows when()"
+        if not isinstance(before, If) or before.otherwise:
+            raise TypeError("otherwise() follows when()")
         self.emit(If(before.condition, before.then, tuple(body)))
 
     def store(self, buffer: Buffer, index: Any, value: Any) -> None:
@@ -190,7 +190,7 @@ class Builder:
             self.store(out, i, value(*i))
 
     def elementwise(self, out: Buffer, value: Callable[..., Any], *xs: Buffer) -> None:
-        """out = value(*elements of xs), each x broadcast to out's shape; neighbouring axes are merged where they can be."""
+        """out = value(*elements of xs), each x broadcast to out's shape; neighbouring axes are merged if possible."""
         shape, strides = broadcast_axes(out.shape, tuple(x.shape for x in xs))
         flat = [x.viewed((x.size,)) for x in xs]
         target = out.viewed(shape)

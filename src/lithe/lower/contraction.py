@@ -294,8 +294,9 @@ class Product:
     def unrolled(self, height: int, vectors: int) -> Iterator[tuple[Expr, Expr, Expr]]:
         """One pass whose statements are copied for each row and vector."""
         b = self.b
-        with b.loop(height, "unrolled", "r") as r, b.loop(vectors, "unrolled", "v") as v, b.loop(self.lanes, "vector", "l") as l:
-            yield r, v, l
+        with b.loop(height, "unrolled", "r") as r, b.loop(vectors, "unrolled", "v") as v:
+            with b.loop(self.lanes, "vector", "l") as l:
+                yield r, v, l
 
     def flipped(self, word: Expr) -> Expr:
         """Four signed bytes as unsigned ones, 128 more each."""

@@ -28,7 +28,8 @@ def is_depthwise(c: Convolution) -> bool:
 
 def interleaved(b: Builder, c: Convolution, target: Target) -> None:
     """The schedule with byte dot products; activations and weights are 8-bit."""
-    assert c.w.data is not None and target.dot is not None
+    assert c.w.data is not None
+    assert target.dot is not None
     n, oh, ow, channels = c.out.shape
     _, h, w, _ = c.x.shape
     _, kh, kw, _ = c.w.shape
@@ -110,7 +111,9 @@ def fold_byte_weights(c: Convolution, shift: int) -> tuple[np.ndarray, np.ndarra
     return weights.astype(np.int8), folded.astype(np.uint64).astype(np.uint32).view(np.int32), zero
 
 
-def regions(size: int, count: int, taps: int, stride: int, dilation: int, before: int) -> list[tuple[int, int, list[int]]]:
+def regions(
+    size: int, count: int, taps: int, stride: int, dilation: int, before: int
+) -> list[tuple[int, int, list[int]]]:
     """Output positions grouped by the taps that fall inside: [(first, how many, taps)].
 
     >>> regions(5, 5, 3, 1, 1, 1)

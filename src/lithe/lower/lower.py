@@ -134,7 +134,9 @@ class _Lowering:
 def refuse_unsupported(graph: Graph) -> None:
     """Raises UnsupportedOp that names every operator of the graph without a lowering."""
     missing = [
-        n for n in graph.nodes if not n.op.alias and (n.op.lower is None or any(None in t.type.shape for t in n.outputs))
+        n
+        for n in graph.nodes
+        if not n.op.alias and (n.op.lower is None or any(None in t.type.shape for t in n.outputs))
     ]
     if missing:
         names = ", ".join(sorted({n.op.name for n in missing}))

@@ -10,6 +10,7 @@ A loop stays as it is when its body branches, can fail, or would mostly touch me
 
 from __future__ import annotations
 
+from lithe.ir.affine import affine
 from lithe.ir.loops import (
     INDEX,
     Alloc,
@@ -27,7 +28,6 @@ from lithe.ir.loops import (
     Store,
     Unary,
     Var,
-    affine,
     binary,
     constant,
     expressions,

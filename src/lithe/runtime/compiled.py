@@ -1,24 +1,26 @@
 """Runs a graph as machine code: one native call for a whole inference.
 
 A graph becomes an `Artifact` (objects, packed constants, layout of the arena), by lowering and compiling it
-or from the code cache; the executor maps it into memory. Neither way loads LLVM into this process, and a
-cached model is not even lowered.
+(see `lithe.runtime.compilation`) or from the code cache; the executor maps it into memory. Neither way loads LLVM
+into this process, and a cached model is not even lowered: this module imports no more than that takes.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lithe.codegen.llvm.installed import llvm_stamp
 from lithe.errors import ExecutionError
-from lithe.ir.graph import Graph, Tensor
-from lithe.ir.loops import Kernel
-from lithe.ir.program import Program
 from lithe.runtime.cache import Cache, key, numbered
 from lithe.runtime.loader import Image
 from lithe.targets.host import host
@@ -26,7 +28,10 @@ from lithe.types import DTYPES
 
 ENTRY = "lithe_run"
 ALIGNMENT = 64
-LAYOUT = 1  # of artifacts; part of every key
+LAYOUT = 2  # of artifacts; part of every key
+COMPILER_ROOMS = (
+    ".", "ir", "ops", "passes", "targets", "lower", "codegen", "codegen/llvm", "runtime", "formats", "formats/tflite",
+)  # fmt: skip
 ROUNDING_FUNCTIONS = ("floorf", "ceilf", "rintf", "truncf", "floor", "ceil", "rint", "trunc", "fmaf", "fmodf")
 
 
@@ -64,23 +69,37 @@ class Layout:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A compiled graph: relocatable objects, the constants' bytes, the layout."""
+    """A compiled graph: relocatable objects, the constants' bytes, the layout.
+
+    outline  the model's interface (see `lithe.runtime.outline`), empty when it is not kept.
+    """
 
     objects: tuple[bytes | memoryview, ...]
     constants: np.ndarray
     layout: Layout
+    outline: bytes = b""
 
 
 def cache_key(source: bytes, graph: int, shapes: dict[int, tuple[int, ...]]) -> bytes:
-    """Names an artifact: what it was made from, by which Lithe and LLVM, for which CPU.
+    """Names an artifact: what it was made from, by which compiler, for which CPU.
 
     source  digest of the model's bytes.
     """
-    from lithe import __version__
-    from lithe.codegen.llvm.toolchain import llvm_stamp
-
     sizes = json.dumps(sorted((k, list(v)) for k, v in shapes.items()))
-    return key(source, str(graph), sizes, __version__, str(LAYOUT), llvm_stamp(), host().fingerprint())
+    return key(source, str(graph), sizes, compiler_stamp(), llvm_stamp(), host().fingerprint())
+
+
+@lru_cache(None)
+def compiler_stamp() -> str:
+    """Names this copy of Lithe: sizes and dates of its source files, which change with every version and edit."""
+    mark = sha256(str(LAYOUT).encode())
+    package = Path(__file__).parent.parent
+    for room in COMPILER_ROOMS:
+        for file in sorted(os.scandir(package / room), key=lambda f: f.name):
+            if file.name.endswith(".py"):
+                status = file.stat()
+                mark.update(f"{room}/{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return mark.hexdigest()
 
 
 def cached(name: bytes, cache: Cache | None = None) -> Artifact | None:
@@ -89,83 +108,16 @@ def cached(name: bytes, cache: Cache | None = None) -> Artifact | None:
     if entry is None:
         return None
     constants = np.frombuffer(entry.part("constants"), np.uint8)
-    return Artifact(tuple(entry.sequence("object")), constants, Layout.parse(bytes(entry.part("layout"))))
+    layout, outline = Layout.parse(bytes(entry.part("layout"))), bytes(entry.part("outline"))
+    return Artifact(tuple(entry.sequence("object")), constants, layout, outline)
 
 
 def store(name: bytes, artifact: Artifact, cache: Cache | None = None) -> bool:
     """Keeps an artifact for the next start; whether it is on disk."""
-    parts: dict[str, Any] = {"layout": artifact.layout.text(), "constants": artifact.constants.data}
+    parts: dict[str, Any] = {
+        "layout": artifact.layout.text(), "outline": artifact.outline, "constants": artifact.constants.data,
+    }  # fmt: skip
     return (cache or Cache()).put(name, {**parts, **numbered("object", [bytes(o) for o in artifact.objects])})
-
-
-def build(graph: Graph) -> Artifact:
-    """Lowers and compiles a prepared graph for this machine.
-
-    Raises UnsupportedOp where an operator has no lowering, CompileError where the compiler fails or hangs,
-    LimitError where too much memory would be needed.
-    """
-    from lithe.codegen.llvm.toolchain import Compiler, Settings
-    from lithe.lower.lower import lower, refuse_unsupported
-    from lithe.targets.cpu import GENERIC, x86
-
-    refuse_unsupported(graph)
-    machine = host()
-    target = x86(machine.features, machine.triple) if machine.architecture == "x86_64" else GENERIC
-    settings = Settings(machine.triple, features=machine.feature_string)
-    with Compiler(settings, workers=min(2, machine.cores)) as compiler:  # starts while the loops are written
-        program = lower(graph, target)
-        jobs = [compiler.submit(text, name) for name, text in modules(program)]
-        objects = tuple(job.result() for job in jobs)
-    return Artifact(objects, program.constant_block(), layout(graph, program))
-
-
-def modules(program: Program, size: int = 2500) -> list[tuple[str, str]]:
-    """(name, LLVM text) of modules with about `size` lines each, the entry last. Equal kernels are one function."""
-    from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
-
-    failures = {text: n + 1 for n, text in enumerate(program.messages())}
-    symbols: dict[Kernel, str] = {}
-    known: dict[str, str] = {}
-    result: list[tuple[str, str]] = []
-    waiting: list[str] = []
-    lines = 0
-    for kernel in program.kernels():
-        text = print_kernel(kernel, "lithe_kernel", failures)
-        symbol = known.get(text)
-        if symbol is None:
-            symbol = known[text] = f"lithe_kernel{len(known)}"
-            waiting.append(text.replace("@lithe_kernel(", f"@{symbol}(", 1))
-            lines += text.count("\n")
-        symbols[kernel] = symbol
-        if lines > size:
-            result.append((kernel.source, print_module(waiting)))
-            waiting, lines = [], 0
-    if waiting:
-        result.append(("the last kernels", print_module(waiting)))
-    return [*result, ("the entry", print_entry(program, symbols, ENTRY))]
-
-
-def layout(graph: Graph, program: Program) -> Layout:
-    """Where inputs, outputs and variables of the graph lie."""
-    places: dict[int, Place] = {}
-    tensors = [*zip(graph.inputs, program.inputs, strict=True), *zip(graph.outputs, program.outputs, strict=True)]
-    tensors += list(program.variables.items())
-    for t, b in tensors:
-        if t.index in places or t.index < 0:
-            continue
-        storage = b.storage
-        constant = storage.data is not None
-        offset = program.constants[storage] if constant else program.arena[storage]
-        places[t.index] = Place(
-            t.index, offset, t.type.dtype.name, t.type.shape, constant, t in program.variables, start_value(t)
-        )
-    return Layout(program.arena_bytes, tuple(places.values()), tuple(program.messages()), program.name)
-
-
-def start_value(t: Tensor) -> int:
-    """What a variable holds after a reset: zeros, int8 ones their zero point."""
-    q = t.type.quantization
-    return q.zero_point[0] if q is not None and t.type.dtype.name == "int8" else 0
 
 
 class CompiledExecutor:
@@ -223,4 +175,3 @@ def rounding_functions() -> dict[str, int]:
         if address:
             found[name] = address
     return found
-

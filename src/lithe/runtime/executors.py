@@ -71,7 +71,8 @@ def make_executor(
     """
     if preserve_all or not may_compile(reference):
         return ReferenceExecutor(graph, keep_all=preserve_all)
-    from lithe.runtime.compiled import CompiledExecutor, build, store
+    from lithe.runtime.compilation import build
+    from lithe.runtime.compiled import CompiledExecutor, store
 
     reason = not_compilable(graph)
     if reason:

@@ -11,7 +11,8 @@ import pytest
 from lithe.formats.tflite import read
 from lithe.lower import lower
 from lithe.passes import prepare
-from lithe.runtime.compiled import CompiledExecutor, build
+from lithe.runtime.compilation import build
+from lithe.runtime.compiled import CompiledExecutor
 from tests import c_backend
 
 pytestmark = pytest.mark.skipif(c_backend.compiler() is None, reason="no C compiler")

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from lithe.codegen.llvm import toolchain, worker
-from lithe.codegen.llvm.toolchain import Compiler, Settings, compile_modules, llvm_folder, llvm_stamp
+from lithe.codegen.llvm.installed import llvm_folder, llvm_stamp
+from lithe.codegen.llvm.toolchain import Compiler, Settings, compile_modules
 from lithe.errors import CompileError, MissingDependency, StateError
 from lithe.targets.host import host
 
@@ -232,7 +233,7 @@ def test_large_modules_pass_through_the_pipes(pretender):
 
 
 def test_without_llvmlite_the_command_is_named(monkeypatch):
-    monkeypatch.setattr(toolchain.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match="llvmlite") as caught:
         Compiler(HERE)
     assert caught.value.hint == "pip install llvmlite"
@@ -297,7 +298,7 @@ def test_the_stamp_changes_with_the_installed_llvm(tmp_path, monkeypatch):
     package = tmp_path / "llvmlite"
     (package / "binding").mkdir(parents=True)
     (package / "_version.py").write_text("version_version = '1'")
-    monkeypatch.setattr(toolchain, "llvm_folder", lambda: tmp_path)
+    monkeypatch.setattr("lithe.codegen.llvm.installed.llvm_folder", lambda: tmp_path)
     first = llvm_stamp()
     (package / "_version.py").write_text("version_version = '2'")
     second = llvm_stamp()

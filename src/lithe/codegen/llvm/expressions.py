@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lithe.codegen.llvm.values import literal, memory, scalar, suffix, vector
+from lithe.ir.affine import affine
 from lithe.ir.loops import (
     INDEX,
     Binary,
@@ -18,7 +19,6 @@ from lithe.ir.loops import (
     Select,
     Unary,
     Var,
-    affine,
     constant,
 )
 from lithe.types import BOOL, DType

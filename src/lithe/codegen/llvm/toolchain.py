@@ -11,7 +11,6 @@ CompileError, and a fresh worker goes on with the others.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import queue
@@ -23,12 +22,12 @@ import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import IO
 
 from lithe.codegen.llvm import worker as protocol
-from lithe.errors import CompileError, MissingDependency, StateError
+from lithe.codegen.llvm.installed import llvm_folder
+from lithe.errors import CompileError, StateError
 
 DEFAULT_TIMEOUT = 60.0
 _WORKER = Path(protocol.__file__)
@@ -51,36 +50,6 @@ class Settings:
     reloc: str = "pic"
     codemodel: str = "small"
     abi: str = ""
-
-
-def llvm_folder() -> Path:
-    """The folder on the import path that holds llvmlite, found without importing it."""
-    spec = importlib.util.find_spec("llvmlite")
-    if spec is None or not spec.submodule_search_locations:
-        raise MissingDependency(
-            "compiling needs llvmlite, which is not installed",
-            hint="pip install llvmlite",
-        )
-    return Path(next(iter(spec.submodule_search_locations))).parent
-
-
-def llvm_stamp() -> str:
-    """Names the installed LLVM for cache keys: its version file and the size of its library.
-
-    Reading these takes well under a millisecond; importing llvmlite to ask takes about a hundred.
-    """
-    package = llvm_folder() / "llvmlite"
-    mark = sha256()
-    try:
-        mark.update((package / "_version.py").read_bytes())
-        for file in sorted((package / "binding").iterdir()):
-            if file.suffix in (".so", ".dylib", ".dll"):
-                mark.update(f"{file.name} {file.stat().st_size}\n".encode())
-    except OSError as error:
-        raise CompileError(
-            f"the installed llvmlite cannot be read: {error}", hint="pip install --force-reinstall llvmlite"
-        ) from error
-    return mark.hexdigest()[:32]
 
 
 def timeout_from_environment() -> float:
