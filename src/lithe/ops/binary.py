@@ -71,14 +71,17 @@ def binary(
         plain = whole if whole and site.input(0).dtype.is_integer else rule
         return lambda a, b: activate(plain(a, b), activation)
 
-    def without_zero_point(site: Site, b: Any) -> Any:
-        return cast(b, INT32) - site.quantization(site.input(1))[1] if site.quantized and quantized else b
+    def allowed(site: Site, b: Any) -> Any:
+        """The condition on b, of a quantized b without its zero point."""
+        assert check is not None
+        real = cast(b, INT32) - site.quantization(site.input(1))[1] if site.quantized and quantized else b
+        return check(real)
 
     def checked(site: Site) -> bool:
         return check is not None and site.input(1).dtype.is_integer
 
     def evaluate(site: Site, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
-        if checked(site) and not np.all(check(without_zero_point(site, b))):
+        if checked(site) and not np.all(allowed(site, b)):
             raise ExecutionError(f"{name}: {failure}")
         with np.errstate(all="ignore"):
             return [np.asarray(chosen(site)(np.asarray(a), np.asarray(b)), site.outputs[0].dtype.numpy)]
@@ -90,11 +93,11 @@ def binary(
 
     def _check(b: Builder, site: Site, divisor: Buffer) -> None:
         known = site.known(1)
-        if known is not None and np.all(check(without_zero_point(site, known))):
+        if known is not None and np.all(allowed(site, known)):
             return
         flat = divisor.viewed((divisor.size,))
         with b.loop(divisor.size) as i:
-            b.fail_unless(check(without_zero_point(site, flat[i])), f"{name}: {failure}")
+            b.fail_unless(allowed(site, flat[i]), f"{name}: {failure}")
 
     return register(
         type(name.title().replace("_", ""), (Op,), {

@@ -158,9 +158,9 @@ class LogSoftmax(Op):
                 e = b.local(FLOAT32, (channels,), "exponential")
                 with b.loop(channels, "parallel", "channel") as c:
                     b.store(e, c, exp(x[row, c] - top))
-                total = b.variable(log(b.reduce(0.0, (channels,), lambda t, c: t + e[c])), "logarithm")[()]
+                logarithm = b.variable(log(b.reduce(0.0, (channels,), lambda t, c: t + e[c])), "logarithm")[()]
                 with b.loop(channels, "parallel", "channel") as c:
-                    b.store(y, (row, c), x[row, c] - top - total)
+                    b.store(y, (row, c), x[row, c] - top - logarithm)
             return
         values, unit = _log_entries(site)
         entries = b.constant(values, "exponentials")
