@@ -65,6 +65,15 @@ def test_arrays_go_in_by_position_by_name_or_as_a_dictionary():
         np.testing.assert_array_equal(got["joined"], want)
 
 
+def test_any_name_is_a_name():
+    d = Draft()
+    x = d.input((1,))
+    x.name = "self"
+    content = write(Module([d.graph(x)], [Signature("f", {"self": x}, {"self": x})]))
+    model, runner = lithe.load(content), lithe.Interpreter(model_content=content).get_signature_runner()
+    assert model(self=F([3])) == model.signatures["f"](self=F([3]))["self"] == runner(self=F([3]))["self"] == 3
+
+
 def test_results_are_the_callers_own():
     model = one_input()
     first = model(np.ones((1, 2, 4, 3), F))

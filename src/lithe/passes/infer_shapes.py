@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
@@ -29,6 +30,11 @@ def is_dynamic(type_: TensorType) -> bool:
     return None in type_.shape
 
 
+def unknown_shape(rank: int) -> Shape:
+    """All that is known before the run is the rank."""
+    return cast("Shape", (None,) * rank)
+
+
 def infer_shapes(graph: Graph) -> None:
     """Replaces the declared shapes of all nodes' outputs by inferred ones. Raises ModelError, LimitError."""
     for node in graph.nodes:
@@ -40,7 +46,7 @@ def infer_node(node: Node) -> None:
     if not node.op.known:
         return
     if any(t is not None and is_dynamic(t.type) for t in node.inputs):
-        shapes: Sequence[Shape] = [(None,) * t.type.rank for t in node.outputs]
+        shapes = [unknown_shape(t.type.rank) for t in node.outputs]
     else:
         shapes = inferred(node, Site.of(node))
     for tensor, shape in zip(node.outputs, shapes, strict=True):
@@ -67,8 +73,8 @@ def inferred(node: Node, site: Site) -> list[Shape]:
 def checked_shape(node: Node, type_: TensorType, shape: Sequence[int | None] | None) -> Shape:
     """The shape as plain integers (and None), within the limits."""
     if shape is None:
-        return (None,) * type_.rank
-    dims = tuple(None if d is None else int(d) for d in shape)
+        return unknown_shape(type_.rank)
+    dims = cast("Shape", tuple(None if d is None else int(d) for d in shape))
     size = type_.dtype.bytes
     for d in dims:
         if d is not None and not 0 <= d <= LARGEST_DIMENSION:

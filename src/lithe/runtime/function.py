@@ -92,7 +92,7 @@ class Function:
         gives = ", ".join(f"{name}: {info}" for name, info in self.outputs.items())
         return f"{self.key}({takes}) -> ({gives})"
 
-    def __call__(self, *arrays: Any, **named: Any) -> dict[str, np.ndarray]:
+    def __call__(self, /, *arrays: Any, **named: Any) -> dict[str, np.ndarray]:
         given = self.bound(arrays, named)
         with self._lock:
             session = self._session({name: array.shape for name, array in given.items()})
@@ -108,8 +108,8 @@ class Function:
         """{name: checked array} of a call's arguments. Raises InputError that says both sides."""
         names = list(self.inputs)
         wanted = f"{self!r}"
-        if len(arrays) == 1 and not named and isinstance(arrays[0], Mapping):
-            arrays, named = (), dict(arrays[0])
+        if not named and len(arrays) == 1 and isinstance(arrays[0], Mapping):
+            return self.bound((), arrays[0])
         if len(arrays) > len(names):
             raise InputError(f"takes {len(names)} arrays, got {len(arrays)}", where=wanted)
         values = dict(zip(names, arrays, strict=False))

@@ -88,7 +88,7 @@ class Model:
     def metadata(self) -> Mapping[str, bytes]:
         return MappingProxyType(self.module.metadata)
 
-    def __call__(self, *arrays: Any, **named_arrays: Any) -> np.ndarray | dict[str, np.ndarray]:
+    def __call__(self, /, *arrays: Any, **named_arrays: Any) -> np.ndarray | dict[str, np.ndarray]:
         """Runs the model on arrays by position or by name: its output, or {name: output} if it has several.
 
         An array must have the dtype and shape of its input (`model.inputs`); a list of numbers takes the dtype.

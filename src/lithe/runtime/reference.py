@@ -122,7 +122,7 @@ def _site_of_values(node: Node, arrays: list[np.ndarray | None]) -> Site:
     """The site with the shapes and values that operands have in this run; None stays where only `evaluate` knows."""
     site = Site.of(node)
     inputs = tuple(
-        None if t is None else TensorType(t.type.dtype, a.shape, t.type.quantization)
+        None if t is None or a is None else TensorType(t.type.dtype, a.shape, t.type.quantization)
         for t, a in zip(node.inputs, arrays, strict=True)
     )
     site = Site(site.attrs, inputs, site.outputs, tuple(arrays), site.operands)

@@ -40,6 +40,7 @@ def open_module(source: str | os.PathLike[str] | bytes, limits: Limits | None = 
     Raises FileMissing when the path cannot be opened, ModelError when the content is not a sound model.
     """
     limits = limits or Limits()
+    digest: bytes | None
     if isinstance(source, bytes):
         module, digest = read(source, limits=limits), sha256(source).digest()
     else:
@@ -121,7 +122,8 @@ class Session:
             return
         self._prepared = None
         options = self._options
-        name = cache_key(options.source, self._number, self._shapes) if self._may_be_kept() else None
+        kept = options.source if not options.preserve_all and may_compile(options.reference) else None
+        name = None if kept is None else cache_key(kept, self._number, self._shapes)
         executor = None if name is None else kept_executor(name)
         if executor is None:
             executor = make_executor(
@@ -129,12 +131,9 @@ class Session:
             )
         before, self._executor = self._executor, executor
         self._unset.clear()
-        self._carry_inputs_over(before)
+        if before is not None:
+            self._carry_inputs_over(before, executor)
         self.ready = True
-
-    def _may_be_kept(self) -> bool:
-        options = self._options
-        return options.source is not None and not options.preserve_all and may_compile(options.reference)
 
     def _prepare(self) -> Graph:
         """The prepared graph for the current shapes, made once."""
@@ -156,10 +155,10 @@ class Session:
     def _inferred(self) -> dict[int, Shape]:
         return {t.index: t.type.shape for t in self._prepare().tensors}
 
-    def _carry_inputs_over(self, before: Executor | None) -> None:
-        for index in self._inputs if before is not None else ():
-            old, new = before.array(index), self._executor.array(index)
-            if old is not None and new is not None and old.shape == new.shape and not self._tensors[index].is_constant:
+    def _carry_inputs_over(self, before: Executor, after: Executor) -> None:
+        for index, tensor in self._inputs.items():
+            old, new = before.array(index), after.array(index)
+            if old is not None and new is not None and old.shape == new.shape and not tensor.is_constant:
                 new[...] = old
 
     def invoke(self) -> None:

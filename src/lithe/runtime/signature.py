@@ -36,7 +36,7 @@ class SignatureRunner:
         self._inputs = {name: t.index for name, t in signature.inputs.items()}
         self._outputs = {name: t.index for name, t in signature.outputs.items()}
 
-    def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
+    def __call__(self, /, **inputs: Any) -> dict[str, np.ndarray]:
         if len(inputs) != len(self._inputs):
             raise InputError(
                 "Invalid number of inputs provided for running a SignatureDef, "

@@ -93,20 +93,22 @@ def readable(size: int) -> str:
 def summarize(graph: Graph) -> Summary:
     """The figures of a graph; shapes as they are in it (a prepared graph has inferred ones)."""
     rows = tuple(_row(i, node) for i, node in enumerate(graph.nodes))
-    constants = {t for node in graph.nodes for t in node.inputs if t is not None and t.is_constant}
+    constants = [
+        d for d in {t: t.data for n in graph.nodes for t in n.inputs if t is not None}.values() if d is not None
+    ]
     return Summary(
         tuple(f"{t.name}: {t.type}" for t in graph.inputs),
         tuple(f"{t.name}: {t.type}" for t in graph.outputs),
         rows,
-        sum(t.data.size for t in constants),
-        sum(t.data.nbytes for t in constants),
+        sum(d.size for d in constants),
+        sum(d.nbytes for d in constants),
         sum(r.macs or 0 for r in rows),
         working_bytes(graph),
     )
 
 
 def _row(position: int, node: Node) -> OperatorRow:
-    constants = [t.data for t in node.inputs if t is not None and t.is_constant]
+    constants = [t.data for t in node.inputs if t is not None and t.data is not None]
     return OperatorRow(
         node.index if node.index >= 0 else position,
         node.op.name,
@@ -123,7 +125,7 @@ def macs(node: Node) -> int | None:
     types = [t.type for t in (*node.inputs, *node.outputs) if t is not None]
     if any(map(is_dynamic, types)):
         return None
-    shapes = [None if t is None else t.type.shape for t in node.inputs]
+    shapes = [() if t is None else t.type.shape for t in node.inputs]
     match node.op.name:
         case "CONV_2D" | "CONV_3D" | "FULLY_CONNECTED":
             filter_ = shapes[1]
