@@ -168,6 +168,12 @@ def test_element_types_must_be_a_combination_of_the_operator():
     refused(m, text, "op #0 ADD, output 0", UnsupportedOp)
 
 
+def test_only_some_activations_can_be_fused():
+    m = adds()
+    m.main.nodes[0].attrs = replace(m.main.nodes[0].attrs, fused_activation_function="TANH")
+    refused(m, "fused activation must be one of NONE, .*, is TANH", "op #0 ADD", UnsupportedOp)
+
+
 def test_quantized_types_must_carry_their_scale():
     x, y = tensor("x", dtype=INT8), tensor("y", dtype=INT8)
     op = REGISTRY.by_name["LOGISTIC"]

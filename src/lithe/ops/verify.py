@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lithe.errors import LimitError, ModelError, UnsupportedOp
+from lithe.ir.arithmetic import ACTIVATION_BOUNDS
 from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.ops.op import Op, RuleViolation, Site
 from lithe.types import STRING, TensorType
@@ -177,6 +178,7 @@ class _GraphVerifier:
                 )
         if n.op.known:
             self.operands(n)
+            self.activation(n)
             self.element_types(n)
         fixed = set(self.graph.inputs)
         for i, t in enumerate(n.outputs):
@@ -202,6 +204,13 @@ class _GraphVerifier:
             for i, t in enumerate(tensors):
                 if t is None and not names[min(i, len(names) - 1)].endswith("?"):
                     raise ModelError("must be present", where=self.place(n, side, i))
+
+    def activation(self, n: Node) -> None:
+        """The fused activation is one that can be fused; recurrent operators have more, and rules of their own."""
+        wanted = getattr(n.attrs, "fused_activation_function", "NONE")
+        if wanted not in ACTIVATION_BOUNDS and not n.op.name.endswith(("RNN", "LSTM")):
+            text = f"fused activation must be one of {', '.join(ACTIVATION_BOUNDS)}, is {wanted}"
+            raise UnsupportedOp(text, where=f"{self.prefix}{n!r}, fused_activation_function")
 
     def element_types(self, n: Node) -> None:
         if not n.op.signatures:
