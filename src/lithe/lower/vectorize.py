@@ -10,7 +10,7 @@ A loop stays as it is when its body branches, can fail, or would mostly touch me
 
 from __future__ import annotations
 
-from lithe.ir.affine import affine
+from lithe.ir.affine import affine, same_for_all
 from lithe.ir.loops import (
     INDEX,
     Alloc,
@@ -72,20 +72,17 @@ class _Vectorizer:
             for buffer, index in places:
                 if buffer.storage in local:
                     continue
-                step = self.step(buffer.shape, index, loop.var)
+                step = self.step(buffer.shape, index, loop.var, local)
                 good, bad = good + (step == 1), bad + (step not in (0, 1))
         return good > 0 and bad <= good
 
     @staticmethod
-    def step(shape: tuple[int, ...], index: tuple[Expr, ...], var: Var) -> int | None:
+    def step(shape: tuple[int, ...], index: tuple[Expr, ...], var: Var, local: set[Buffer]) -> int | None:
         flat: Expr = constant(0)
         for i, size in zip(index, shape, strict=True):
             flat = flat * size + i
-        sums = affine(flat)
-        if sums is None:
-            uses = any(x is var for x in nodes((flat,)))
-            return None if uses else 0
-        return sums[0].get(var, 0)
+        sums = affine(flat, same_for_all(var, local))
+        return None if sums is None else sums[0].get(var, 0)
 
     def lanes(self, body: tuple[Stmt, ...]) -> int:
         """As many as the widest value computed (indices apart) allows."""

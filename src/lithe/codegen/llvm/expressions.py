@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lithe.codegen.llvm.values import literal, memory, scalar, suffix, vector
-from lithe.ir.affine import affine
+from lithe.ir.affine import affine, same_for_all
 from lithe.ir.loops import (
     INDEX,
     Binary,
@@ -334,19 +334,23 @@ class ExpressionWriter:
         flat, sums = self.flattened(buffer, index)
         if sums is None:
             return self.computed_place(base, flat, width, private)
-        step, offset, terms = 0, sums[1], []
+        step, offset, terms, others = 0, sums[1], [], []
         for v, factor in sums[0].items():
-            if v in self.numbers:
+            if not isinstance(v, Var):
+                others.append((self.value(v).text, factor))
+            elif v in self.numbers:
                 offset += factor * self.numbers[v]
             elif v is self.lane:
                 step = factor
             elif factor:
                 terms.append((self.depth[v], factor, v))
+        width *= private or 1
+        pointer, key = self.sum_pointer(storage, base, terms, width), (tuple(terms), tuple(others), offset)
+        for text, factor in others:
+            scaled = self.let(f"mul nsw i64 {text}, {factor * width}")
+            pointer = self.let(f"getelementptr i8, ptr {pointer}, i64 {scaled}")
         if private:  # lanes lie side by side
-            width *= private
-            pointer, key = self.sum_pointer(storage, base, terms, width), (tuple(terms), offset)
             return Place(self.beside(pointer, offset * width), 1, private, key)
-        pointer, key = self.sum_pointer(storage, base, terms, width), (tuple(terms), offset)
         if step in (0, 1) or self.lanes == 1:
             return Place(self.beside(pointer, offset * width), step, self.lanes, key)
         pointers = tuple(self.beside(pointer, (offset + n * step) * width) for n in range(self.lanes))
@@ -354,13 +358,14 @@ class ExpressionWriter:
 
     def flattened(self, buffer: Buffer, index: tuple[Expr, ...]) -> Any:
         """(row-major index, its affine form or None); unrolled bodies ask for the same ones again and again."""
-        key = (id(buffer), *map(id, index))
+        key = (id(buffer), id(self.lane), *map(id, index))
         known = self.sums.get(key)
         if known is None:
             flat = constant(0)
             for i, size in zip(index, buffer.shape, strict=True):
                 flat = flat * size + i
-            known = self.sums[key] = (flat, affine(flat), buffer, index)
+            sums = affine(flat) if self.lane is None else affine(flat, same_for_all(self.lane, self.private))
+            known = self.sums[key] = (flat, sums, buffer, index, self.lane)
         return known[:2]
 
     def sum_pointer(self, storage: Buffer, base: str, terms: list[tuple[int, int, Var]], width: int) -> str:
