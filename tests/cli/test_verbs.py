@@ -164,6 +164,16 @@ def test_demo_saves_what_its_next_commands_use(lithe: Command, tmp_path: Path, m
     assert len(lithe("demo", "--save", "digits", "--json").json["saved"]) == 3
 
 
+def test_demo_names_the_command_as_it_can_be_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo.sys, "executable", str(tmp_path / "env" / "bin" / "python"))
+    monkeypatch.setattr(demo.shutil, "which", lambda name: None)
+    assert demo.next_commands()[0].startswith("lithe ")
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "env" / "bin" / "lithe").write_text("")
+    assert demo.next_commands()[0].startswith("env/bin/lithe ")
+
+
 def test_demo_refuses_bad_numbers_and_folders(lithe: Command, tmp_path: Path) -> None:
     assert lithe("demo", "--number", 359).code == 2
     (tmp_path / "file").write_text("")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -72,11 +73,15 @@ def command(save: Path | None, number: int | None, as_json: bool) -> None:
 
 
 def next_commands() -> tuple[str, ...]:
-    """What the demo proposes to try."""
+    """What the demo proposes to try, with the command as it can be typed here."""
+    beside = Path(sys.executable).with_name("lithe")
+    lithe = str(beside) if shutil.which("lithe") is None and beside.is_file() else "lithe"
+    if lithe.startswith(f"{Path.cwd()}{os.sep}"):
+        lithe = lithe[len(str(Path.cwd())) + 1 :]
     return (
-        "lithe demo --save digits",
-        "lithe inspect digits/digits_int8.tflite",
-        "lithe run digits/digits_int8.tflite --input digits/digit.npy --top 3",
+        f"{lithe} demo --save digits",
+        f"{lithe} inspect digits/digits_int8.tflite",
+        f"{lithe} run digits/digits_int8.tflite --input digits/digit.npy --top 3",
     )
 
 
