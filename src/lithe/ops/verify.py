@@ -53,7 +53,7 @@ def verify(module: Module, limits: Limits | None = None) -> None:
         (sum(len(g.tensors) for g in module.graphs), limits.tensors, "tensors"),
         (sum(len(g.nodes) for g in module.graphs), limits.operators, "operators"),
         (
-            sum({id(t.data): t.data.nbytes for t in module.constants()}.values()),
+            sum({id(t.data): t.data.nbytes for t in module.constants() if t.data is not None}.values()),
             limits.constant_bytes,
             "constant bytes",
         ),
@@ -98,7 +98,10 @@ class _GraphVerifier:
         members = set(self.graph.tensors)
         made = {t for n in self.graph.nodes for t in n.outputs}
         for t in self.graph.tensors:
-            self.tensor(t)
+            try:
+                self.tensor(t)
+            except ModelError as e:
+                raise type(e)(e.problem, where=self.user(t) or e.where) from None
         available = self.inputs(members, made)
         for n in self.graph.nodes:
             self.node(n, members, available)
@@ -166,6 +169,15 @@ class _GraphVerifier:
             open_shape = t in self.graph.inputs and (not self.main or -1 in (t.shape_signature or ()))
             self.types[t] = None if open_shape else t.type
         return available
+
+    def user(self, t: Tensor) -> str:
+        """The place of the first operand that is this tensor, "" when there is none."""
+        for n in self.graph.nodes:
+            for side, tensors in (("input", n.inputs), ("output", n.outputs)):
+                for i, operand in enumerate(tensors):
+                    if operand is t:
+                        return self.place(n, side, i)
+        return ""
 
     # -- nodes -----------------------------------------------------------------------------------------------
 
@@ -338,9 +350,9 @@ def _fields(attrs: Any) -> Iterator[tuple[str, Any]]:
 
 def _verify_calls(module: Module, limits: Limits) -> None:
     """Calls name graphs that exist, fit them, and never come back to their caller."""
-    callees: list[set[int]] = []
+    callees: list[dict[int, str]] = []  # called graph: the place of the call
     for i, g in enumerate(module.graphs):
-        found = set()
+        found: dict[int, str] = {}
         for n in g.nodes:
             if n.op.code is None:
                 continue
@@ -349,24 +361,23 @@ def _verify_calls(module: Module, limits: Limits) -> None:
                 if not 0 <= target < len(module.graphs):
                     raise ModelError(f"graph {target} does not exist, the model has {len(module.graphs)}", where=where)
                 _verify_call(n, option, module.graphs[target], where)
-                found.add(target)
+                found.setdefault(target, where)
         callees.append(found)
     depth: dict[int, int] = {}
     for start in range(len(callees)):
         _call_depth(start, callees, depth, (), limits.call_depth)
 
 
-def _call_depth(i: int, callees: list[set[int]], depth: dict[int, int], path: tuple[int, ...], limit: int) -> int:
+def _call_depth(i: int, callees: list[dict[int, str]], depth: dict[int, int], path: tuple[int, ...], limit: int) -> int:
+    where = callees[path[-1]][i] if path else f"graph #{i}"
     if i in path:
-        raise ModelError(
-            f"graphs call one another in a circle: {' -> '.join(map(str, (*path, i)))}", where=f"graph #{i}"
-        )
+        raise ModelError(f"graphs call one another in a circle: {' -> '.join(map(str, (*path, i)))}", where=where)
     if len(path) >= limit:
-        raise LimitError(f"calls are nested deeper than {limit}", where=f"graph #{i}")
+        raise LimitError(f"calls are nested deeper than {limit}", where=where)
     if i not in depth:
         depth[i] = 1 + max((_call_depth(c, callees, depth, (*path, i), limit) for c in sorted(callees[i])), default=0)
     if depth[i] + len(path) > limit:
-        raise LimitError(f"calls are nested deeper than {limit}", where=f"graph #{i}")
+        raise LimitError(f"calls are nested deeper than {limit}", where=where)
     return depth[i]
 
 

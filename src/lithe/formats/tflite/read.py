@@ -333,14 +333,14 @@ def _signatures(model: dict[str, Any], graphs: list[Graph]) -> list[Signature]:
         if s["subgraph_index"] >= len(graphs):
             raise ModelError(f"graph {s['subgraph_index']} does not exist, the model has {len(graphs)}", where=where)
         tensors = graphs[s["subgraph_index"]].tensors
-        sides = [
+        inputs, outputs = (
             {
                 m["name"] or "": _at(tensors, m["tensor_index"], where, f"{side[:-1]} '{m['name']}'")
                 for m in s[side] or ()
             }
             for side in ("inputs", "outputs")
-        ]
-        signatures.append(Signature(s["signature_key"] or "", *sides, s["subgraph_index"]))
+        )
+        signatures.append(Signature(s["signature_key"] or "", inputs, outputs, s["subgraph_index"]))
     return signatures
 
 

@@ -211,13 +211,13 @@ def _tensor(out: _Output, t: Tensor, moved: dict[int, int]) -> dict[str, Any]:
         return record
     structure = t.extras.get("sparsity")
     values = sparse.compress(structure, t.data) if structure is not None else None
-    if values is not None:
+    if structure is not None and values is not None:
         record["sparsity"] = sparse.write(structure)
         record["buffer"] = out.buffer(constants.encode(values, t.type.dtype))
     else:
         address = t.data.__array_interface__["data"][0] if t.data.size and t.data.flags.c_contiguous else None
-        key = None if address is None else (address, t.data.shape, t.type.dtype)
-        record["buffer"] = out.buffer(constants.encode(t.data, t.type.dtype), key)
+        same = None if address is None else (address, t.data.shape, t.type.dtype)
+        record["buffer"] = out.buffer(constants.encode(t.data, t.type.dtype), same)
     return record
 
 
