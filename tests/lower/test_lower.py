@@ -53,3 +53,18 @@ def test_every_operator_without_a_lowering_is_named() -> None:
 def test_too_large_an_arena_is_refused_before_any_code() -> None:
     with pytest.raises(LimitError, match="running needs 2097152 bytes of working memory, the limit is 1000000"):
         lower(chain("LOGISTIC", shape=(1 << 18,)), largest_arena=1_000_000)
+
+
+def test_large_locals_lie_in_the_arena_and_small_ones_on_the_stack() -> None:
+    from lithe.ir.build import Builder
+    from lithe.ir.loops import Alloc, statements
+    from lithe.lower.lower import LARGEST_LOCAL, off_the_stack
+
+    b = Builder()
+    with b.loop(4) as i:
+        small = b.local(FLOAT32, (4,), "small")
+        large = b.local(FLOAT32, (LARGEST_LOCAL,), "large")
+        b.store(small, i, 0.0)
+        b.store(large, i, 0.0)
+    body = off_the_stack(b.kernel().body)
+    assert [s.buffer for s in statements(body) if isinstance(s, Alloc)] == [small]

@@ -7,7 +7,7 @@ import re
 from lithe.errors import LimitError, UnsupportedOp
 from lithe.ir.build import Builder
 from lithe.ir.graph import Graph, Node, Tensor
-from lithe.ir.loops import Buffer, Call, For, If, Kernel, Stmt, kernel
+from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel
 from lithe.ir.program import Program, Step
 from lithe.lower.contraction import schedule
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, plan
@@ -16,6 +16,7 @@ from lithe.ops import Site
 from lithe.targets.cpu import Target
 
 LARGEST_ARENA = 1 << 31
+LARGEST_LOCAL = 1 << 13  # bytes; threads may have small stacks
 
 
 def lower(graph: Graph, target: Target | None = None, *, largest_arena: int = LARGEST_ARENA) -> Program:
@@ -88,7 +89,7 @@ class _Lowering:
         else:
             node.op.lower(b, site, xs, ys)
         written = b.kernel(source)
-        body = located(written.body, source)
+        body = off_the_stack(located(written.body, source))
         if self.target is not None:
             body = vectorize(body, self.target.vector_bytes)
         self.steps.append(self.step(kernel(name, body, source)))
@@ -144,6 +145,20 @@ def refuse_unsupported(graph: Graph) -> None:
             f"{names} cannot be compiled (a shape depends on data, or there is no lowering)",
             where=", ".join(f"op #{n.index} {n.op.name}" for n in missing[:5]),
         )
+
+
+def off_the_stack(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """The statements without the allocation of large locals, which thereby become arena storages of their step."""
+
+    def one(s: Stmt) -> Stmt:
+        match s:
+            case For(var, extent, inner, kind) if kind != "vector":
+                return For(var, extent, off_the_stack(inner), kind)
+            case If(condition, then, otherwise):
+                return If(condition, off_the_stack(then), off_the_stack(otherwise))
+        return s
+
+    return tuple(one(s) for s in body if not (isinstance(s, Alloc) and s.buffer.nbytes > LARGEST_LOCAL))
 
 
 def located(body: tuple[Stmt, ...], source: str) -> tuple[Stmt, ...]:

@@ -37,6 +37,9 @@ from lithe.ir.loops import (
 )
 
 
+LARGEST_PRIVATE = 1 << 10  # bytes of locals that each lane may have
+
+
 def vectorize(body: tuple[Stmt, ...], vector_bytes: int) -> tuple[Stmt, ...]:
     """The statements with their innermost `parallel` loops split into vectors of at most `vector_bytes`."""
     return _Vectorizer(vector_bytes).block(body)
@@ -65,6 +68,8 @@ class _Vectorizer:
         if any(isinstance(s, (If, Call)) or (isinstance(s, For) and s.kind in ("parallel", "vector")) for s in inner):
             return False
         local = {s.buffer for s in inner if isinstance(s, Alloc)}
+        if sum(b.nbytes for b in local) > LARGEST_PRIVATE:
+            return False
         good = bad = 0
         for s in inner:
             places = [(x.buffer, x.index) for x in nodes(expressions(s)) if isinstance(x, Load)]
