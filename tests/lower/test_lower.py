@@ -68,3 +68,21 @@ def test_large_locals_lie_in_the_arena_and_small_ones_on_the_stack() -> None:
         b.store(large, i, 0.0)
     body = off_the_stack(b.kernel().body)
     assert [s.buffer for s in statements(body) if isinstance(s, Alloc)] == [small]
+
+
+def reshaped(outputs: int) -> Graph:
+    """x -> RESHAPE -> y, twice over when two outputs are wanted."""
+    kind, flat = TensorType(FLOAT32, (4, 8)), TensorType(FLOAT32, (32,))
+    x = Tensor("x", kind, index=0)
+    op = REGISTRY.by_name["RESHAPE"]
+    ys = [Tensor(f"y{n}", flat, index=1 + n) for n in range(outputs)]
+    nodes = [Node(op, op.Attrs(new_shape=(32,)), [x], [y], n) for n, y in enumerate(ys)]
+    return Graph("reshape", [x], ys, [x, *ys], nodes)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_an_output_never_shares_memory_with_an_input_or_another_output(outputs: int) -> None:
+    program = lower(reshaped(outputs))
+    storages = [b.storage for b in (*program.inputs, *program.outputs)]
+    assert len(set(storages)) == 1 + outputs
+    assert len(program.steps) == outputs

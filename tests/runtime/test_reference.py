@@ -12,6 +12,7 @@ from lithe.ops import unknown
 from lithe.ops.op import Op, RuleViolation
 from lithe.passes import prepare
 from lithe.runtime import executors
+from lithe.runtime.compiled import cached
 from lithe.runtime.executors import cache_key, kept_executor, make_executor, may_compile
 from lithe.runtime.reference import ReferenceExecutor
 from lithe.types import INT8, INT32, STRING, Quantization, TensorType
@@ -231,9 +232,11 @@ def test_code_is_kept_under_a_name_and_found_again(simple, tmp_path, monkeypatch
     name = cache_key(b"model", 0, {})
     assert name != cache_key(b"model", 1, {})
     assert name != cache_key(b"model", 0, {0: (1, 3)})
-    assert kept_executor(name) is None
-    make_executor(simple, name=name)
-    again = kept_executor(name)
+    assert cached(name) is None
+    make_executor(simple, name=name, outline=b"{}")
+    artifact = cached(name)
+    assert artifact.outline == b"{}"
+    again = kept_executor(artifact)
     again.array(0)[...] = 0
     again.invoke()
     assert again.array(1).tolist() == [0.5, 0.5, 0.5]
@@ -247,8 +250,9 @@ def test_kept_code_that_does_not_load_is_compiled_again(simple, tmp_path, monkey
     def fail(artifact):
         raise CompileError("a symbol is missing")
 
-    monkeypatch.setattr("lithe.runtime.compiled.CompiledExecutor", fail)
-    assert kept_executor(name) is None
+    artifact = cached(name)
+    monkeypatch.setattr(executors, "CompiledExecutor", fail)
+    assert kept_executor(artifact) is None
     assert "compiling again: a symbol is missing" in caplog.text
 
 

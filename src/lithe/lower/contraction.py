@@ -260,9 +260,7 @@ class Product:
 
     # one tile
 
-    def tile(
-        self, height: int, p: Panel, panel: Expr, weights: Buffer, bias: Buffer, row: Expr, out_row: Expr
-    ) -> None:
+    def tile(self, height: int, p: Panel, panel: Expr, weights: Buffer, bias: Buffer, row: Expr, out_row: Expr) -> None:
         """`height` rows and one panel: sums in registers, then the epilogue."""
         b, c, lanes = self.b, self.c, self.lanes
         sums = b.local(c.accumulator, (height, p.vectors * lanes), "sums")
@@ -279,13 +277,13 @@ class Product:
             if extra is not None:
                 for r, _, l in self.unrolled(height, 1):
                     b.store(extra, (r, l), self.step(extra[r, l], self.flipped(self.matrix[row + r, k]), self.ones()))
-        for v in range(p.vectors):
-            used = min(lanes, p.used - v * lanes)
+        for number in range(p.vectors):
+            used = min(lanes, p.used - number * lanes)
             with b.loop(height, "unrolled", "r") as r, b.loop(used, "vector", "l") as l:
-                total = sums[r, v * lanes + l]
+                total: Expr = sums[r, number * lanes + l]
                 if extra is not None:
                     total = total - extra[r, l] * self.zero
-                channel = panel * p.used + (p.first + v * lanes) + l
+                channel = panel * p.used + (p.first + number * lanes) + l
                 _, oh, ow, _ = c.out.shape
                 at = out_row + r
                 pixel = (at // (oh * ow), at // ow % oh, at % ow)

@@ -79,13 +79,14 @@ def interleaved(b: Builder, c: Convolution, target: Target) -> None:
                 for kx in range(kw):
                     b.store(held, group * kw + kx, taps[group, kx, ch])
             with b.loop(ow, "serial", "x") as x:
-                total, sums = start[ch], constant(0, INT32)
+                total: Expr = start[ch]
+                sums: Expr = constant(0, INT32)
                 for group in range(groups):
                     for kx in range(kw):
-                        a = words[x * sx + kx * dx, group, ch]
-                        total = Intrinsic(target.dot.instruction, (total, a, held[group * kw + kx]))
+                        column_word = words[x * sx + kx * dx, group, ch]
+                        total = Intrinsic(target.dot.instruction, (total, column_word, held[group * kw + kx]))
                         if zero:
-                            sums = Intrinsic(target.dot.instruction, (sums, a, constant(ones[group], INT32)))
+                            sums = Intrinsic(target.dot.instruction, (sums, column_word, constant(ones[group], INT32)))
                 total = total - sums * zero if zero else total
                 b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, (batch, y, x)))
 

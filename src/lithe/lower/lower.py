@@ -61,6 +61,14 @@ class _Lowering:
             self.buffers[t] = Buffer(self.name(t.name), t.type.dtype, t.type.shape, t.data)
         return self.buffers[t]
 
+    def may_share(self, storage: Buffer, output: Tensor) -> bool:
+        """Whether `output` may be another view of a storage: not of what a caller or a later run sees change."""
+        if storage.data is not None:
+            return False
+        seen = [t for t in self.graph.outputs if t is not output]
+        lasting = [t for t in self.buffers if t in self.graph.inputs or t.is_variable or t in seen]
+        return output not in self.graph.outputs or all(self.buffers[t].storage is not storage for t in lasting)
+
     def name(self, text: str) -> str:
         """A name like the tensor's that every language accepts, unique in the program."""
         base = re.sub(r"\W+", "_", text.split(";")[0], flags=re.ASCII).strip("_")[-40:] or "tensor"
@@ -77,15 +85,15 @@ class _Lowering:
     def node(self, node: Node) -> None:
         site = Site.of(node)
         xs = tuple(None if t is None else self.buffer(t) for t in node.inputs)
-        if node.op.alias and xs[0] is not None and xs[0].data is None:
+        if node.op.alias and xs[0] is not None and self.may_share(xs[0].storage, node.outputs[0]):
             self.buffers[node.outputs[0]] = xs[0].viewed(node.outputs[0].type.shape, node.outputs[0].type.dtype)
             return
         ys = tuple(self.buffer(t) for t in node.outputs)
         source = f"op #{node.index} {node.op.name}"
         name = self.name(f"{node.op.name.lower()}_{node.index}" if node.index >= 0 else node.op.name.lower())
         b = Builder(name, self.convolve)
-        if node.op.alias:
-            b.elementwise(ys[0], lambda v: v, xs[0])  # a constant's bytes become an activation
+        if node.op.alias and xs[0] is not None:  # the bytes must be copied after all
+            b.elementwise(ys[0].viewed((ys[0].size,)), lambda v: v, xs[0].viewed((xs[0].size,)))
         else:
             node.op.lower(b, site, xs, ys)
         written = b.kernel(source)

@@ -36,7 +36,6 @@ from lithe.ir.loops import (
     statements,
 )
 
-
 LARGEST_PRIVATE = 1 << 10  # bytes of locals that each lane may have
 
 

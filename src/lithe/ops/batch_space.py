@@ -43,8 +43,9 @@ def _running(block: np.ndarray, pairs: np.ndarray) -> tuple[list[int], Pairs]:
 
 def _four(shape: Sequence[int]) -> tuple[int, int, int, int]:
     """A 3-D shape [batch, width, channels] as 4-D with height 1."""
-    n, *spatial, c = shape
-    return (n, *([1] * (2 - len(spatial))), *spatial, c)
+    if len(shape) == 3:
+        return shape[0], 1, shape[1], shape[2]
+    return shape[0], shape[1], shape[2], shape[3]
 
 
 def _two(block: list[int], pairs: Pairs) -> tuple[list[int], Pairs]:

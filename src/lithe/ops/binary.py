@@ -11,6 +11,7 @@ import numpy as np
 
 from lithe.errors import ExecutionError
 from lithe.ir.arithmetic import (
+    ACTIVATION_BOUNDS,
     F,
     activate,
     activation_range,
@@ -29,7 +30,7 @@ from lithe.ir.elementary import floor_mod, power
 from lithe.ir.loops import Buffer, Expr
 from lithe.ops.broadcast import broadcast_of_all
 from lithe.ops.op import NoAttrs, Op, Site, register
-from lithe.types import FLOAT32, INT32
+from lithe.types import FLOAT32, INT32, Shape
 
 Rule = Callable[[Any, Any], Any]
 
@@ -71,6 +72,11 @@ def binary(
         plain = whole if whole and site.input(0).dtype.is_integer else rule
         return lambda a, b: activate(plain(a, b), activation)
 
+    def infer(site: Site) -> list[Shape]:
+        activation = getattr(site.attrs, "fused_activation_function", "NONE")
+        site.require(activation in ACTIVATION_BOUNDS, f"fused activation must be one of {', '.join(ACTIVATION_BOUNDS)}")
+        return broadcast_of_all(site)
+
     def allowed(site: Site, b: Any) -> Any:
         """The condition on b, of a quantized b without its zero point."""
         assert check is not None
@@ -103,7 +109,7 @@ def binary(
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types, "Attrs": attrs,
             "operands": (("input1", "input2"), ("output",)),
-            "infer": broadcast_of_all, "evaluate": evaluate, "lower": lower,
+            "infer": infer, "evaluate": evaluate, "lower": lower,
         })
     )  # fmt: skip
 

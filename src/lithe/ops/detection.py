@@ -136,7 +136,8 @@ def _scales(a: DetectionPostProcess.Attrs) -> tuple[float, ...]:
 def _survivors(corners: np.ndarray, scores: np.ndarray, most: int, a: DetectionPostProcess.Attrs) -> list[int]:
     """Boxes that stay when each competes with one score."""
     left = np.where(scores >= F(a.nms_score_threshold), scores, F(GONE))
-    boxes, chosen = columns(corners), []
+    boxes = columns(corners)
+    chosen: list[int] = []
     while len(chosen) < most and left.size:
         n = int(np.argmax(left))
         if left[n] == GONE:

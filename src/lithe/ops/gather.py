@@ -51,8 +51,8 @@ class Gather(Op):
         axis, batch = _axis(site, params.ndim, indices.ndim)
         require_indices(indices, params.shape[axis], "indices")
         shape = params.shape[:axis] + indices.shape[batch:] + params.shape[axis + 1 :]
-        source, places, _ = _folded(params.shape, indices.shape, axis, batch)
-        source, places = params.reshape(source), indices.reshape(places)
+        rows, columns, _ = _folded(params.shape, indices.shape, axis, batch)
+        source, places = params.reshape(rows), indices.reshape(columns)
         return [np.stack([p[:, i] for p, i in zip(source, places, strict=True)]).reshape(shape)
                 if len(source) else np.empty(shape, params.dtype)]  # fmt: skip
 
@@ -240,4 +240,7 @@ def _dequantized(site: Site) -> bool:
 def _row_scales(site: Site) -> tuple[np.ndarray, np.ndarray]:
     value = site.input(1)
     q, rows = value.quantization, value.shape[0]
-    return tuple(np.array(np.broadcast_to(np.float32(v), rows)) for v in (q.scale, q.zero_point))
+    return (
+        np.array(np.broadcast_to(np.float32(q.scale), rows)),
+        np.array(np.broadcast_to(np.float32(q.zero_point), rows)),
+    )

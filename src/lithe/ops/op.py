@@ -222,4 +222,15 @@ def dtype_named(word: str) -> DType:
     return DTYPES[word.rstrip("?*q")]
 
 
-__all__ = ["REGISTRY", "NoAttrs", "Op", "Quantization", "Registry", "RuleViolation", "Signature", "Site", "register", "unknown"]
+__all__ = [
+    "REGISTRY",
+    "NoAttrs",
+    "Op",
+    "Quantization",
+    "Registry",
+    "RuleViolation",
+    "Signature",
+    "Site",
+    "register",
+    "unknown",
+]

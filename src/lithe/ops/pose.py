@@ -160,7 +160,9 @@ def _people(site: Site, heat: np.ndarray, short: np.ndarray, mid: np.ndarray) ->
         steps = (_sample(offsets, *point, channel), _sample(offsets, *point, channel + apart))
         return [clamp(p + s, F(0), m)[()] for p, s, m in zip(point, steps, limits, strict=True)]
 
-    poses, scores, quality = [], [], []
+    poses: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
+    quality: list[float] = []
     while len(poses) < a.max_detections:
         place = int(np.argmax(left))
         if left[place] == GONE:
@@ -220,7 +222,7 @@ def _lower_sample(b: Builder, site: Site, i: int, values: Buffer, y: Expr, x: Ex
     def real(r: Buffer, c: Buffer, channel: Expr) -> Expr:
         return _real(site, i, values[0, r[()], c[()], channel])
 
-    found = []
+    found: list[Expr] = []
     for channel in channels:
         upper = (1.0 - right[()]) * real(top, left, channel) + right[()] * real(top, beside, channel)
         lower = (1.0 - right[()]) * real(below, left, channel) + right[()] * real(below, beside, channel)

@@ -87,11 +87,11 @@ def _all_taps(site: Site, shape: Shape, size: list[int]) -> tuple[Taps, Taps]:
     """Taps along height and width, with weights in the numbers that `_blend` works in."""
     name = site.outputs[0].dtype.name
     if name == "int16":
-        return tuple(fixed_taps(s, t, site.attrs) for s, t in zip(shape[1:3], size, strict=True))
+        return fixed_taps(shape[1], size[0], site.attrs), fixed_taps(shape[2], size[1], site.attrs)
     pair = [taps(s, t, site.attrs) for s, t in zip(shape[1:3], size, strict=True)]
     if name != "float32":  # 11 bits, as XNNPACK's 8-bit kernels
         pair = [Taps(p.low, p.high, np.rint(p.weight * F(2048)).astype(np.int32)) for p in pair]
-    return tuple(pair)
+    return pair[0], pair[1]
 
 
 def _blend(name: str, corners: tuple[Any, ...], right: Any, down: Any) -> Any:

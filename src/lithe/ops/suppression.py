@@ -136,12 +136,12 @@ def _lower(b: Builder, xs: tuple[Buffer, ...], indices: Buffer, values: Buffer |
             b.store(chosen, (), chosen[()] + 1)
             with b.loop(n, "parallel") as i:
                 shared = overlap([corners[i, k] for k in range(4)], [corners[place[()], k] for k in range(4)])
-                score = left[i]
+                rest: Expr = left[i]
                 if scale is not None:
-                    decayed = score * exp(scale[()] * shared * shared)
-                    decayed = where(scale[()] < 0.0, decayed, score)
-                    score = where(decayed > least[()], decayed, Const(GONE, FLOAT32))
-                b.store(left, i, where(shared >= iou[()], Const(GONE, FLOAT32), score))
+                    decayed = rest * exp(scale[()] * shared * shared)
+                    decayed = where(scale[()] < 0.0, decayed, rest)
+                    rest = where(decayed > least[()], decayed, Const(GONE, FLOAT32))
+                b.store(left, i, where(shared >= iou[()], Const(GONE, FLOAT32), rest))
     b.store(count.viewed((1,)), 0, chosen[()].to(INT32))
 
 

@@ -106,8 +106,8 @@ def lower_transposed(
 def _own_taps(b: Builder, w: Buffer, row: Phase, column: Phase, strides: tuple[int, int]) -> Buffer:
     """The filter's taps of one phase, last ones first."""
     if w.data is not None:
-        own = w.data.reshape(w.shape)[:, row.tap :: strides[0], column.tap :: strides[1]][:, ::-1, ::-1]
-        return b.constant(own, "filter")
+        taps = w.data.reshape(w.shape)[:, row.tap :: strides[0], column.tap :: strides[1]]
+        return b.constant(taps[:, ::-1, ::-1], "filter")
     own = b.local(w.dtype, (w.shape[0], row.taps, column.taps, w.shape[3]), "filter")
     last_row, last_column = (row.tap + (row.taps - 1) * strides[0], column.tap + (column.taps - 1) * strides[1])
     b.compute(own, lambda o, i, j, k: w[o, last_row - i * strides[0], last_column - j * strides[1], k])

@@ -171,7 +171,7 @@ def rounding_functions() -> dict[str, int]:
     library = ctypes.CDLL(None)
     found = {}
     for name in ROUNDING_FUNCTIONS:
-        address = ctypes.cast(getattr(library, name, None), ctypes.c_void_p).value if hasattr(library, name) else None
-        if address:
-            found[name] = address
+        if hasattr(library, name):
+            address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+            found.update({name: address} if address else {})
     return found

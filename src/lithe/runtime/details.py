@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lithe.formats.tflite.sparsity import Sparsity
 from lithe.ir.graph import Node, Tensor
 from lithe.types import DType, Shape
+
+if TYPE_CHECKING:
+    from lithe.formats.tflite.sparsity import Sparsity
 
 _SHOWN = {"string": np.bytes_, "resource": np.object_, "variant": np.object_}
 _WIRE_NAMES = {"float8_e4m3fn": "FLOAT8E4M3FN", "float8_e5m2": "FLOAT8E5M2"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from functools import cache
 from typing import Protocol
 
@@ -11,8 +12,8 @@ import numpy as np
 
 from lithe.errors import CompileError, MissingDependency, UnsupportedOp
 from lithe.ir.graph import Graph
-from lithe.passes import is_dynamic
-from lithe.runtime.reference import ReferenceExecutor
+from lithe.runtime import compiled
+from lithe.runtime.compiled import Artifact, CompiledExecutor, store
 from lithe.types import Shape
 
 log = logging.getLogger("lithe")
@@ -36,13 +37,8 @@ def may_compile(reference: bool = False) -> bool:
     return not reference and os.environ.get("LITHE_JIT") != "0"
 
 
-def kept_executor(name: bytes) -> Executor | None:
-    """The executor of code kept on disk under this key, None when there is none (or it is of no use)."""
-    from lithe.runtime.compiled import CompiledExecutor, cached
-
-    artifact = cached(name)
-    if artifact is None:
-        return None
+def kept_executor(artifact: Artifact) -> Executor | None:
+    """The executor of code kept on disk, None when it is of no use."""
     try:
         return CompiledExecutor(artifact)
     except CompileError as cause:
@@ -52,8 +48,6 @@ def kept_executor(name: bytes) -> Executor | None:
 
 def cache_key(source: bytes, graph: int, shapes: dict[int, Shape]) -> bytes | None:
     """The key of a graph's code: of the model with this digest, for these input shapes."""
-    from lithe.runtime import compiled
-
     try:
         return compiled.cache_key(source, graph, shapes)
     except (MissingDependency, CompileError):  # said when the code is to be made
@@ -61,18 +55,24 @@ def cache_key(source: bytes, graph: int, shapes: dict[int, Shape]) -> bytes | No
 
 
 def make_executor(
-    graph: Graph, *, reference: bool = False, preserve_all: bool = False, name: bytes | None = None
+    graph: Graph,
+    *,
+    reference: bool = False,
+    preserve_all: bool = False,
+    name: bytes | None = None,
+    outline: bytes = b"",
 ) -> Executor:
     """Returns an executor of a prepared graph.
 
     reference     use the reference executor (see `may_compile`).
     preserve_all  intermediate tensors keep their values; only the reference executor can do that.
-    name          keep compiled code on disk under this key, for the next start.
+    name          keep compiled code on disk under this key, for the next start; `outline` goes with it.
     """
+    from lithe.runtime.reference import ReferenceExecutor
+
     if preserve_all or not may_compile(reference):
         return ReferenceExecutor(graph, keep_all=preserve_all)
     from lithe.runtime.compilation import build
-    from lithe.runtime.compiled import CompiledExecutor, store
 
     reason = not_compilable(graph)
     if reason:
@@ -85,12 +85,14 @@ def make_executor(
         _say_once(f"{cause.problem} ({cause.where})" if cause.where else cause.problem)
         return ReferenceExecutor(graph)
     if name is not None:
-        store(name, artifact)
+        store(name, replace(artifact, outline=outline))
     return executor
 
 
 def not_compilable(graph: Graph) -> str:
     """Why no code can be made for the graph whatever its operators are; empty if nothing speaks against it."""
+    from lithe.passes import is_dynamic
+
     for tensor in (*graph.inputs, *graph.outputs, *(t for node in graph.nodes for t in node.outputs)):
         if is_dynamic(tensor.type):
             return f"a shape depends on data (tensor {tensor!r})"

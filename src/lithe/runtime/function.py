@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from lithe.errors import InputError
-from lithe.ir.arithmetic import quantize_real
-from lithe.ir.graph import Graph, Tensor
+from lithe.ir.graph import Tensor
 from lithe.runtime.session import Options, Session
+from lithe.runtime.source import Source
 from lithe.runtime.values import as_given, given_type, set_value
 from lithe.types import DTYPES, STRING, Quantization, Shape
 
@@ -41,6 +41,8 @@ class TensorInfo:
 
     def quantize(self, real: Any) -> np.ndarray:
         """The stored integers of real numbers, clamped to what fits. Raises InputError when it is not quantized."""
+        from lithe.ir.arithmetic import quantize_real
+
         scale, zero_point = self._pair()
         dtype = DTYPES[self.dtype]
         scaled = np.asarray(real, np.float32) / np.float32(scale)
@@ -73,7 +75,7 @@ class Function:
     def __init__(
         self,
         key: str,
-        graph: Graph,
+        source: Source,
         inputs: Mapping[str, Tensor],
         outputs: Mapping[str, Tensor],
         options: Options,
@@ -83,7 +85,7 @@ class Function:
         self.inputs = {name: TensorInfo.of(name, t) for name, t in inputs.items()}
         self.outputs = {name: TensorInfo.of(name, t) for name, t in outputs.items()}
         self._declared = dict(inputs)
-        self._graph, self._options, self._number = graph, options, number
+        self._source, self._options, self._number = source, options, number
         self._sessions: OrderedDict[tuple[Shape, ...], Session] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -141,7 +143,7 @@ class Function:
         key = tuple(shapes.values())
         session = self._sessions.get(key)
         if session is None:
-            session = Session(self._graph, self._options, self._number)
+            session = Session(self._source, self._options, self._number)
             for name, shape in shapes.items():
                 session.resize(self.inputs[name].index, shape)
             session.allocate()

@@ -6,18 +6,21 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lithe.errors import InputError, ResizeError, StateError, UnsupportedOp
 from lithe.ir.graph import Module, Tensor
-from lithe.ops.op import Op
 from lithe.runtime.delegate import Delegate, OpResolverType
 from lithe.runtime.details import node_details, tensor_details
-from lithe.runtime.session import Options, Session, open_module
+from lithe.runtime.session import Options, Session
 from lithe.runtime.signature import SignatureRunner
+from lithe.runtime.source import Source
 from lithe.runtime.values import Views, as_given, set_value
+
+if TYPE_CHECKING:
+    from lithe.ops.op import Op
 
 _VIEW_IS_HELD = """There is at least 1 reference to internal data
       in the interpreter in the form of a numpy array or slice. Be sure to
@@ -86,24 +89,29 @@ class Interpreter:
                     hint="leave experimental_delegates out: Lithe compiles for this machine by itself",
                 )
         self._delegates = list(experimental_delegates or ())
-        self._module, source = self._open(model_path, model_content)
         self._options = Options(
             reference=name == "BUILTIN_REF",
             num_threads=int(num_threads or 1),
             preserve_all=bool(experimental_preserve_all_tensors),
-            source=source,
         )
+        self._source = self._open(model_path, model_content)
         self._sessions: dict[int, Session] = {}
         self._views = Views()
-        self._signatures = {s.key: s for s in self._module.signatures}
+        self._signatures = {s.key: s for s in self._source.module.signatures}
 
-    def _open(self, path: str | os.PathLike[str] | None, content: Any) -> tuple[Module, bytes | None]:
+    @property
+    def _module(self) -> Module:
+        """The whole model. What runs a model does not ask for it, so that a kept one starts without being read."""
+        return self._source.whole()
+
+    def _open(self, path: str | os.PathLike[str] | None, content: Any) -> Source:
+        keep = self._options.may_keep()
         if path and not content:
-            return open_module(path)
+            return Source(path, keep=keep)
         if content and not path:
             if not isinstance(content, bytes | bytearray | memoryview):
                 raise InputError(f"`model_content` must be bytes, got {type(content).__name__}")
-            return open_module(bytes(content))
+            return Source(bytes(content), keep=keep)
         if not content and not path:
             raise InputError("`model_path` or `model_content` must be specified.")
         raise InputError("Can't both provide `model_path` and `model_content`")
@@ -171,11 +179,11 @@ class Interpreter:
 
     def get_input_details(self) -> list[dict[str, Any]]:
         """Of each input of the model: name, index, shape, shape_signature, dtype, quantization, ..."""
-        return [self._get_tensor_details(t.index, 0) for t in self._module.main.inputs]
+        return [self._get_tensor_details(t.index, 0) for t in self._source.module.main.inputs]
 
     def get_output_details(self) -> list[dict[str, Any]]:
         """The same of each output."""
-        return [self._get_tensor_details(t.index, 0) for t in self._module.main.outputs]
+        return [self._get_tensor_details(t.index, 0) for t in self._source.module.main.outputs]
 
     def get_tensor_details(self, subgraph_index: int = 0) -> list[dict[str, Any]]:
         """The same of every tensor of a subgraph."""
@@ -233,11 +241,11 @@ class Interpreter:
     # inside
 
     def _session(self, subgraph_index: int) -> Session:
-        graphs = self._module.graphs
-        if not 0 <= subgraph_index < len(graphs):
-            raise InputError(f"Invalid subgraph index {subgraph_index} exceeds max subgraph index {len(graphs)}")
         if subgraph_index not in self._sessions:
-            self._sessions[subgraph_index] = Session(graphs[subgraph_index], self._options, subgraph_index)
+            count = 1 if subgraph_index == 0 else self.num_subgraphs()
+            if not 0 <= subgraph_index < count:
+                raise InputError(f"Invalid subgraph index {subgraph_index} exceeds max subgraph index {count}")
+            self._sessions[subgraph_index] = Session(self._source, self._options, subgraph_index)
         return self._sessions[subgraph_index]
 
     def _tensor(self, tensor_index: int, subgraph_index: int) -> Tensor:
@@ -314,12 +322,13 @@ class InterpreterWithCustomOps(Interpreter):
             register(self._custom)
         super().__init__(**arguments)
 
-    def _open(self, path: str | os.PathLike[str] | None, content: Any) -> tuple[Module, bytes | None]:
-        module, source = super()._open(path, content)
-        for node in (node for graph in module.graphs for node in graph.nodes):
+    def _open(self, path: str | os.PathLike[str] | None, content: Any) -> Source:
+        source = super()._open(path, content)
+        for node in (node for graph in source.whole().graphs for node in graph.nodes):
             op = self._custom.by_name.get(node.op.name)
             if op is not None and not node.op.known:
                 options = bytes(node.extras.get("custom_options", b""))
                 node.attrs = op.parse_options(options) if hasattr(op, "parse_options") else op.Attrs()
-                node.op, source = op, None
-        return module, source
+                node.op = op
+                source.forget_kept()
+        return source

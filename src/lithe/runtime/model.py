@@ -7,19 +7,20 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lithe.errors import InputError
-from lithe.formats.metadata import labels
 from lithe.ir.graph import Module, Tensor
-from lithe.ops.verify import Limits
-from lithe.passes import prepare
 from lithe.runtime.benchmark import Timing, measure
 from lithe.runtime.function import Function, TensorInfo
-from lithe.runtime.session import Options, open_module
-from lithe.runtime.summary import Summary, summarize
+from lithe.runtime.session import Options
+from lithe.runtime.source import Source
+
+if TYPE_CHECKING:
+    from lithe.ops.verify import Limits
+    from lithe.runtime.summary import Summary
 
 
 def load(
@@ -42,10 +43,11 @@ def load(
     """
     if num_threads is not None and (not isinstance(num_threads, int) or num_threads < 1):
         raise InputError(f"num_threads is an integer of at least 1, got {num_threads!r}")
-    source = bytes(model) if isinstance(model, bytearray | memoryview) else model
-    module, digest = open_module(source, limits)
-    name = "" if isinstance(source, bytes) else Path(os.fspath(source)).name
-    return Model(module, Options(num_threads=num_threads or 1, source=digest if cache else None), name=name)
+    given = bytes(model) if isinstance(model, bytearray | memoryview) else model
+    options = Options(num_threads=num_threads or 1, keep=cache)
+    source = Source(given, limits, keep=options.may_keep())
+    name = "" if isinstance(given, bytes) else Path(os.fspath(given)).name
+    return Model(source, options, name=name)
 
 
 class Model:
@@ -56,25 +58,28 @@ class Model:
     metadata         {name: bytes} as the file holds it.
     """
 
-    def __init__(self, module: Module, options: Options | None = None, *, name: str = "") -> None:
-        self.module = module
+    def __init__(self, model: Module | Source, options: Options | None = None, *, name: str = "") -> None:
+        self._source = model if isinstance(model, Source) else Source(model)
         self.name = name
+        module = self._source.module
         options = options or Options()
         self.signatures: Mapping[str, Function] = MappingProxyType(
-            {
-                s.key: Function(s.key, module.graphs[s.graph], s.inputs, s.outputs, options, s.graph)
-                for s in module.signatures
-            }
+            {s.key: Function(s.key, self._source, s.inputs, s.outputs, options, s.graph) for s in module.signatures}
         )
         main = module.main
         signature = next((s for s in module.signatures if s.graph == 0), None)
         self._main = Function(
             "model",
-            main,
+            self._source,
             named(main.inputs, signature.inputs if signature else {}),
             named(main.outputs, signature.outputs if signature else {}),
             options,
         )
+
+    @property
+    def module(self) -> Module:
+        """The model's graphs; a model whose code is kept is read when this is first asked."""
+        return self._source.whole()
 
     @property
     def inputs(self) -> Mapping[str, TensorInfo]:
@@ -110,10 +115,15 @@ class Model:
 
     def labels(self, output: int = 0) -> list[str] | None:
         """The class names of an output, from the file that the model carries for it; None without one."""
+        from lithe.formats.metadata import labels
+
         return labels(self.module, output)
 
     def summary(self) -> Summary:
         """Operators, shapes, weights, multiply-accumulates and working memory; `print` shows a table."""
+        from lithe.passes import prepare
+        from lithe.runtime.summary import summarize
+
         return summarize(prepare(self.module.main, keep_all=True))
 
     def benchmark(self, runs: int = 50, *, warmup: int = 3, seconds: float | None = None) -> Timing:

@@ -1,7 +1,7 @@
 """A model's interface as JSON, kept beside its compiled code: enough to run it without reading the model.
 
-    outline = outline_of(module)          # inputs, outputs and signatures of the main graph
-    module_of(outline)                    # a Module that holds those tensors and no operators
+outline = outline_of(module)          # inputs, outputs and signatures of the main graph
+module_of(outline)                    # a Module that holds those tensors and no operators
 """
 
 from __future__ import annotations

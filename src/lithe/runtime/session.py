@@ -2,95 +2,65 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 
-from lithe.errors import FileMissing, InputError, ModelError, ResizeError, StateError
-from lithe.formats.tflite import open_model, read
-from lithe.ir.graph import Graph, Module, Tensor
-from lithe.ops.verify import Limits, verify
-from lithe.passes import prepare, resize_inputs
+from lithe.errors import ModelError, ResizeError, StateError
+from lithe.ir.graph import Graph, Tensor
+from lithe.runtime.compiled import cached
 from lithe.runtime.executors import Executor, cache_key, kept_executor, make_executor, may_compile
+from lithe.runtime.outline import outline_of
+from lithe.runtime.source import Source
 from lithe.types import Shape
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the graphs of a model are run (see `make_executor`).
-
-    source  digest of the model's bytes, under which compiled code is kept on disk; None: it is not kept.
-    """
+    """How the graphs of a model are run (see `make_executor`). `keep`: compiled code may be kept on disk."""
 
     reference: bool = False
     num_threads: int = 1
     preserve_all: bool = False
-    source: bytes | None = None
+    keep: bool = True
 
-
-def open_module(source: str | os.PathLike[str] | bytes, limits: Limits | None = None) -> tuple[Module, bytes | None]:
-    """Reads and verifies a model from a path (mapped into memory) or from its bytes: (module, digest).
-
-    The digest is None when the file does not hold the whole model, or changed while it was read.
-    Raises FileMissing when the path cannot be opened, ModelError when the content is not a sound model.
-    """
-    limits = limits or Limits()
-    digest: bytes | None
-    if isinstance(source, bytes):
-        module, digest = read(source, limits=limits), sha256(source).digest()
-    else:
-        path = _existing(source)
-        before = _identity(path)
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, sha256).digest()
-        module = open_model(path, limits=limits)
-        digest = digest if _identity(path) == before else None
-    verify(module, limits)
-    return module, None if "external_buffers" in module.extras else digest
-
-
-def _identity(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _existing(path: str | os.PathLike[str]) -> Path:
-    try:
-        found = Path(os.fspath(path))
-    except TypeError as cause:
-        raise InputError(f"a model is a path or bytes: {cause}") from cause
-    if "\0" in str(found) or not found.is_file():
-        raise FileMissing(f"Could not open '{found}'.", hint="check the path: there is no such file")
-    if not os.access(found, os.R_OK):
-        raise FileMissing(f"Could not open '{found}'.", hint="check the permissions")
-    return found
+    def may_keep(self) -> bool:
+        return self.keep and not self.preserve_all and may_compile(self.reference)
 
 
 class Session:
     """Runs one graph; `resize` and `allocate` come before `invoke`.
 
-    graph   as the file holds it; its tensors keep their declared shapes.
+    source  the model; it is read when something is asked that its outline cannot tell.
     number  the graph's place in the model.
     """
 
-    def __init__(self, graph: Graph, options: Options, number: int = 0) -> None:
-        self.graph = graph
-        self._number = number
+    def __init__(self, source: Source, options: Options, number: int = 0) -> None:
+        self._source, self._options, self._number = source, options, number
         self.ready = False
-        self._options = options
-        self._tensors = {t.index: t for t in graph.tensors}
-        self._inputs = {t.index: t for t in graph.inputs}
         self._shapes: dict[int, Shape] = {}
         self._unset: set[int] = set()
         self._executor: Executor | None = None
         self._prepared: Graph | None = None
+        self._index(source.module.graphs[number])
+
+    def _index(self, graph: Graph) -> None:
+        self._tensors = {t.index: t for t in graph.tensors}
+        self._inputs = {t.index: t for t in graph.inputs}
+        self._indexed_whole = self._source.is_whole
+
+    @property
+    def graph(self) -> Graph:
+        """The graph as the file holds it; its tensors keep their declared shapes."""
+        graph = self._source.whole().graphs[self._number]
+        if not self._indexed_whole:
+            self._index(graph)
+        return graph
 
     def tensor(self, index: int) -> Tensor | None:
+        if index not in self._tensors and not self._indexed_whole:
+            return next((t for t in self.graph.tensors if t.index == index), None)
         return self._tensors.get(index)
 
     def shape(self, index: int) -> Shape:
@@ -111,6 +81,8 @@ class Session:
         dims = tuple(int(d) for d in shape)
         if index in self._inputs and self.shape(index) == dims:
             return
+        from lithe.passes import resize_inputs
+
         resize_inputs(self.graph, {index: dims})
         self._shapes[index] = dims
         self._unset.add(index)
@@ -122,12 +94,14 @@ class Session:
             return
         self._prepared = None
         options = self._options
-        kept = options.source if not options.preserve_all and may_compile(options.reference) else None
-        name = None if kept is None else cache_key(kept, self._number, self._shapes)
-        executor = None if name is None else kept_executor(name)
+        executor = self._kept_executor()
         if executor is None:
             executor = make_executor(
-                self._prepare(), reference=options.reference, preserve_all=options.preserve_all, name=name
+                self._prepare(),
+                reference=options.reference,
+                preserve_all=options.preserve_all,
+                name=self._name(),
+                outline=outline_of(self._source.whole()) if self._is_plain() else b"",
             )
         before, self._executor = self._executor, executor
         self._unset.clear()
@@ -135,9 +109,29 @@ class Session:
             self._carry_inputs_over(before, executor)
         self.ready = True
 
+    def _is_plain(self) -> bool:
+        """Whether this is the main graph at its declared shapes, whose code is kept with the model's outline."""
+        return self._number == 0 and not self._shapes
+
+    def _name(self) -> bytes | None:
+        """The key under which this graph's code is kept, None when it is not."""
+        digest = self._source.digest if self._options.may_keep() else None
+        return None if digest is None else cache_key(digest, self._number, self._shapes)
+
+    def _kept_executor(self) -> Executor | None:
+        if not self._options.may_keep():
+            return None
+        if self._is_plain() and self._source.kept is not None:
+            return kept_executor(self._source.kept)
+        name = self._name()
+        found = None if name is None else cached(name)
+        return None if found is None else kept_executor(found)
+
     def _prepare(self) -> Graph:
         """The prepared graph for the current shapes, made once."""
         if self._prepared is None:
+            from lithe.passes import prepare, resize_inputs
+
             graph = resize_inputs(self.graph, self._shapes) if self._shapes else self.graph
             try:
                 self._prepared = prepare(graph, keep_all=self._options.preserve_all)

@@ -252,4 +252,3 @@ def print_entry(program: Program, symbols: dict[Kernel, str], symbol: str = "lit
 
 def can_fail(kernel: Kernel) -> bool:
     return any(isinstance(s, Call) and s.name == "fail_unless" for s in statements(kernel.body))
-

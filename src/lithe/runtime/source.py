@@ -1,0 +1,118 @@
+"""A model on its way into memory: read and verified at once, or, when its code is kept, not before it must be.
+
+What is kept beside compiled code (see `lithe.runtime.outline`) describes inputs, outputs and signatures of a
+model that was verified when the code was made. It is found by the digest of the model's bytes, so starting
+such a model takes no reading, and none of the imports that reading needs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lithe.errors import CompileError, FileMissing, InputError, MissingDependency, ModelError
+from lithe.ir.graph import Module
+from lithe.runtime.compiled import Artifact, cache_key, cached
+from lithe.runtime.outline import module_of
+
+if TYPE_CHECKING:
+    from lithe.ops.verify import Limits
+
+
+class Source:
+    """A model from a path (mapped into memory), from its bytes, or in memory already.
+
+    keep  compiled code may be kept on disk and taken from there.
+
+    digest  of the model's bytes, None when no code is kept for it: the file does not hold the whole model, or
+            changed while it was read, or the model was made in memory.
+    kept    the code of its main graph at the declared shapes, when there is some.
+
+    Raises FileMissing when the path cannot be opened, ModelError when the content is not a sound model.
+    """
+
+    def __init__(
+        self, model: str | os.PathLike[str] | bytes | Module, limits: Limits | None = None, *, keep: bool = True
+    ) -> None:
+        self._model, self._limits = model, limits
+        self._whole: Module | None = None
+        self._outline: Module | None = None
+        self.digest: bytes | None = None
+        self.kept: Artifact | None = None
+        if isinstance(model, Module):
+            self._whole = model
+            return
+        if not isinstance(model, bytes):
+            self._model = _existing(model)
+        if keep:
+            self._find_kept()
+        if self._outline is None:
+            self._read()
+
+    @property
+    def module(self) -> Module:
+        """What is known now: all of the model, or only its main graph's inputs and outputs, and its signatures."""
+        return self._outline if self._whole is None and self._outline is not None else self.whole()
+
+    @property
+    def is_whole(self) -> bool:
+        return self._whole is not None
+
+    def whole(self) -> Module:
+        """The model with everything in it; it is read when this is first asked."""
+        if self._whole is None:
+            self._read()
+        if self._whole is None:
+            raise ModelError("the model could not be read")
+        return self._whole
+
+    def forget_kept(self) -> None:
+        """The module was changed: no kept code is its."""
+        self.whole()
+        self.digest = self.kept = self._outline = None
+
+    def _find_kept(self) -> None:
+        self.digest = self._digest()
+        try:
+            found = cached(cache_key(self.digest, 0, {}))
+        except (MissingDependency, CompileError):  # said when code is to be made
+            return
+        if found is not None and found.outline:
+            self.kept, self._outline = found, module_of(found.outline)
+
+    def _read(self) -> None:
+        from lithe.formats.tflite import open_model, read
+        from lithe.ops.verify import Limits, verify
+
+        limits = self._limits or Limits()
+        model = self._model
+        module = read(model, limits=limits) if isinstance(model, bytes) else open_model(Path(str(model)), limits=limits)
+        if self.digest is not None and self._digest() != self.digest:
+            if self._outline is not None:
+                raise ModelError(f"'{model!s}' changed after it was opened", hint="load it again")
+            self.digest = None
+        verify(module, limits)
+        if "external_buffers" in module.extras:
+            self.digest = None
+        self._whole = module
+
+    def _digest(self) -> bytes:
+        if isinstance(self._model, bytes):
+            return sha256(self._model).digest()
+        with Path(str(self._model)).open("rb") as file:
+            return hashlib.file_digest(file, sha256).digest()
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    try:
+        found = Path(os.fspath(path))
+    except TypeError as cause:
+        raise InputError(f"a model is a path or bytes: {cause}") from cause
+    if "\0" in str(found) or not found.is_file():
+        raise FileMissing(f"Could not open '{found}'.", hint="check the path: there is no such file")
+    if not os.access(found, os.R_OK):
+        raise FileMissing(f"Could not open '{found}'.", hint="check the permissions")
+    return found
