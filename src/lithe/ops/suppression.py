@@ -12,7 +12,7 @@ from lithe.errors import ExecutionError
 from lithe.ir.arithmetic import is_expr, maximum, minimum, where
 from lithe.ir.build import Builder
 from lithe.ir.elementary import exp, portable
-from lithe.ir.loops import Buffer, Const
+from lithe.ir.loops import Buffer, Const, Expr
 from lithe.ops.layout import fill, known_integers
 from lithe.ops.op import Op, Site, register
 from lithe.types import FLOAT32, INT32, Shape
