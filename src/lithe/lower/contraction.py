@@ -34,7 +34,7 @@ def schedule(target: Target) -> Schedule:
     """How contractions are written for a target."""
 
     def convolve(b: Builder, c: Convolution) -> None:
-        if c.w.data is None or (c.bias is not None and c.bias.data is None) or not _dtypes_fit(c):
+        if c.w.values is None or (c.bias is not None and c.bias.values is None) or not _dtypes_fit(c):
             plain_convolution(b, c)
         elif is_depthwise(c) and max(c.w.shape[1:3]) <= LARGEST_WINDOW:
             byte = c.x.dtype.name in UNSIGNED_SHIFT
@@ -138,18 +138,18 @@ class Product:
     def pack(self) -> None:
         """Folds everything constant into weights and bias."""
         c = self.c
-        assert c.w.data is not None
+        assert c.w.values is not None
         self.zero = 0
         if self.floating:
-            self.weights = c.w.data.reshape(self.columns, -1)
-            self.bias = np.zeros(self.columns, np.float32) if c.bias is None else np.asarray(c.bias.data)
+            self.weights = c.w.values.reshape(self.columns, -1)
+            self.bias = np.zeros(self.columns, np.float32) if c.bias is None else np.asarray(c.bias.values)
             return
         if self.left == UINT8:
             weights, self.bias, self.zero = fold_byte_weights(c, UNSIGNED_SHIFT[c.x.dtype.name])
             self.weights = weights.reshape(self.columns, -1)
         else:
-            self.weights = (c.w.data.astype(np.int16) - c.w_zero).astype(np.int16).reshape(self.columns, -1)
-            self.bias = np.zeros(self.columns, np.int32) if c.bias is None else np.asarray(c.bias.data)
+            self.weights = (c.w.values.astype(np.int16) - c.w_zero).astype(np.int16).reshape(self.columns, -1)
+            self.bias = np.zeros(self.columns, np.int32) if c.bias is None else np.asarray(c.bias.values)
 
     def panel_constants(self, p: Panel) -> tuple[Buffer, Buffer]:
         """(weights [count, steps, vectors * lanes] as words, bias [count, vectors * lanes])."""

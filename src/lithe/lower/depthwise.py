@@ -23,12 +23,12 @@ UNSIGNED_SHIFT = {"int8": 128, "uint8": 0}  # what turns a stored byte into an u
 
 def is_depthwise(c: Convolution) -> bool:
     channels = c.x.shape[3]
-    return c.groups == channels == c.out.shape[3] and c.w.data is not None and channels > 1
+    return c.groups == channels == c.out.shape[3] and c.w.values is not None and channels > 1
 
 
 def interleaved(b: Builder, c: Convolution, target: Target) -> None:
     """The schedule with byte dot products; activations and weights are 8-bit."""
-    assert c.w.data is not None
+    assert c.w.values is not None
     assert target.dot is not None
     n, oh, ow, channels = c.out.shape
     _, h, w, _ = c.x.shape
@@ -101,12 +101,12 @@ def fold_byte_weights(c: Convolution, shift: int) -> tuple[np.ndarray, np.ndarra
     With au = a + shift (unsigned) and ws = w - ws_shift (signed):
     sum (a - az)(w - wz) = sum au ws - z sum au - (shift + az) sum ws + K (shift + az) z,  z = wz - ws_shift
     """
-    assert c.w.data is not None
+    assert c.w.values is not None
     down = 128 if c.w.dtype.name == "uint8" else 0
-    weights = c.w.data.astype(np.int64) - down
+    weights = c.w.values.astype(np.int64) - down
     zero = c.w_zero - down
     offset = shift + c.x_zero
-    bias = np.zeros(c.out.shape[3], np.int64) if c.bias is None else np.asarray(c.bias.data, np.int64)
+    bias = np.zeros(c.out.shape[3], np.int64) if c.bias is None else np.asarray(c.bias.values, np.int64)
     terms = weights[0].size
     folded = bias - offset * weights.sum((1, 2, 3)) + terms * offset * zero
     return weights.astype(np.int8), folded.astype(np.uint64).astype(np.uint32).view(np.int32), zero
@@ -133,14 +133,14 @@ def regions(
 
 def by_regions(b: Builder, c: Convolution, target: Target) -> None:
     """The schedule without dot products: float, or integers widened to 32 bits."""
-    assert c.w.data is not None
+    assert c.w.values is not None
     n, oh, ow, channels = c.out.shape
     _, h, w, _ = c.x.shape
     _, kh, kw, _ = c.w.shape
     (sy, sx), (dy, dx), (top, left) = c.strides, c.dilation, c.padding
     floating = c.accumulator == FLOAT32
     wide = np.float32 if floating else np.int32
-    weights = (c.w.data.astype(np.int64) - c.w_zero) if not floating else c.w.data
+    weights = (c.w.values.astype(np.int64) - c.w_zero) if not floating else c.w.values
     taps = b.constant(weights[:, :, :, 0].transpose(1, 2, 0).astype(wide), "weights")
     bias = c.bias if c.bias is not None else b.constant(np.zeros(channels, wide), "bias")
     for first_y, rows, kys in regions(h, oh, kh, sy, dy, top):
