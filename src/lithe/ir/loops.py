@@ -170,7 +170,9 @@ class Buffer:
     def values(self) -> np.ndarray | None:
         """The elements of a constant, also of a view of one; None for memory that the program writes."""
         data = self.storage.data
-        return None if data is None else np.ascontiguousarray(data).reshape(-1).view(self.dtype.numpy).reshape(self.shape)
+        return (
+            None if data is None else np.ascontiguousarray(data).reshape(-1).view(self.dtype.numpy).reshape(self.shape)
+        )
 
     def viewed(self, shape: Shape, dtype: DType | None = None) -> Buffer:
         """The same bytes with another shape (and dtype)."""
