@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -27,6 +28,18 @@ def corpus_folder() -> Path | None:
         return Path(named) if (Path(named) / "models").is_dir() else None
     folder = shared_folder()
     return folder / "corpus" if folder else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests keep compiled code in a folder of their own, not among the user's."""
+    before = os.environ.get("LITHE_CACHE_DIR")
+    os.environ["LITHE_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["LITHE_CACHE_DIR"]
+    else:
+        os.environ["LITHE_CACHE_DIR"] = before
 
 
 @pytest.fixture(scope="session")

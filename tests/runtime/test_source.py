@@ -121,3 +121,39 @@ def test_an_outline_keeps_every_field_of_the_interface() -> None:
 def test_an_output_that_is_a_constant_has_no_outline() -> None:
     y = Tensor("y", TensorType(FLOAT32, (1,)), np.ones(1, np.float32), index=0)
     assert outline_of(Module([Graph("main", [], [y], [y], [])])) == b""
+
+
+def kept_file(model: Path) -> Path:
+    (file,) = (model.parent / "cache").glob("*.lithe")
+    return file
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :]
+
+
+def test_damaged_kept_code_is_made_again_and_the_result_is_the_same(model: Path) -> None:
+    """The file of the code cache, damaged in its header, layout, code, constants, or cut short."""
+    expected = lithe.load(model)(IMAGE)
+    sound = kept_file(model).read_bytes()
+    places = [0, 9, 20, 60, 100, *np.linspace(128, len(sound) - 1, 12).astype(int).tolist()]
+    damaged = [flipped(sound, at) for at in places] + [sound[:-1], sound[: len(sound) // 2], b""]
+    for content in damaged:
+        kept_file(model).write_bytes(content)
+        loaded = lithe.load(model)
+        assert loaded._source.is_whole, "damaged code was taken for sound"
+        np.testing.assert_array_equal(loaded(IMAGE), expected)
+        assert kept_file(model).read_bytes() != content
+        assert not lithe.load(model, cache=True)._source.is_whole
+
+
+def test_kept_code_of_another_processor_or_open_to_others_is_not_used(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = lithe.load(model)(IMAGE)
+    kept_file(model).chmod(0o666)
+    loaded = lithe.load(model)
+    assert loaded._source.is_whole
+    np.testing.assert_array_equal(loaded(IMAGE), expected)
+    monkeypatch.setattr("lithe.targets.host.Host.fingerprint", lambda self: "another processor")
+    assert lithe.load(model)._source.is_whole

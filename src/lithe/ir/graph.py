@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from lithe.errors import LitheError
 from lithe.types import Shape, TensorType
 
 
@@ -54,6 +55,8 @@ class Node:
     attrs   an instance of `op.Attrs`, or a dict of schema fields when the operator is unknown.
     index   position in the model file, -1 for nodes made by a pass.
     extras  fields of the format kept but not interpreted, among them "custom_options" (bytes).
+    refusal the error with which running this node ends, found by the verifier: a sound model may use what the
+            operator's rules do not cover. None when nothing speaks against it.
     """
 
     op: Any
@@ -62,6 +65,12 @@ class Node:
     outputs: list[Tensor]
     index: int = -1
     extras: dict[str, Any] = field(default_factory=dict)
+    refusal: LitheError | None = None
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether the operator's class says what this node does."""
+        return bool(self.op.known) and self.refusal is None
 
     def __repr__(self) -> str:
         return f"op #{self.index} {self.op.name}"
@@ -100,7 +109,9 @@ class Graph:
             return same[id(t)]
 
         nodes = [
-            Node(n.op, n.attrs, [of(t) for t in n.inputs], [of(t) for t in n.outputs], n.index, dict(n.extras))
+            Node(
+                n.op, n.attrs, [of(t) for t in n.inputs], [of(t) for t in n.outputs], n.index, dict(n.extras), n.refusal
+            )
             for n in self.nodes
         ]
         return Graph(

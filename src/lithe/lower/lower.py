@@ -145,7 +145,7 @@ def refuse_unsupported(graph: Graph) -> None:
     missing = [
         n
         for n in graph.nodes
-        if not n.op.alias and (n.op.lower is None or any(None in t.type.shape for t in n.outputs))
+        if not n.has_rules or (not n.op.alias and (n.op.lower is None or any(None in t.type.shape for t in n.outputs)))
     ]
     if missing:
         names = ", ".join(sorted({n.op.name for n in missing}))

@@ -40,11 +40,14 @@ class Limits:
     call_depth: int = 16
 
 
+NOT_RUN = "the model can be inspected and saved, but not run"
+
+
 def verify(module: Module, limits: Limits | None = None) -> None:
     """Raises ModelError with operator, tensor and rule when a module cannot be right, LimitError beyond `limits`.
 
-    A combination of element types that an operator does not have is an UnsupportedOp. Operators that Lithe does
-    not know pass: such a model can be inspected and written (see `require_runnable`).
+    Operators that Lithe does not know pass, and so do element types and fused activations that an operator's class
+    has no rule for: such a model can be inspected and written. `Node.refusal` is the error that running it ends with.
     """
     limits = limits or Limits()
     if not module.graphs:
@@ -64,19 +67,6 @@ def verify(module: Module, limits: Limits | None = None) -> None:
         _GraphVerifier(module, i, limits).run()
     _verify_calls(module, limits)
     _verify_signatures(module)
-
-
-def require_runnable(module: Module) -> None:
-    """Raises UnsupportedOp that lists every operator of the module that Lithe does not know."""
-    missing = [f"{_graph_prefix(i)}{n!r}" for i, g in enumerate(module.graphs) for n in g.nodes if not n.op.known]
-    if missing:
-        names = sorted({n.op.name for g in module.graphs for n in g.nodes if not n.op.known})
-        shown = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
-        raise UnsupportedOp(
-            f"no rule for the operator{'s' if len(names) > 1 else ''} {', '.join(names)}",
-            where=shown,
-            hint="the model can be inspected and saved, but not run",
-        )
 
 
 def _graph_prefix(index: int) -> str:
@@ -188,6 +178,7 @@ class _GraphVerifier:
                     "no operator before this one computes it, and it is no constant, variable or input",
                     where=self.place(n, "input", i),
                 )
+        n.refusal = None
         if n.op.known:
             self.operands(n)
             self.activation(n)
@@ -222,17 +213,17 @@ class _GraphVerifier:
         wanted = getattr(n.attrs, "fused_activation_function", "NONE")
         if wanted not in ACTIVATION_BOUNDS and not n.op.name.endswith(("RNN", "LSTM")):
             text = f"fused activation must be one of {', '.join(ACTIVATION_BOUNDS)}, is {wanted}"
-            raise UnsupportedOp(text, where=f"{self.prefix}{n!r}, fused_activation_function")
+            n.refusal = UnsupportedOp(text, where=f"{self.prefix}{n!r}, fused_activation_function", hint=NOT_RUN)
 
     def element_types(self, n: Node) -> None:
         if not n.op.signatures:
             return
         for i, t in enumerate(n.inputs):
             if t is not None and _blockwise(t):
-                raise UnsupportedOp(
-                    "weights with a scale for each block are read and written, but not run",
-                    where=self.place(n, "input", i),
+                n.refusal = UnsupportedOp(
+                    "weights with a scale for each block have no rule", where=self.place(n, "input", i), hint=NOT_RUN
                 )
+                return
         failures = []
         for signature in _expanded(n.op):
             misfit = _misfit(signature, n)
@@ -243,10 +234,10 @@ class _GraphVerifier:
         wanted = list(dict.fromkeys(f[3] for f in failures if f[:3] == (reached, side, i)))
         given = ", ".join("-" if t is None else str(t.type.dtype) for t in n.inputs)
         results = ", ".join(str(t.type.dtype) for t in n.outputs)
-        raise UnsupportedOp(
+        n.refusal = UnsupportedOp(
             f"no rule for these types: ({given}) -> ({results}); here it takes {', '.join(wanted)}",
             where=self.place(n, side, i),
-            hint="see the operator table in the documentation",
+            hint=NOT_RUN,
         )
 
     def infer(self, n: Node) -> None:
@@ -258,7 +249,7 @@ class _GraphVerifier:
         unknown = any(t is not None and kind is None for t, kind in zip(n.inputs, types, strict=True))
         for t in n.outputs:
             self.types[t] = None
-        if not n.op.known or unknown:
+        if not n.has_rules or unknown:
             return
         site = dataclasses.replace(Site.of(n), inputs=tuple(types))
         where = f"{self.prefix}{n!r}"

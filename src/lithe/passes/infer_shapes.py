@@ -43,7 +43,7 @@ def infer_shapes(graph: Graph) -> None:
 
 def infer_node(node: Node) -> None:
     """The same for one node. Outputs of an operator that Lithe does not know keep their declared shape."""
-    if not node.op.known:
+    if not node.has_rules:
         return
     if any(t is not None and is_dynamic(t.type) for t in node.inputs):
         shapes = [unknown_shape(t.type.rank) for t in node.outputs]

@@ -28,6 +28,8 @@ class ReferenceExecutor:
         self._lasting = _lasting(graph)
         self._by_index = {t.index: t for t in graph.tensors if t.index >= 0}
         for node in graph.nodes:
+            if node.refusal is not None:
+                raise node.refusal
             if not node.op.known or not hasattr(node.op, "evaluate"):
                 raise UnsupportedOp(
                     f"Encountered unresolved custom op: {node.op.name}."

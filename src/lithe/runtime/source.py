@@ -50,7 +50,7 @@ class Source:
         if keep:
             self._find_kept()
         if self._outline is None:
-            self._read()
+            self._whole = self._read()
 
     @property
     def module(self) -> Module:
@@ -64,9 +64,7 @@ class Source:
     def whole(self) -> Module:
         """The model with everything in it; it is read when this is first asked."""
         if self._whole is None:
-            self._read()
-        if self._whole is None:
-            raise ModelError("the model could not be read")
+            self._whole = self._read()
         return self._whole
 
     def forget_kept(self) -> None:
@@ -83,7 +81,7 @@ class Source:
         if found is not None and found.outline:
             self.kept, self._outline = found, module_of(found.outline)
 
-    def _read(self) -> None:
+    def _read(self) -> Module:
         from lithe.formats.tflite import open_model, read
         from lithe.ops.verify import Limits, verify
 
@@ -97,7 +95,7 @@ class Source:
         verify(module, limits)
         if "external_buffers" in module.extras:
             self.digest = None
-        self._whole = module
+        return module
 
     def _digest(self) -> bytes:
         if isinstance(self._model, bytes):
