@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lithe.errors import FileMissing, ModelError
+from lithe.errors import InputError, ModelError
 from lithe.formats.tflite import read, save, write
 from lithe.formats.tflite import sparsity as sparse
 from lithe.formats.tflite.versions import minimum_runtime, operator_version
@@ -68,11 +68,11 @@ def test_saving_replaces_the_file_in_one_step(tmp_path: Path, monkeypatch: pytes
 
     before = path.read_bytes()
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(FileMissing, match="No space left"):
+    with pytest.raises(InputError, match="No space left"):
         save(read(add_model()), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
-    with pytest.raises(FileMissing, match="cannot write"):
+    with pytest.raises(InputError, match="cannot write"):
         save(read(add_model()), tmp_path / "no folder" / "m.tflite")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
 from lithe.codegen.llvm.toolchain import Compiler, Settings
-from lithe.ir.graph import Graph, Tensor
+from lithe.ir.graph import Graph
 from lithe.ir.loops import Kernel
-from lithe.ir.program import Program
+from lithe.ir.program import Program, start_value
 from lithe.lower.lower import lower, refuse_unsupported
 from lithe.runtime.compiled import ENTRY, Artifact, Layout, Place
 from lithe.targets.cpu import GENERIC, x86
@@ -69,9 +69,3 @@ def layout(graph: Graph, program: Program) -> Layout:
             t.index, offset, t.type.dtype.name, t.type.shape, constant, t in program.variables, start_value(t)
         )
     return Layout(program.arena_bytes, tuple(places.values()), tuple(program.messages()), program.name)
-
-
-def start_value(t: Tensor) -> int:
-    """What a variable holds after a reset: zeros, int8 ones their zero point."""
-    q = t.type.quantization
-    return q.zero_point[0] if q is not None and t.type.dtype.name == "int8" else 0

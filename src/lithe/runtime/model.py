@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -138,21 +137,9 @@ class Model:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model as a `.tflite` file; a failure leaves no half-written file."""
-        from lithe.formats.tflite import write
+        from lithe.formats.tflite import save
 
-        target = Path(os.fspath(path))
-        content = write(self.module)
-        try:
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        except OSError as cause:
-            raise InputError(f"cannot write '{target}': {cause.strerror}", hint="check the folder") from cause
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.replace(temporary, target)
-        except OSError as cause:
-            Path(temporary).unlink(missing_ok=True)
-            raise InputError(f"cannot write '{target}': {cause.strerror}", hint="check the folder") from cause
+        save(self.module, Path(os.fspath(path)))
 
 
 def named(tensors: list[Tensor], names: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lithe.errors import FileMissing
+from lithe.errors import InputError
 from lithe.formats import archive, flatbuffer_write, flexbuffer
 from lithe.formats.schema import TFLITE
 from lithe.formats.tflite import sparsity as sparse
@@ -109,7 +109,7 @@ def save(module: Module, path: str | Path) -> None:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as e:
-        raise FileMissing(f"cannot write '{path}': {e.strerror}", hint="check that the folder exists") from None
+        raise InputError(f"cannot write '{path}': {e.strerror}", hint="check that the folder exists") from None
     try:
         with os.fdopen(handle, "wb") as f:
             f.write(data)
@@ -121,7 +121,7 @@ def save(module: Module, path: str | Path) -> None:
         os.replace(name, path)
     except OSError as e:
         Path(name).unlink(missing_ok=True)
-        raise FileMissing(f"cannot write '{path}': {e.strerror}", hint="check space and permissions") from None
+        raise InputError(f"cannot write '{path}': {e.strerror}", hint="check space and permissions") from None
     if hasattr(os, "O_DIRECTORY"):
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
