@@ -157,3 +157,12 @@ def test_kept_code_of_another_processor_or_open_to_others_is_not_used(
     np.testing.assert_array_equal(loaded(IMAGE), expected)
     monkeypatch.setattr("lithe.targets.host.Host.fingerprint", lambda self: "another processor")
     assert lithe.load(model)._source.is_whole
+
+
+def test_own_limits_are_applied_to_a_kept_model_too(model: Path) -> None:
+    from lithe.errors import LimitError
+    from lithe.ops.verify import Limits
+
+    lithe.load(model)(IMAGE)
+    with pytest.raises(LimitError):
+        lithe.load(model, limits=Limits(operators=2))

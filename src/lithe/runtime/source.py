@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class Source:
     """A model from a path (mapped into memory), from its bytes, or in memory already.
 
-    keep  compiled code may be kept on disk and taken from there.
+    keep    compiled code may be kept on disk and taken from there.
+    limits  what the model may ask for; with limits of one's own nothing is kept, and the model is always verified.
 
     digest  of the model's bytes, None when no code is kept for it: the file does not hold the whole model, or
             changed while it was read, or the model was made in memory.
@@ -47,7 +48,7 @@ class Source:
             return
         if not isinstance(model, bytes):
             self._model = _existing(model)
-        if keep:
+        if keep and limits is None:  # kept code was verified against the usual limits
             self._find_kept()
         if self._outline is None:
             self._whole = self._read()
