@@ -34,6 +34,8 @@ class Case:
     official         False when the official runtime has no kernel for this; `reason` then says so.
     tolerance        allowed |difference| relative to the largest magnitude of the expected output (floats).
     steps            allowed difference of integer outputs from the official runtime.
+    variables        positions of inputs that are variables: changed in place, random at the start.
+    intermediates    types of the operator's intermediate tensors, for the official runtime.
     custom_options   bytes of a custom operator's options, for the official runtime.
     """
 
@@ -51,6 +53,8 @@ class Case:
     tolerance: float = 1e-5
     steps: int = 1
     custom_options: bytes | None = None
+    variables: tuple[int, ...] = ()
+    intermediates: tuple[TensorType, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.op}-{self.name}".replace(" ", "_")
@@ -68,7 +72,7 @@ class Case:
             if t is None:
                 found.append(None)
             elif i in given:
-                found.append(np.asarray(given[i], t.dtype.numpy).reshape(t.shape))
+                found.append(np.array(given[i], t.dtype.numpy).reshape(t.shape))
             else:
                 found.append(self._random(random, t))
         return found

@@ -118,11 +118,12 @@ def model_bytes(case: Case) -> bytes:
         if t is None:
             operator.inputs.append(-1)
             continue
-        number = add(t, f"input{i}", arrays[i] if i in case.constants else None)
+        number = add(t, f"input{i}", arrays[i] if i in case.constants else None, i in case.variables)
         operator.inputs.append(number)
-        if i not in case.constants:
+        if i not in case.constants and i not in case.variables:
             graph.inputs.append(number)
     operator.outputs = [add(t, f"output{i}", None) for i, t in enumerate(case.outputs)]
+    operator.intermediates = [add(t, f"intermediate{i}", None) for i, t in enumerate(case.intermediates)]
     graph.outputs, graph.operators = list(operator.outputs), [operator]
     model.subgraphs = [graph]
     builder = flatbuffers.Builder(1024)
@@ -135,7 +136,9 @@ def official_outputs(case: Case) -> dict[str, list[np.ndarray]]:
     runtime = pytest.importorskip("ai_edge_litert.interpreter", reason="the official runtime is not installed")
     content = model_bytes(case)
     results: dict[str, Any] = {}
-    arrays = [a for i, a in enumerate(case.arrays()) if a is not None and i not in case.constants]
+    values = case.arrays()
+    arrays = [v for i, v in enumerate(values) if v is not None and i not in case.constants and i not in case.variables]
+    numbers = [None if t is None else sum(u is not None for u in case.inputs[:i]) for i, t in enumerate(case.inputs)]
     for kernels in KERNELS:
         try:
             interpreter = runtime.Interpreter(
@@ -144,6 +147,8 @@ def official_outputs(case: Case) -> dict[str, list[np.ndarray]]:
             interpreter.allocate_tensors()
             for detail, array in zip(interpreter.get_input_details(), arrays, strict=True):
                 interpreter.set_tensor(detail["index"], array)
+            for i in case.variables:
+                interpreter.set_tensor(numbers[i], values[i])
             interpreter.invoke()
             results[kernels] = [interpreter.get_tensor(d["index"]).copy() for d in interpreter.get_output_details()]
         except (RuntimeError, ValueError) as refusal:

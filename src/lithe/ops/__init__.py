@@ -24,6 +24,7 @@ from lithe.ops import pad as pad
 from lithe.ops import pooling as pooling
 from lithe.ops import pose as pose
 from lithe.ops import quantize as quantize
+from lithe.ops import recurrent as recurrent
 from lithe.ops import reduction as reduction
 from lithe.ops import resize as resize
 from lithe.ops import shape as shape

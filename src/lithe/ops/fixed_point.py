@@ -1,0 +1,123 @@
+"""Fixed-point arithmetic of the recurrent operators, in numpy and in loops alike (64-bit integers throughout).
+
+The official kernels are exact integer programs, so these give their results bit for bit.
+Sources: TensorFlow Lite, QuantizeMultiplier and MultiplyByQuantizedMultiplier; gemmlowp, fixedpoint.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from lithe.ir.arithmetic import clamp
+
+
+def multiplier_of(scale: float) -> tuple[int, int]:
+    """(multiplier, exponent) with scale = multiplier / 2**31 * 2**exponent, multiplier in 2**30..2**31.
+
+    >>> multiplier_of(0.75)
+    (1610612736, 0)
+    """
+    fraction, exponent = math.frexp(scale)
+    multiplier = math.floor(fraction * 2**31 + 0.5)
+    if multiplier == 2**31:
+        multiplier, exponent = multiplier // 2, exponent + 1
+    return (0, 0) if exponent < -31 else (multiplier, exponent)
+
+
+def shifted(x: Any, bits: int) -> Any:
+    """x / 2**bits to the nearest integer, halves away from zero; x holds 64-bit integers."""
+    return x if bits == 0 else (x + (1 << (bits - 1)) + (x >> 63)) >> bits
+
+
+def scaled(x: Any, factor: tuple[int, int]) -> Any:
+    """x * a factor of `multiplier_of`, rounded twice as the official kernels do; x holds 64-bit integers."""
+    multiplier, exponent = factor
+    high = (x * (1 << max(exponent, 0)) * multiplier + (1 << 30)) >> 31
+    return shifted(high, max(-exponent, 0))
+
+
+def saturated(x: Any, bits: int) -> Any:
+    """x in the range of signed integers of so many bits."""
+    return clamp(x, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+# 16-bit fixed point of gemmlowp, on arrays of int64. A number with k integer bits is stored times 2**(15 - k).
+
+
+def _constant(raw: int) -> int:
+    """A 32-bit constant in 16 bits."""
+    return int(shifted(np.int64(raw), 16))
+
+
+def _wrapped(x: Any) -> np.ndarray:
+    return np.asarray(x, np.int64).astype(np.int16).astype(np.int64)
+
+
+def _times(a: Any, b: Any) -> np.ndarray:
+    """The product of two numbers: its integer bits are the sum of theirs."""
+    return np.minimum((np.asarray(a, np.int64) * b + (1 << 14)) >> 15, 32767)
+
+
+def _scaled_by_power(x: np.ndarray, exponent: int) -> np.ndarray:
+    return saturated(x << exponent, 16) if exponent >= 0 else shifted(x, -exponent)
+
+
+ONE = 32767  # 1 without integer bits, the greatest number below it
+# e**-(2**k) for k = -2..4, as 32-bit constants without integer bits
+POWERS = ((-2, 1672461947), (-1, 1302514674), (0, 790015084), (1, 290630308), (2, 39332535), (3, 720401), (4, 242))
+
+
+def _exp_of_last_quarter(a: np.ndarray) -> np.ndarray:
+    """e**a for a in -1/4..0 without integer bits: a Taylor series around -1/8."""
+    first, third = _constant(1895147668), _constant(715827883)
+    x = a + (1 << 12)
+    square = _times(x, x)
+    cube, fourth = _times(square, x), _times(square, square)
+    rest = shifted(_times(shifted(fourth, 2) + cube, third) + square, 1)
+    return saturated(first + _times(first, x + rest), 16)
+
+
+def _exp_of_negative(a: np.ndarray, integer_bits: int) -> np.ndarray:
+    """e**a for a <= 0; no integer bits in the result."""
+    fraction = 15 - integer_bits
+    quarter = 1 << (fraction - 2)
+    in_quarter = (a & (quarter - 1)) - quarter
+    result = _exp_of_last_quarter(_scaled_by_power(in_quarter, integer_bits))
+    rest = _wrapped(in_quarter - a)
+    for exponent, raw in POWERS:
+        if integer_bits > exponent:
+            bit = rest & (1 << (fraction + exponent))
+            result = np.where(bit != 0, _times(result, _constant(raw)), result)
+    if integer_bits > 5:
+        result = np.where(a < -(1 << (fraction + 5)), 0, result)
+    return np.where(a == 0, ONE, result)
+
+
+def _reciprocal(a: np.ndarray) -> np.ndarray:
+    """2 / (1 + a) for a in 0..1, with two integer bits: three steps of Newton's division."""
+    half = (a + ONE + 1) >> 1
+    x = _wrapped(_constant(1515870810) + _times(half, _constant(-1010580540)))
+    for _ in range(3):
+        x = _wrapped(x + _scaled_by_power(_times(x, (1 << 13) - _times(half, x)), 2))
+    return x
+
+
+@functools.cache
+def logistic_table() -> np.ndarray:
+    """int16 [65536]: 1 / (1 + e**-x) times 2**15 for x with three integer bits, least first."""
+    a = np.arange(-32768, 32768, dtype=np.int64)
+    positive = _scaled_by_power(_reciprocal(_exp_of_negative(_wrapped(-np.abs(a)), 3)), 1)
+    return np.where(a == 0, 1 << 14, np.where(a > 0, positive, ONE - positive)).astype(np.int16)
+
+
+@functools.cache
+def tanh_table(integer_bits: int) -> np.ndarray:
+    """int16 [65536]: tanh(x) times 2**15 for x with so many integer bits, least first."""
+    a = np.arange(-32768, 32768, dtype=np.int64)
+    quotient = _reciprocal(_exp_of_negative(-np.abs(a), integer_bits + 1)) - (1 << 13)
+    size = _scaled_by_power(_wrapped(quotient), 2)
+    return np.where(a == 0, 0, np.where(a > 0, size, _wrapped(-size))).astype(np.int16)
