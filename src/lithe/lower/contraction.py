@@ -215,8 +215,10 @@ class Product:
         runs = 1 if dx == 1 else kw
         source = c.x.viewed((c.x.shape[0], h, w * channels))
         with b.loop(rows, "serial", "row") as r:
-            pixel = first + r
-            batch, y, x = pixel // (oh * ow), pixel // ow % oh, pixel % ow
+            pixel = first + r  # divided once a row, not once a tap
+            batch = b.variable(pixel // (oh * ow), "batch")[()]
+            y = b.variable(pixel // ow % oh, "y")[()]
+            x = b.variable(pixel % ow, "x")[()]
             with b.loop(kh, "serial", "ky") as ky:
                 row = y * sy + ky * dy - top
                 start = x * sx - left
