@@ -127,6 +127,16 @@ def test_broken_pipe_ends_with_141() -> None:
     assert done.stderr == ""
 
 
+def test_a_pipe_that_closes_inside_of_a_verb_is_said_by_its_own_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenPipeError("the reader went away")
+
+    monkeypatch.setattr(click.Group, "invoke", broken)
+    with pytest.raises(entry.PipeClosed) as caught:
+        entry.lithe.invoke(click.Context(entry.lithe))
+    assert str(caught.value.__cause__) == "the reader went away"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
 def test_interrupt_ends_with_130() -> None:
     code = "import sys; from lithe.cli.main import main; sys.exit(main(['validate', '-']))"

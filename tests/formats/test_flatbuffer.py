@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,15 @@ def test_fields_outside_of_their_table_are_refused():
     refused(file(vtable + struct.pack("<iI", 8, 3), 16), "outside of its table")
     vtable = struct.pack("<4H", 8, 8, 4, 6)
     refused(file(vtable + struct.pack("<iI", 8, 3), 16), "outside of its table")
+
+
+def test_a_union_outside_of_its_table_is_refused():
+    # An Operator alone: its fourth field, the kind of the options, would lie 40 bytes into a table of 4.
+    vtable = struct.pack("<7H", 14, 4, 0, 0, 0, 40, 0)
+    data = file(bytes(2) + vtable + struct.pack("<i", 14) + bytes(40), 24)
+    with pytest.raises(ModelError, match="field builtin_options lies outside of its table") as caught:
+        flatbuffer.read(memoryview(data), replace(TFLITE, root="Operator"))
+    assert "byte 24" in caught.value.where
 
 
 def test_tables_are_counted_and_their_nesting_is_limited(monkeypatch: pytest.MonkeyPatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 from flatbuffers import flexbuffers as official
@@ -11,7 +12,7 @@ from lithe.errors import InputError, ModelError
 from lithe.formats import flexbuffer
 
 VALUES = [
-    None, True, 0, -1, 200, -70000, 1 << 40, (1 << 64) - 1, 0.5, 1e300, "text", "",
+    None, True, 0, -1, 200, -70000, 1 << 40, (1 << 64) - 1, 0.5, 0.1, 1e300, "text", "",
     [], [1, 2.5, "x", None], {}, {"a": 1}, {"b": [1, 2, 3], "a": {"deep": True, "text": "é"}},
     {"max_detections": 10, "nms_score_threshold": 0.30000001192092896, "use_regular_nms": False},
     {f"key{i}": i for i in range(300)},
@@ -72,6 +73,16 @@ def test_a_vector_of_itself_is_refused():
     # one element of type vector, one byte wide, whose offset leads back to the vector
     with pytest.raises(ModelError, match=r"nested deeper|again and again|outside"):
         flexbuffer.read(bytes([1, 0, 10 << 2, 2, 10 << 2, 1]))
+
+
+def test_one_text_named_two_hundred_times_is_refused():
+    text = struct.pack("<H1000s", 1000, b"x" * 1000)
+    count, start = 200, len(text) + 2
+    offsets = b"".join(struct.pack("<H", start + 2 * i - 2) for i in range(count))
+    types = bytes([flexbuffer.STRING << 2 | 1] * count)
+    root = struct.pack("<HBB", 3 * count, flexbuffer.VECTOR << 2 | 1, 2)
+    with pytest.raises(ModelError, match="damaged flexbuffer: the same bytes are used again and again"):
+        flexbuffer.read(text + struct.pack("<H", count) + offsets + types + root)
 
 
 def test_bad_types_and_roots_are_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import ml_dtypes
@@ -12,7 +13,9 @@ import pytest
 from lithe.errors import FileMissing, InputError, LimitError, ModelError
 from lithe.formats import flexbuffer
 from lithe.formats.tflite import open_model, read, write
+from lithe.formats.tflite.options import read_custom
 from lithe.formats.tflite.tensors import decode, encode, pack, unpack
+from lithe.ops.op import Op
 from lithe.ops.verify import Limits
 from lithe.types import BFLOAT16, DTYPES, INT2, INT4, STRING, UINT4, VARIANT
 from tests.formats.models import TYPES, add_model, buffer, schema, tensor
@@ -283,6 +286,87 @@ def test_code_for_accelerators_moves_with_its_model():
     at = 1 << 40
     with pytest.raises(ModelError, match="the bytecode of 36 bytes"):
         read(add_model(change))
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "text"),
+    [(-1, 4, "-1 and 4"), (8, -4, "8 and -4"), ("near", 4, "'near' and 4"), (8, None, "8 and None")],
+)
+def test_the_place_of_code_for_accelerators_is_two_numbers(offset: object, size: object, text: str):
+    place = {"bytecode_offset": offset, "bytecode_size": size}
+    e = refused(lambda m: custom(m, "DISPATCH_OP", flexbuffer.write(place)), f"bytecode must be two numbers, is {text}")
+    assert e.where == "op #0 DISPATCH_OP"
+
+
+def sparse(shape: list[int], type_: int, size: int):
+    """Makes the constant of the model sparse, with every level dense."""
+
+    def change(m):
+        t = m.subgraphs[0].tensors[1] = tensor("c", shape, type_, 1)
+        t.sparsity = schema.SparsityParametersT()
+        t.sparsity.traversalOrder, t.sparsity.dimMetadata = list(range(len(shape))), []
+        for n in shape:
+            level = schema.DimensionMetadataT()
+            level.format, level.denseSize = schema.DimensionType.DENSE, n
+            t.sparsity.dimMetadata.append(level)
+        m.buffers[1] = buffer(bytes(size))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "text"),
+    [
+        (sparse([4], TYPES.INT4, 2), ModelError, "a sparse constant of type int4 is not defined"),
+        (sparse([4], TYPES.STRING, 8), ModelError, "a sparse constant of type string is not defined"),
+        (sparse([4], TYPES.FLOAT32, 15), ModelError, "15 bytes are not a whole number of float32 elements"),
+        (
+            sparse([1 << 15, 1 << 15], TYPES.INT8, 4), LimitError,
+            r"int8\[32768, 32768\] is too large for a sparse constant of a file of \d+ bytes",
+        ),
+    ],
+)  # fmt: skip
+def test_sparse_constants_that_cannot_be_are_refused(change, kind: type[ModelError], text: str):
+    e = refused(change, text)
+    assert type(e) is kind
+    assert e.where == "op #0 ADD, input 1 'input2', tensor #1 'c'"
+
+
+class Sampler(Op):
+    """A custom operator that takes its options from a flexbuffer map."""
+
+    name = "Sampler"
+
+    @dataclass(frozen=True)
+    class Attrs:
+        count: int
+        scale: float = 1.0
+        steps: int = 1
+        exact: bool = False
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([1, 2], "the options of Sampler must be a flexbuffer map, are list"),
+        ({"scale": 0.5}, "the options of Sampler lack 'count'"),
+        ({"count": 1, "scale": "large"}, "option Sampler.scale must be a number, is str"),
+        ({"count": 1, "steps": 1.5}, "option Sampler.steps must be an integer, is 1.5"),
+        ({"count": 1, "exact": 0.5}, "option Sampler.exact must be an integer, is 0.5"),
+    ],
+)
+def test_options_in_a_map_are_numbers_of_their_kind(options: object, text: str):
+    with pytest.raises(ModelError, match=text):
+        read_custom(Sampler, flexbuffer.write(options))
+    assert read_custom(Sampler, flexbuffer.write({"count": 3, "scale": 2, "steps": 4.0})) == Sampler.Attrs(3, 2.0, 4)
+
+
+def test_damaged_options_name_their_operator_and_byte():
+    options = flexbuffer.write({"max_detections": 10})[:-1] + b"\3"
+    e = refused(
+        lambda m: custom(m, "TFLite_Detection_PostProcess", options), "damaged flexbuffer: the root has 3 bytes"
+    )
+    assert e.where == f"op #0 TFLite_Detection_PostProcess, byte {len(options) - 1} of {len(options)}"
 
 
 def test_a_zip_behind_a_model_gives_its_files(tmp_path: Path):

@@ -280,7 +280,8 @@ def test_calls_do_not_come_back():
 
 def test_calls_are_not_nested_too_deep():
     chain = Module([*(calling(i + 1) for i in range(20)), calling()])
-    refused(chain, "deeper than 16", kind=LimitError)
+    refused(chain, "deeper than 16", "op #0 CALL_ONCE, init_subgraph_index", kind=LimitError)
+    refused(Module([calling(), *(calling(i) for i in range(20))]), "deeper than 16", "graph #16", kind=LimitError)
     verify(chain, Limits(call_depth=30))
     # The same graph called twice on every level: 2^14 ways, judged in no time.
     verify(Module([*(calling(i + 1, i + 1) for i in range(14)), calling()]))

@@ -246,6 +246,17 @@ def test_shapes_that_make_no_sense_are_refused(shape_rule, error, text):
     assert caught.value.where == "op #0 ODD"
 
 
+def test_a_limit_that_a_shape_rule_meets_stays_a_limit():
+    def rule():
+        raise LimitError("too many crops", where="op #0 ODD, input 1")
+
+    d = Draft()
+    y = d(rule_of(rule), d.input((1,)))
+    with pytest.raises(LimitError, match="too many crops") as caught:
+        prepare(d.graph(y))
+    assert caught.value.where == "op #0 ODD, input 1"
+
+
 def test_a_shape_rule_may_know_nothing():
     d = Draft()
     y = d(rule_of(lambda: [None]), d.input((1,)), shape=(4, 4))

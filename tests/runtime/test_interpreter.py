@@ -323,6 +323,20 @@ def test_shapes_that_depend_on_data_follow_the_data():
         interpreter.invoke()
 
 
+def test_declared_shapes_that_do_not_fit_are_a_fault_of_the_model_until_they_are_changed():
+    d = Draft()
+    x, y = d.input((1, 4)), d.input((1, 3), shape_signature=(1, -1))
+    total = d("ADD", x, y, shape=(1, 4))
+    interpreter = Interpreter(model_content=write(Module([d.graph(total)])))
+    with pytest.raises(ModelError, match="do not broadcast to one shape") as caught:
+        interpreter.allocate_tensors()
+    assert not isinstance(caught.value, ResizeError)
+    assert caught.value.where == "op #0 ADD"
+    interpreter.resize_tensor_input(y.index, [1, 4])
+    interpreter.allocate_tensors()
+    assert interpreter.get_output_details()[0]["shape"].tolist() == [1, 4]
+
+
 def test_quantization_is_described_as_the_format_has_it():
     d = Draft()
     x = d.input((2, 3), INT8)

@@ -277,6 +277,14 @@ def in_section(data: bytes, kind: int, offset: int, name: str = "") -> int:
     return start + offset
 
 
+def second_table(data: bytes) -> bytes:
+    """The header of the symbol table in the place of another section's, too."""
+    copy, table = bytearray(data), header_of(data, elf.SYMTAB)
+    other = header_of(data, elf.PROGBITS, ".rodata")
+    copy[other : other + 64] = data[table : table + 64]
+    return bytes(copy)
+
+
 def damage() -> dict[str, tuple]:
     """One damage for each check, with the words of its error."""
     header, symbols, relocations, text = (
@@ -305,7 +313,8 @@ def damage() -> dict[str, tuple]:
         "symbol name": (lambda d: changed(d, in_section(d, elf.SYMTAB, 24), "<I", 1 << 31), "has no end"),
         "symbol section": (lambda d: changed(d, in_section(d, elf.SYMTAB, 30), "<H", 999), "in section 999"),
         "common symbol": (lambda d: changed(d, in_section(d, elf.SYMTAB, 30), "<H", 0xFFF2), "common symbol"),
-        "two tables": (lambda d: changed(d, text(d) + 4, "<I", elf.SYMTAB), "two symbol tables|not a multiple|symbol"),
+        "a table of another kind": (lambda d: changed(d, text(d) + 4, "<I", elf.SYMTAB), "not a multiple|symbol"),
+        "two tables": (second_table, "two symbol tables"),
         "relocated section": (lambda d: changed(d, relocations(d) + 44, "<I", 77), "relocations of section 77"),
         "relocation symbol": (
             lambda d: changed(d, in_section(d, elf.RELA, 12, ".rela.text"), "<I", 5000),

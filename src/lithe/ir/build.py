@@ -145,7 +145,7 @@ class Builder:
         """Directly after `when`: the statements inside run when its condition does not hold."""
         with self._block() as body:
             yield
-        before = self._blocks[-1].pop()
+        before = self._blocks[-1].pop() if self._blocks[-1] else None
         if not isinstance(before, If) or before.otherwise:
             raise TypeError("otherwise() follows when()")
         self.emit(If(before.condition, before.then, tuple(body)))

@@ -125,8 +125,6 @@ class _KernelText:
                 yield f"{pad}{name}({', '.join(map(self.text, args))})"
             case Barrier():
                 yield f"{pad}barrier"
-            case _:
-                raise TypeError(f"no text for {type(s).__name__}")
 
     def shared(self, s: Stmt, pad: str) -> Iterator[str]:
         """Names for what the statement uses more than once."""
@@ -167,9 +165,8 @@ class _KernelText:
                 return f"select({self.text(c)}, {self.text(a)}, {self.text(b)})"
             case Cast(a, dtype):
                 return f"{'index' if dtype is INDEX else dtype}({self.text(a)})"
-            case Intrinsic(instruction, args):
-                return f"{instruction.name}({', '.join(map(self.text, args))})"
-        raise TypeError(f"no text for {type(x).__name__}")
+        assert isinstance(x, Intrinsic)  # `shared` has refused any other node
+        return f"{x.instruction.name}({', '.join(map(self.text, x.args))})"
 
     def access(self, b: Buffer, index: tuple[Expr, ...]) -> str:
         name = b.name if b.base is None else f"({b!r})"

@@ -186,9 +186,8 @@ class _Copy:
                 return binary(op, *fresh)
             case Select():
                 return Select(*fresh)
-            case Intrinsic(instruction, _):
-                return Intrinsic(instruction, fresh)
-        raise TypeError(f"unknown expression {type(x).__name__}")
+        assert isinstance(x, Intrinsic)  # `operands` has refused any other node
+        return Intrinsic(x.instruction, fresh)
 
 
 def _same(a: Expr, b: Expr) -> bool:

@@ -199,9 +199,8 @@ class ExpressionPrinter:
                 return self._narrowed(f"({chosen})", x.dtype, depth)
             case Cast(a, dtype):
                 return self._cast(a, dtype, depth)
-            case Intrinsic():
-                return self._intrinsic(x, depth)
-        raise TypeError(f"C printer has no rule for {type(x).__name__}")
+        assert isinstance(x, Intrinsic)  # `operands` has refused any other node
+        return self._intrinsic(x, depth)
 
     def _narrowed(self, c: str, dtype: DType, depth: int) -> Text:
         """The text of a C int, converted back to the narrow type it stands for."""

@@ -134,8 +134,6 @@ class FunctionPrinter:
                 pass  # one thread runs everything in order
             case Call(name):
                 raise TypeError(f"C printer has no rule for a call of {name}")
-            case _:
-                raise TypeError(f"C printer has no rule for {type(s).__name__}")
 
     def inside(self, body: tuple[Stmt, ...], scope: Scope) -> None:
         """The body of an opened bracket, and the closing one."""

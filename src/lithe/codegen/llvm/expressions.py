@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,14 +69,12 @@ class ExpressionWriter:
     lane: Var | None
     lanes: int
     count: int
+    let: Callable[[str], str]  # names the result of an instruction
 
     def __init__(self) -> None:
         self.memo: dict[int, Value] = {}
         self.sums: dict[tuple[int, ...], tuple[Any, ...]] = {}  # also keeps the keyed objects alive
         self.declarations: set[str] = set()
-
-    def let(self, text: str) -> str:
-        raise TypeError("a statement writer supplies let()")
 
     # values
 

@@ -146,13 +146,11 @@ def _mapped(path: Path) -> memoryview:
 
 
 def _placed(where: str, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls `function`; a ModelError of it that names no place gets this one."""
+    """Calls `function`; the place of a ModelError of it begins with this one."""
     try:
         return function(*arguments)
     except ModelError as e:
-        if e.where:
-            raise
-        raise type(e)(e.problem, where=where, hint=e.hint) from None
+        raise type(e)(e.problem, where=", ".join(filter(None, (where, e.where))), hint=e.hint) from None
 
 
 def _graph(file: _File, index: int, record: dict[str, Any]) -> Graph:

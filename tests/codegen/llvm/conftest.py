@@ -1,0 +1,2 @@
+from tests.golden import golden as golden
+from tests.golden import pytest_addoption as pytest_addoption
