@@ -16,6 +16,7 @@ from lithe.ops import diagonal as diagonal
 from lithe.ops import direction as direction
 from lithe.ops import elementwise as elementwise
 from lithe.ops import fill as fill
+from lithe.ops import found as found
 from lithe.ops import fully_connected as fully_connected
 from lithe.ops import gather as gather
 from lithe.ops import landmarks as landmarks
@@ -27,11 +28,14 @@ from lithe.ops import quantize as quantize
 from lithe.ops import recurrent as recurrent
 from lithe.ops import reduction as reduction
 from lithe.ops import resize as resize
+from lithe.ops import response as response
+from lithe.ops import segments as segments
 from lithe.ops import shape as shape
 from lithe.ops import slice as slice
 from lithe.ops import softmax as softmax
 from lithe.ops import sums as sums
 from lithe.ops import suppression as suppression
+from lithe.ops import top as top
 from lithe.ops import transpose as transpose
 from lithe.ops import transposed as transposed
 from lithe.ops import update as update

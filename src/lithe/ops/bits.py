@@ -12,7 +12,7 @@ from lithe.ir.loops import Buffer
 from lithe.ops.binary import binary
 from lithe.ops.layout import copy
 from lithe.ops.op import Op, Site, register
-from lithe.types import DTYPES, Shape
+from lithe.types import UINT8, Shape
 
 INTEGERS = "T T -> T: int8 uint8 int16 uint16 int32 uint32"
 CASTABLE = "float32 float16 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64"
@@ -52,6 +52,5 @@ class Bitcast(Op):
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
         x, y = xs[0], ys[0]
-        word = DTYPES[f"uint{min(x.dtype.bits, y.dtype.bits)}"]
-        count = (x.nbytes // word.bytes,)
-        copy(b, x.viewed(count, word), y.viewed(count, word))
+        count = (x.nbytes,)  # bytes, because only those may alias any type in C
+        copy(b, x.viewed(count, UINT8), y.viewed(count, UINT8))
