@@ -144,6 +144,14 @@ def test_what_llvm_refuses_is_an_error_with_its_words(text, settings, words):
 
 
 @pytest.mark.skipif(host().architecture != "x86_64", reason="an instruction of x86-64")
+def test_a_machine_that_llvm_does_not_know_is_named_each_time():
+    with Compiler(HERE, workers=1) as compiler:
+        for name in ("nowhere", "elsewhere"):
+            with pytest.raises(CompileError, match=name):
+                compiler.submit(ONE, settings=Settings(f"{name}-unknown-none")).result()
+        assert compiler.submit(ONE).result()[:4] == b"\x7fELF"
+
+
 def test_an_abort_inside_llvm_costs_one_job():
     with Compiler(Settings(HERE.triple), workers=1) as compiler:
         jobs = [compiler.submit(text) for text in (ONE, FATAL, ONE)]
