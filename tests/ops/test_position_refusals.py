@@ -10,7 +10,7 @@ import pytest
 from lithe.errors import ExecutionError
 from lithe.ir import interpret
 from lithe.ops import RuleViolation
-from lithe.types import FLOAT32, INT8, INT32, INT64
+from lithe.types import BOOL, COMPLEX64, FLOAT32, INT8, INT32, INT64
 from tests.ops.backends import given, program_of
 from tests.ops.cases import Case, f32, i32, tensor
 from tests.ops.cases_shape import ints
@@ -38,8 +38,15 @@ IN_NUMPY = [
     (case("SEGMENT_SUM", (f32(2), i32(2)), (f32(1),), values={1: ints(-1, 0)}), "must not be negative"),
     (case("SEGMENT_SUM", (f32(2), i32(2)), (f32(1),), values={1: ints(0, 2**31 - 1)}), "more than allowed"),
     (case("UNSORTED_SEGMENT_MAX", UNSORTED, (f32(4, 3),), values={1: 0, 2: -4} | {1: ints(0, 0)}), "not be negative"),
+    (case("RFFT2D", (f32(4, 4), i32(2)), (tensor(COMPLEX64, 4, 3),), values={1: ints(4, 6)}), "powers of two"),
+    (case("RFFT2D", (f32(4, 4), i32(2)), (tensor(COMPLEX64, 4, 3),), values={1: ints(2**20, 2**20)}), "up to"),
 ]
 RULES = [
+    (case("RFFT2D", (f32(4), i32(2)), (tensor(COMPLEX64, 4, 3),)), "at least two axes"),
+    (case("RFFT2D", (f32(4, 4), i32(3)), (tensor(COMPLEX64, 4, 3),)), "must have two elements"),
+    (case("RFFT2D", (f32(4, 4), i32(2)), (tensor(COMPLEX64, 4, 3),), {1: ints(0, 4)}), "powers of two"),
+    (case("STABLEHLO_SELECT", (tensor(BOOL, 2), f32(2), f32(3)), (f32(2),)), "the shape of x"),
+    (case("STABLEHLO_SELECT", (tensor(BOOL, 1), f32(2), f32(2)), (f32(2),)), "must be a scalar"),
     (case("ADD_N", (f32(2),), (f32(2),)), "needs two inputs"),
     (case("ADD_N", (f32(2), f32(3)), (f32(2),)), "must have shape"),
     (case("CUMSUM", (f32(2), i32(2)), (f32(2),), {1: ints(0, 0)}), "must have one element"),

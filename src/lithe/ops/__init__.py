@@ -33,6 +33,8 @@ from lithe.ops import segments as segments
 from lithe.ops import shape as shape
 from lithe.ops import slice as slice
 from lithe.ops import softmax as softmax
+from lithe.ops import spectrum as spectrum
+from lithe.ops import stablehlo as stablehlo
 from lithe.ops import sums as sums
 from lithe.ops import suppression as suppression
 from lithe.ops import top as top
