@@ -90,6 +90,44 @@ def stored_layer(
     )  # fmt: skip
 
 
+def remembering(
+    name: str,
+    batch: int = 2,
+    depth: int = 7,
+    units: int = 5,
+    memory: int = 6,
+    rank: int = 1,
+    kind: str = "float",
+    bias: bool = True,
+    activation: str = "RELU",
+    constant: bool = True,
+) -> Case:
+    """A row of an SVDF layer; kind is float, int16 or int8 (the type of the state)."""
+    filters = units * rank
+    shapes = ((batch, depth), (filters, depth), (filters, memory), (units,), (batch, filters * memory))
+    if kind == "float":
+        types, y = [f32(*s) for s in shapes], f32(batch, units)
+    else:
+        stored = INT8 if kind == "int8" else INT16
+        scales = (0.02, 0.01, 0.00003 if stored == INT16 else 0.008, 0.0, 0.002 if stored == INT16 else 0.1)
+        zeros = (5, 0, 0, 0, -50 if stored == INT8 else 0)
+        dtypes = (INT8, INT8, stored, INT32, stored)
+        types = [
+            tensor(d, *s, scale=c or None, zero_point=z)
+            for d, s, c, z in zip(dtypes, shapes, scales, zeros, strict=True)
+        ]
+        y = i8(batch, units, scale=0.05, zero_point=-128)
+    spread = {1: 0, 2: 3000 if kind == "int16" else 0, 3: 3000}  # the official kernel's sums have 32 bits
+    values = {i: drawn(types[i].dtype, *shapes[i], spread=spread[i]) for i in (1, 2, 3)}
+    given = tuple(None if i == 3 and not bias else t for i, t in enumerate(types))
+    values = {i: v for i, v in values.items() if given[i] is not None}
+    return Case(
+        "SVDF", f"{kind} {name}", given, (y,), {"rank": rank, "fused_activation_function": activation},
+        values if constant else {}, {} if constant else values, variables=(4,), steps=0,
+        official=kind != "int8", reason="only the official runtime for microcontrollers has states of int8",
+    )  # fmt: skip
+
+
 CASES = [
     layer("plain"),
     layer("one step of one", batch=1, time=1, depth=1, cells=1),
@@ -113,4 +151,16 @@ CASES = [
     stored_layer("wide", batch=1, time=3, depth=33, cells=40, cell=-12, zero=0),
     stored_layer("coupled, time major", coupled=True, time_major=True),
     stored_layer("peephole", peephole=True, cell=-10),
+    *(
+        case
+        for kind in ("float", "int16", "int8")
+        for case in (
+            remembering("plain", kind=kind),
+            remembering("of rank 2", kind=kind, rank=2, bias=False),
+            remembering("of one", batch=1, depth=1, units=1, memory=1, kind=kind),
+            remembering("wide", batch=1, depth=40, units=33, memory=10, kind=kind),
+            remembering("computed weights", kind=kind, constant=False),
+        )
+    ),
+    *(remembering(f"activation {a}", activation=a) for a in ("NONE", "RELU6", "RELU_N1_TO_1")),
 ]  # fmt: skip
