@@ -37,8 +37,8 @@ from lithe.ops import spectrum as spectrum
 from lithe.ops import stablehlo as stablehlo
 from lithe.ops import sums as sums
 from lithe.ops import suppression as suppression
-from lithe.ops import top as top
 from lithe.ops import svdf as svdf
+from lithe.ops import top as top
 from lithe.ops import transpose as transpose
 from lithe.ops import transposed as transposed
 from lithe.ops import update as update
