@@ -30,7 +30,11 @@ AT_RUN_TIME = [
     (case("SPARSE_TO_DENSE", SPARSE, (f32(3),), {1: ints(3)}, {0: ints(-1)}), "must lie in"),
     (case("UNSORTED_SEGMENT_SUM", UNSORTED, (f32(4, 3),), {2: 4}, {1: ints(0, 4)}), "must be below 4"),
 ]
+VOLUME, FILTER, RESULT = f32(1, 4, 4, 4, 2), f32(3, 3, 3, 2, 2), (f32(1, 4, 4, 4, 2),)
+TRANSPOSED = (i32(5), FILTER, VOLUME)
 IN_NUMPY = [
+    (case("CONV_3D_TRANSPOSE", TRANSPOSED, RESULT, values={0: ints(1, 5, 4, 4, 2)}), "does not lead"),
+    (case("CONV_3D_TRANSPOSE", TRANSPOSED, RESULT, values={0: ints(1, 4, -4, 4, 2)}), "does not lead"),
     (case("SPARSE_TO_DENSE", SPARSE, (f32(3),), values={0: 0, 1: ints(-3)}), "must not be negative"),
     (case("TOPK_V2", (f32(4), i32()), (f32(5), i32(5)), values={1: 5}), "k must lie in"),
     (case("TOPK_V2", (f32(4), i32()), (f32(5), i32(5)), values={1: -1}), "k must lie in"),
@@ -42,6 +46,16 @@ IN_NUMPY = [
     (case("RFFT2D", (f32(4, 4), i32(2)), (tensor(COMPLEX64, 4, 3),), values={1: ints(2**20, 2**20)}), "up to"),
 ]
 RULES = [
+    (case("CONV_3D", (VOLUME, FILTER), RESULT, padding="FULL"), "padding must be"),
+    (case("CONV_3D", (VOLUME, FILTER), RESULT, stride_d=0), "strides must be"),
+    (case("CONV_3D", (VOLUME, FILTER), RESULT, dilation_w_factor=0), "dilation factors"),
+    (case("CONV_3D", (VOLUME, FILTER), RESULT, fused_activation_function="SIGN_BIT"), "cannot fuse"),
+    (case("CONV_3D", (f32(1, 0, 4, 4, 2), FILTER), RESULT), "must not be empty"),
+    (case("CONV_3D", (f32(1, 4, 4, 4, 3), FILTER), RESULT), "must have 2 channels"),
+    (case("CONV_3D", (VOLUME, FILTER, f32(3)), RESULT), "must have 2 elements"),
+    (case("CONV_3D", (VOLUME, FILTER), RESULT, padding="VALID", dilation_d_factor=2), "does not fit"),
+    (case("CONV_3D_TRANSPOSE", (i32(4), FILTER, VOLUME), RESULT), "five elements"),
+    (case("CONV_3D_TRANSPOSE", TRANSPOSED, RESULT, {0: ints(1, 5, 4, 4, 2)}), "does not lead"),
     (case("RFFT2D", (f32(4), i32(2)), (tensor(COMPLEX64, 4, 3),)), "at least two axes"),
     (case("RFFT2D", (f32(4, 4), i32(3)), (tensor(COMPLEX64, 4, 3),)), "must have two elements"),
     (case("RFFT2D", (f32(4, 4), i32(2)), (tensor(COMPLEX64, 4, 3),), {1: ints(0, 4)}), "powers of two"),

@@ -42,6 +42,7 @@ from lithe.ops import top as top
 from lithe.ops import transpose as transpose
 from lithe.ops import transposed as transposed
 from lithe.ops import update as update
+from lithe.ops import volume as volume
 from lithe.ops.op import REGISTRY as REGISTRY
 from lithe.ops.op import NoAttrs as NoAttrs
 from lithe.ops.op import Op as Op
