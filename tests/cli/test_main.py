@@ -139,18 +139,23 @@ def test_a_pipe_that_closes_inside_of_a_verb_is_said_by_its_own_error(monkeypatc
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
 def test_interrupt_ends_with_130() -> None:
-    code = "import sys; from lithe.cli.main import main; sys.exit(main(['validate', '-']))"
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    code = (
+        "import signal, sys; from lithe.cli.main import main; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background jobs ignore it
+        "print('ready', flush=True); sys.exit(main(['validate', '-']))"
     )
-    timer = threading.Timer(1.5, child.send_signal, (signal.SIGINT,))
-    timer.start()
-    child.wait(timeout=30)
-    timer.cancel()
-    for stream in (child.stdin, child.stdout, child.stderr):
-        if stream is not None:
-            stream.close()
-    assert child.returncode == 130
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        timer = threading.Timer(1.0, child.send_signal, (signal.SIGINT,))
+        timer.start()
+        try:
+            assert child.wait(timeout=30) == 130
+        finally:
+            timer.cancel()
+            child.kill()
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
