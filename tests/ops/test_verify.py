@@ -227,6 +227,7 @@ class Odd:
     name, code, known, stateful = "ODD", 1, True, False
     operands = (("x",), ("y",))
     signatures = ()
+    activations = ("NONE",)
 
     @dataclass(frozen=True)
     class Attrs:

@@ -14,13 +14,14 @@ An operator class is a namespace of functions that take a `Site` first; it is ne
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from lithe.ir.graph import Node
+from lithe.ir.arithmetic import ACTIVATION_BOUNDS
+from lithe.ir.graph import Graph, Node
 from lithe.types import DTYPES, DType, Quantization, Shape, TensorType
 
 
@@ -37,6 +38,30 @@ class NoAttrs:
     """Attributes of an operator that has none."""
 
 
+class Environment(Protocol):
+    """What an operator may reach beyond its operands: the model's other graphs, and what lasts between runs.
+
+    resources  values by key (a table, a variable); every graph of a loaded model sees the same ones.
+    """
+
+    resources: dict[Hashable, Any]
+
+    def graph(self, number: int) -> Graph:
+        """A graph of the model as the file holds it."""
+
+    def call(self, number: int, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Runs a graph on values for its inputs; its outputs, which are the caller's own."""
+
+    def call_once(self, number: int) -> None:
+        """Runs a graph without inputs, if it has not been run since the model was loaded."""
+
+    def shapes(self, number: int, inputs: Sequence[TensorType]) -> list[Shape]:
+        """The shapes of a graph's outputs for inputs of these shapes; None where only a run can tell."""
+
+    def spend(self, iterations: int, number: int) -> None:
+        """Accounts for runs of a graph in a loop. Raises LimitError when a run of the model has taken too many."""
+
+
 @dataclass(frozen=True)
 class Site:
     """One use of an operator: attributes, operand types, and the values of constant operands.
@@ -44,6 +69,9 @@ class Site:
     inputs     a TensorType each, None for an absent optional operand.
     constants  the array of each constant input, else None.
     outputs    the types declared in the model (in `infer`, the shapes are still to be checked).
+    environment  of the loaded model; None where a graph stands alone, as in the verifier.
+    memory       what this one node remembers between runs, for operators with a state of their own (random
+                 streams, ring buffers); a dict in `evaluate` of a `stateful` operator, else None.
     """
 
     attrs: Any
@@ -51,9 +79,11 @@ class Site:
     outputs: tuple[TensorType, ...]
     constants: tuple[np.ndarray | None, ...] = ()
     operands: tuple[str, ...] = ()
+    environment: Environment | None = None
+    memory: dict[str, Any] | None = None
 
     @staticmethod
-    def of(node: Node) -> Site:
+    def of(node: Node, environment: Environment | None = None) -> Site:
         """The site of a graph's node."""
         return Site(
             node.attrs,
@@ -61,7 +91,14 @@ class Site:
             tuple(t.type for t in node.outputs),
             tuple(None if t is None else t.data for t in node.inputs),
             node.op.operands[0],
+            environment,
         )
+
+    def surroundings(self) -> Environment:
+        """The environment, where the operator cannot do without. Raises RuleViolation in a graph that stands alone."""
+        if self.environment is None:
+            raise RuleViolation("needs the whole model, not one of its graphs alone")
+        return self.environment
 
     def operand(self, i: int) -> str:
         """A name for input i in messages."""
@@ -165,7 +202,8 @@ class Op:
     types: ClassVar[str] = ""
     Attrs: ClassVar[type] = NoAttrs
     signatures: ClassVar[tuple[Signature, ...]] = ()
-    stateful: ClassVar[bool] = False  # two runs on the same inputs may differ: never folded
+    stateful: ClassVar[bool] = False  # two runs on the same inputs may differ, or change something: never folded
+    activations: ClassVar[tuple[str, ...]] = tuple(ACTIVATION_BOUNDS)  # what may be fused into it
     of_shapes: ClassVar[bool] = False  # the result depends on the inputs' shapes alone, never on their elements
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
 
@@ -173,8 +211,13 @@ class Op:
     evaluate: ClassVar[Callable[..., list[np.ndarray]]]
     lower: ClassVar[Callable[..., None] | None] = None
 
+    @staticmethod
+    def lowers(site: Site) -> bool:
+        """Whether `lower`, if there is one, serves this site: all shapes are known when it is asked."""
+        return True
+
     def __init_subclass__(cls) -> None:
-        for key in ("infer", "evaluate", "lower", "parse_options"):
+        for key in ("infer", "evaluate", "lower", "lowers", "parse_options"):
             function = cls.__dict__.get(key)
             if callable(function) and not isinstance(function, staticmethod):
                 setattr(cls, key, staticmethod(function))
@@ -224,6 +267,7 @@ def dtype_named(word: str) -> DType:
 
 __all__ = [
     "REGISTRY",
+    "Environment",
     "NoAttrs",
     "Op",
     "Quantization",

@@ -51,6 +51,7 @@ class UnidirectionalSequenceLstm(Op):
         )
     )  # fmt: skip
     stateful = True
+    activations = ACTIVATIONS
 
     @dataclass(frozen=True)
     class Attrs:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from lithe.errors import LimitError, ModelError, UnsupportedOp
-from lithe.ir.arithmetic import ACTIVATION_BOUNDS
 from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.ops.op import Op, RuleViolation, Site
 from lithe.types import STRING, TensorType
@@ -209,10 +208,10 @@ class _GraphVerifier:
                     raise ModelError("must be present", where=self.place(n, side, i))
 
     def activation(self, n: Node) -> None:
-        """The fused activation is one that can be fused; recurrent operators have more, and rules of their own."""
+        """The fused activation is one that the operator can fuse."""
         wanted = getattr(n.attrs, "fused_activation_function", "NONE")
-        if wanted not in ACTIVATION_BOUNDS and not n.op.name.endswith(("RNN", "LSTM")):
-            text = f"fused activation must be one of {', '.join(ACTIVATION_BOUNDS)}, is {wanted}"
+        if wanted not in n.op.activations:
+            text = f"fused activation must be one of {', '.join(n.op.activations)}, is {wanted}"
             n.refusal = UnsupportedOp(text, where=f"{self.prefix}{n!r}, fused_activation_function", hint=NOT_RUN)
 
     def element_types(self, n: Node) -> None:
