@@ -15,8 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from lithe.ir.graph import Graph
 from lithe.ops import REGISTRY, Op, Site
-from lithe.types import BOOL, FLOAT32, INT8, INT16, INT32, UINT8, DType, Quantization, TensorType
+from lithe.types import BOOL, FLOAT32, INT8, INT16, INT32, STRING, UINT8, DType, Quantization, TensorType
+from tests.ops.bodies import Model
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Case:
     variables        positions of inputs that are variables: changed in place, random at the start.
     intermediates    types of the operator's intermediate tensors, for the official runtime.
     custom_options   bytes of a custom operator's options, for the official runtime.
+    graphs           other graphs of the model, which the attributes number from 1.
     """
 
     op: str
@@ -55,6 +58,7 @@ class Case:
     custom_options: bytes | None = None
     variables: tuple[int, ...] = ()
     intermediates: tuple[TensorType, ...] = ()
+    graphs: tuple[Graph, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.op}-{self.name}".replace(" ", "_")
@@ -80,9 +84,12 @@ class Case:
     def _random(self, random: np.random.Generator, t: TensorType) -> np.ndarray:
         if t.dtype == BOOL:
             return random.integers(0, 2, t.shape).astype(np.bool_)
-        if t.dtype.is_float:
+        if t.dtype == STRING:
+            return np.array([random.integers(97, 123, n % 4, np.uint8).tobytes() for n in range(t.size)], object).reshape(t.shape)
+        if t.dtype.is_float or t.dtype.kind == "complex":
             low, high = (-3.0 if self.low is None else self.low), (3.0 if self.high is None else self.high)
-            return np.asarray(random.uniform(low, high, t.shape), np.float32).astype(t.dtype.numpy)
+            real = np.asarray(random.uniform(low, high, t.shape), np.float32).astype(t.dtype.numpy)
+            return real if t.dtype.is_float else real + np.array(1j, t.dtype.numpy) * random.uniform(low, high)
         if t.quantization is not None and self.low is None:
             least, most = t.dtype.minimum, t.dtype.maximum
         else:
@@ -95,7 +102,11 @@ class Case:
         arrays = self.arrays()
         constants = tuple(arrays[i] if i in self.constants else None for i in range(len(self.inputs)))
         op = self.operator
-        return Site(op.Attrs(**self.attrs), self.inputs, self.outputs, constants, op.operands[0])
+        return Site(op.Attrs(**self.attrs), self.inputs, self.outputs, constants, op.operands[0], self.model())
+
+    def model(self) -> Model | None:
+        """What surrounds the operator, where it calls other graphs."""
+        return Model(self.graphs) if self.graphs else None
 
 
 def tensor(dtype: DType, *shape: int, scale: float | None = None, zero_point: int = 0) -> TensorType:

@@ -22,7 +22,7 @@ OPTIONS = {
     ),
 }  # fmt: skip
 ENUMS = ("ActivationFunctionType", "Padding", "MirrorPadMode", "CombinerType", "FullyConnectedOptionsWeightsFormat",
-         "LSTMKernelType", "LSHProjectionType", "ReduceWindowFunction")  # fmt: skip
+         "LSTMKernelType", "LSHProjectionType", "ReduceWindowFunction", "RngAlgorithm")  # fmt: skip
 VERSIONS = {"BROADCAST_TO": 2}  # operators that the official runtime has no version 1 of
 KERNELS = ("BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF", "BUILTIN")  # the last one has XNNPACK
 
@@ -45,14 +45,14 @@ def _enum_value(schema: Any, field: str, value: str) -> int:
     return int(candidates.pop())
 
 
-def _options(schema: Any, case: Case) -> tuple[int, Any, int, Any]:
+def _options(schema: Any, op: str, attrs: Any) -> tuple[int, Any, int, Any]:
     """(union type, table, union-2 type, table) of the operator's options."""
-    wanted = (OPTIONS.get(case.op) or case.op.replace("_", "")).lower() + "options"
+    wanted = (OPTIONS.get(op) or op.replace("_", "")).lower() + "options"
     for union, slot in ((schema.BuiltinOptions, 0), (schema.BuiltinOptions2, 1)):
         for name in vars(union):
             if name.lower() == wanted:
                 table = getattr(schema, name + "T")()
-                for field, value in case.site().attrs.__dict__.items():
+                for field, value in attrs.__dict__.items():
                     plain = value
                     if isinstance(value, DType):
                         plain = getattr(schema.TensorType, value.name.upper())
@@ -67,10 +67,11 @@ def _options(schema: Any, case: Case) -> tuple[int, Any, int, Any]:
 
 
 def _stored(value: np.ndarray, dtype: DType) -> bytes:
-    if dtype.stored_bits == 4:
-        nibbles = value.reshape(-1).astype(np.int64) & 15
-        nibbles = np.append(nibbles, 0) if nibbles.size % 2 else nibbles
-        return (nibbles[0::2] | nibbles[1::2] << 4).astype(np.uint8).tobytes()
+    if dtype.stored_bits < 8:
+        bits, many = dtype.stored_bits, 8 // dtype.stored_bits
+        fields = value.reshape(-1).astype(np.int64) & ((1 << bits) - 1)
+        rows = np.append(fields, np.zeros(-fields.size % many, np.int64)).reshape(-1, many)
+        return (rows << (np.arange(many) * bits)).sum(axis=1).astype(np.uint8).tobytes()
     return np.ascontiguousarray(value).tobytes()
 
 
@@ -88,13 +89,17 @@ def model_bytes(case: Case) -> bytes:
     else:
         code.builtinCode = builtin
         (operator.builtinOptionsType, operator.builtinOptions,
-         operator.builtinOptions2Type, operator.builtinOptions2) = _options(schema, case)  # fmt: skip
+         operator.builtinOptions2Type, operator.builtinOptions2) = _options(
+            schema, case.op, case.site().attrs
+        )  # fmt: skip
     code.deprecatedBuiltinCode = min(int(code.builtinCode), 127)
     code.version = VERSIONS.get(case.op, 1)
     model.version, model.operatorCodes, model.buffers = 3, [code], [schema.BufferT()]
     graph.tensors = []
 
-    def add(t: TensorType, name: str, data: np.ndarray | None, variable: bool = False) -> int:
+    def add(
+        t: TensorType, name: str, data: np.ndarray | None, variable: bool = False, graph: Any = graph
+    ) -> int:
         tensor = schema.TensorT()
         tensor.name, tensor.shape = name.encode(), list(t.shape)
         tensor.type = getattr(schema.TensorType, t.dtype.name.upper())
@@ -126,6 +131,22 @@ def model_bytes(case: Case) -> bytes:
     operator.intermediates = [add(t, f"intermediate{i}", None) for i, t in enumerate(case.intermediates)]
     graph.outputs, graph.operators = list(operator.outputs), [operator]
     model.subgraphs = [graph]
+    for called in case.graphs:
+        inner = schema.SubGraphT()
+        inner.tensors, inner.operators = [], []
+        numbers = {t: add(t.type, t.name, t.data, graph=inner) for t in called.tensors}
+        inner.inputs, inner.outputs = [numbers[t] for t in called.inputs], [numbers[t] for t in called.outputs]
+        for node in called.nodes:
+            step, kind = schema.OperatorT(), schema.OperatorCodeT()
+            kind.builtinCode, kind.deprecatedBuiltinCode, kind.version = node.op.code, min(node.op.code, 127), 1
+            step.opcodeIndex = len(model.operatorCodes)
+            step.inputs = [-1 if t is None else numbers[t] for t in node.inputs]
+            step.outputs = [numbers[t] for t in node.outputs]
+            (step.builtinOptionsType, step.builtinOptions,
+             step.builtinOptions2Type, step.builtinOptions2) = _options(schema, node.op.name, node.attrs)  # fmt: skip
+            model.operatorCodes.append(kind)
+            inner.operators.append(step)
+        model.subgraphs.append(inner)
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from lithe.ir.loops import INDEX, Const
-from lithe.types import BFLOAT16, BOOL, FLOAT16, FLOAT32, FLOAT64, DType
+from lithe.types import BFLOAT16, BOOL, DTYPES, FLOAT16, FLOAT32, FLOAT64, DType
 
 LINE = 110
 
@@ -37,7 +37,14 @@ def storage_type(dtype: DType) -> str:
         return "uint8_t"
     if dtype.is_integer:
         return f"{'u' if dtype.kind == 'uint' else ''}int{dtype.bits}_t"
+    if is_word(dtype):
+        return f"uint{dtype.bits}_t"
     raise TypeError(f"C printer has no rule for elements of type {dtype}")
+
+
+def is_word(dtype: DType) -> bool:
+    """Whether C has no such numbers and moves them as words."""
+    return dtype.name.startswith("float8") or dtype.name == "complex64"
 
 
 def value_type(dtype: DType) -> str:
@@ -108,6 +115,9 @@ def real(value: float, dtype: DType) -> str:
 def elements(data: np.ndarray, dtype: DType) -> Iterator[str]:
     """The lines of an array's initializer."""
     flat = np.ascontiguousarray(data).reshape(-1)
+    if is_word(dtype):
+        dtype = DTYPES[f"uint{dtype.bits}"]
+        flat = flat.view(dtype.numpy)
     plain = dtype.is_integer and dtype.bits < 32
     words = (str(v) if plain else number(v, dtype) for v in flat.tolist())
     line = "   "
