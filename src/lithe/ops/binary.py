@@ -109,7 +109,7 @@ def binary(
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types, "Attrs": attrs,
             "operands": (("input1", "input2"), ("output",)),
-            "infer": infer, "evaluate": evaluate, "lower": lower,
+            "infer": infer, "evaluate": evaluate, "lower": lower, "elementwise": True,
         })
     )  # fmt: skip
 

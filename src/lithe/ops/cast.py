@@ -46,6 +46,7 @@ class Cast(Op):
     """y = x in another element type. Stored values are converted; quantization is not looked at."""
 
     name, code = "CAST", 53
+    elementwise = True
     types = f"X -> Y: X= {NUMBERS}; Y= {NUMBERS}"
 
     @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def elementwise(name: str, code: int, doc: str, types: str, rule: Callable[[Site
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types,
             "operands": (("input1", "input2"), ("output",)),
-            "infer": broadcast_of_all, "evaluate": evaluate, "lower": lower,
+            "infer": broadcast_of_all, "evaluate": evaluate, "lower": lower, "elementwise": True,
         })
     )  # fmt: skip
 
@@ -78,6 +78,7 @@ class LogicalNot(Op):
     """y = not x"""
 
     name, code = "LOGICAL_NOT", 87
+    elementwise = True
     types = "bool -> bool"
 
     def infer(site: Site) -> list[Shape]:
@@ -99,6 +100,7 @@ class Select(Op):
     """z = x where the condition holds, y elsewhere; the condition has their shape, or one entry for each row."""
 
     name, code = "SELECT", 64
+    elementwise = True
     operands = (("condition", "x", "y"), ("output",))
     types = f"bool T T -> T: {EVERY_TYPE}"
 
@@ -127,6 +129,7 @@ class SelectV2(Op):
     """z = x where the condition holds, y elsewhere; all three broadcast."""
 
     name, code = "SELECT_V2", 123
+    elementwise = True
     operands = (("condition", "x", "y"), ("output",))
     types = f"bool T T -> T: {EVERY_TYPE}"
 

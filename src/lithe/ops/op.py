@@ -205,16 +205,16 @@ class Op:
     stateful: ClassVar[bool] = False  # two runs on the same inputs may differ, or change something: never folded
     activations: ClassVar[tuple[str, ...]] = tuple(ACTIVATION_BOUNDS)  # what may be fused into it
     of_shapes: ClassVar[bool] = False  # the result depends on the inputs' shapes alone, never on their elements
+    inlined: ClassVar[str] = ""  # the attribute with the number of the graph that the operator stands for
+    elementwise: ClassVar[bool] = False  # on operands of one shape, each element depends on those in its place alone
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
 
     infer: ClassVar[Callable[..., list[Shape]]]
     evaluate: ClassVar[Callable[..., list[np.ndarray]]]
     lower: ClassVar[Callable[..., None] | None] = None
 
-    @staticmethod
-    def lowers(site: Site) -> bool:
-        """Whether `lower`, if there is one, serves this site: all shapes are known when it is asked."""
-        return True
+    # lowers(site): whether `lower`, if there is one, serves a site; all shapes are known when it is asked
+    lowers: ClassVar[Callable[..., bool]] = staticmethod(lambda site: True)
 
     def __init_subclass__(cls) -> None:
         for key in ("infer", "evaluate", "lower", "lowers", "parse_options"):
