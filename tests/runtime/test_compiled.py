@@ -19,7 +19,7 @@ def test_data_that_cannot_be_used_end_the_run_with_their_operator() -> None:
     d = Draft()
     x, at = d.input((4, 2)), d.input((1, 1), INT32)
     y = d("GATHER_ND", x, at, shape=(1, 2))
-    executor = CompiledExecutor(build(prepare(d.graph(y))))
+    executor = CompiledExecutor(build([prepare(d.graph(y))])[0])
     executor.array(x.index)[...] = np.arange(8).reshape(4, 2)
     for wrong in (4, -1):
         executor.array(at.index)[...] = wrong

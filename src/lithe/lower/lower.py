@@ -13,33 +13,45 @@ from lithe.lower.contraction import schedule
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, plan
 from lithe.lower.vectorize import vectorize
 from lithe.ops import Site
+from lithe.ops.op import Environment
 from lithe.targets.cpu import Target
+from lithe.types import UINT8
 
 LARGEST_ARENA = 1 << 31
 LARGEST_LOCAL = 1 << 13  # bytes; threads may have small stacks
 
 
-def lower(graph: Graph, target: Target | None = None, *, largest_arena: int = LARGEST_ARENA) -> Program:
+def lower(
+    graph: Graph,
+    target: Target | None = None,
+    environment: Environment | None = None,
+    *,
+    largest_arena: int = LARGEST_ARENA,
+) -> Program:
     """Returns the program of a graph with fixed shapes.
 
-    target  the CPU whose schedules to use; None for plain loops, as C for any machine wants them.
+    target       the CPU whose schedules to use; None for plain loops, as C for any machine wants them.
+    environment  of the model, for operators that look into its other graphs.
 
     Raises UnsupportedOp when an operator has no lowering or a shape depends on data, LimitError when the
     arena would be larger than `largest_arena` bytes.
     """
-    return _Lowering(graph, target, largest_arena).program()
+    return _Lowering(graph, target, environment, largest_arena).program()
 
 
 class _Lowering:
-    def __init__(self, graph: Graph, target: Target | None, largest_arena: int) -> None:
+    def __init__(
+        self, graph: Graph, target: Target | None, environment: Environment | None, largest_arena: int
+    ) -> None:
         self.graph, self.target, self.largest_arena = graph, target, largest_arena
+        self.environment = environment
         self.convolve = None if target is None else schedule(target)
         self.buffers: dict[Tensor, Buffer] = {}
         self.names: set[str] = set()
         self.steps: list[Step] = []
 
     def program(self) -> Program:
-        refuse_unsupported(self.graph)
+        refuse_unsupported(self.graph, self.environment)
         for t in self.graph.inputs:
             self.buffer(t)
         for node in self.graph.nodes:
@@ -83,7 +95,7 @@ class _Lowering:
     # kernels
 
     def node(self, node: Node) -> None:
-        site = Site.of(node)
+        site = Site.of(node, self.environment)
         xs = tuple(None if t is None else self.buffer(t) for t in node.inputs)
         if node.op.alias and xs[0] is not None and self.may_share(xs[0].storage, node.outputs[0]):
             self.buffers[node.outputs[0]] = xs[0].viewed(node.outputs[0].type.shape, node.outputs[0].type.dtype)
@@ -93,7 +105,8 @@ class _Lowering:
         name = self.name(f"{node.op.name.lower()}_{node.index}" if node.index >= 0 else node.op.name.lower())
         b = Builder(name, self.convolve)
         if node.op.alias and xs[0] is not None:  # the bytes must be copied after all
-            b.elementwise(ys[0].viewed((ys[0].size,)), lambda v: v, xs[0].viewed((xs[0].size,)))
+            x, y = (t.viewed((t.nbytes,), UINT8) if t.dtype.kind == "complex" else t for t in (xs[0], ys[0]))
+            b.elementwise(y.viewed((y.size,)), lambda v: v, x.viewed((x.size,)))
         else:
             node.op.lower(b, site, xs, ys)
         written = b.kernel(source)
@@ -140,13 +153,17 @@ class _Lowering:
         program.constant_bytes = at + SLACK
 
 
-def refuse_unsupported(graph: Graph) -> None:
-    """Raises UnsupportedOp that names every operator of the graph without a lowering."""
-    missing = [
-        n
-        for n in graph.nodes
-        if not n.has_rules or (not n.op.alias and (n.op.lower is None or any(None in t.type.shape for t in n.outputs)))
-    ]
+def compiles(node: Node, environment: Environment | None = None) -> bool:
+    """Whether the node can become loops: shapes are fixed, its values are numbers, and there is a lowering."""
+    types = [t.type for t in (*node.inputs, *node.outputs) if t is not None]
+    if not node.has_rules or any(None in t.shape or t.dtype.kind in ("string", "resource") for t in types):
+        return False
+    return node.op.alias or (node.op.lower is not None and node.op.lowers(Site.of(node, environment)))
+
+
+def refuse_unsupported(graph: Graph, environment: Environment | None = None) -> None:
+    """Raises UnsupportedOp that names every operator of the graph that cannot become loops."""
+    missing = [n for n in graph.nodes if not compiles(n, environment)]
     if missing:
         names = ", ".join(sorted({n.op.name for n in missing}))
         raise UnsupportedOp(

@@ -8,6 +8,7 @@ from lithe.ops import buckets as buckets
 from lithe.ops import cast as cast
 from lithe.ops import comparison as comparison
 from lithe.ops import concatenation as concatenation
+from lithe.ops import control as control
 from lithe.ops import convolution as convolution
 from lithe.ops import densify as densify
 from lithe.ops import depthwise as depthwise
@@ -25,9 +26,11 @@ from lithe.ops import pad as pad
 from lithe.ops import pooling as pooling
 from lithe.ops import pose as pose
 from lithe.ops import quantize as quantize
+from lithe.ops import random as random
 from lithe.ops import recurrent as recurrent
 from lithe.ops import reduction as reduction
 from lithe.ops import resize as resize
+from lithe.ops import resources as resources
 from lithe.ops import response as response
 from lithe.ops import segments as segments
 from lithe.ops import shape as shape

@@ -72,6 +72,7 @@ class Site:
     environment  of the loaded model; None where a graph stands alone, as in the verifier.
     memory       what this one node remembers between runs, for operators with a state of their own (random
                  streams, ring buffers); a dict in `evaluate` of a `stateful` operator, else None.
+    intermediates  types of values inside the operator, whose quantization the model gives beside it.
     """
 
     attrs: Any
@@ -81,6 +82,7 @@ class Site:
     operands: tuple[str, ...] = ()
     environment: Environment | None = None
     memory: dict[str, Any] | None = None
+    intermediates: tuple[TensorType | None, ...] = ()
 
     @staticmethod
     def of(node: Node, environment: Environment | None = None) -> Site:
@@ -92,6 +94,7 @@ class Site:
             tuple(None if t is None else t.data for t in node.inputs),
             node.op.operands[0],
             environment,
+            intermediates=node.intermediates,
         )
 
     def surroundings(self) -> Environment:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lithe.errors import LimitError, ModelError, UnsupportedOp
+from lithe.errors import InputError, LimitError, ModelError, UnsupportedOp
 from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.ops.op import Op, RuleViolation, Site
 from lithe.types import STRING, TensorType
@@ -26,6 +27,8 @@ class Limits:
 
     file_bytes, constant_bytes, arena_bytes  bytes          tensors, operators  in all graphs
     rank, dimension, elements                of one tensor  call_depth          graphs that call graphs
+    loop_work    of all loops in one run: a thousand for each operator and one for each element it makes, each time
+                 round; LITHE_LOOP_WORK in the environment sets it
     """
 
     file_bytes: int = 2 << 30
@@ -37,6 +40,15 @@ class Limits:
     dimension: int = (1 << 31) - 1
     elements: int = (1 << 31) - 1
     call_depth: int = 16
+    loop_work: int = dataclasses.field(default_factory=lambda: _loop_work())
+
+
+def _loop_work() -> int:
+    """LITHE_LOOP_WORK, or what takes some seconds."""
+    text = os.environ.get("LITHE_LOOP_WORK", "")
+    if text and not (text.isdecimal() and int(text)):
+        raise InputError(f"LITHE_LOOP_WORK={text!r} is not a number of units of work", hint="set it to 1000000000, say")
+    return int(text) if text else 1 << 28
 
 
 NOT_RUN = "the model can be inspected and saved, but not run"

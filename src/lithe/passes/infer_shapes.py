@@ -15,7 +15,7 @@ import numpy as np
 
 from lithe.errors import LimitError, ModelError
 from lithe.ir.graph import Graph, Node
-from lithe.ops.op import RuleViolation, Site
+from lithe.ops.op import Environment, RuleViolation, Site
 from lithe.types import Shape, TensorType
 
 # What numpy and Python raise on numbers that make no sense; anything else is a fault of ours.
@@ -35,20 +35,20 @@ def unknown_shape(rank: int) -> Shape:
     return cast("Shape", (None,) * rank)
 
 
-def infer_shapes(graph: Graph) -> None:
+def infer_shapes(graph: Graph, environment: Environment | None = None) -> None:
     """Replaces the declared shapes of all nodes' outputs by inferred ones. Raises ModelError, LimitError."""
     for node in graph.nodes:
-        infer_node(node)
+        infer_node(node, environment)
 
 
-def infer_node(node: Node) -> None:
+def infer_node(node: Node, environment: Environment | None = None) -> None:
     """The same for one node. Outputs of an operator that Lithe does not know keep their declared shape."""
     if not node.has_rules:
         return
     if any(t is not None and is_dynamic(t.type) for t in node.inputs):
         shapes = [unknown_shape(t.type.rank) for t in node.outputs]
     else:
-        shapes = inferred(node, Site.of(node))
+        shapes = inferred(node, Site.of(node, environment))
     for tensor, shape in zip(node.outputs, shapes, strict=True):
         tensor.type = replace(tensor.type, shape=checked_shape(node, tensor.type, shape))
 

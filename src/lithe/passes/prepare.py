@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from lithe.errors import ResizeError
 from lithe.ir.graph import Graph
+from lithe.ops.op import Environment
 from lithe.passes.fold_constants import fold_node
 from lithe.passes.infer_shapes import LARGEST_DIMENSION, LARGEST_TENSOR, infer_node, infer_shapes
+from lithe.passes.inline_graphs import inline_graphs
 from lithe.passes.merge_reshapes import drop_identity_reshape, merge_reshapes
 from lithe.passes.pipeline import Pass, pipeline, run
 from lithe.passes.remove_dead import remove_dead
 from lithe.passes.rewrite import rewrite
 
 
-def infer_and_fold(graph: Graph) -> None:
+def infer_and_fold(graph: Graph, environment: Environment | None = None) -> None:
     """Shapes and constants in one walk, because each needs the other: shape operands are often computed."""
     outputs = set(graph.outputs)
     kept = []
     for node in graph.nodes:
-        infer_node(node)
+        infer_node(node, environment)
         if not outputs.isdisjoint(node.outputs) or not fold_node(node):
             kept.append(node)
     graph.nodes = kept
@@ -31,23 +34,27 @@ def simplify_reshapes(graph: Graph) -> None:
     rewrite(graph, merge_reshapes, drop_identity_reshape)
 
 
-EXECUTION = pipeline(
-    Pass(infer_and_fold, gives=("shapes inferred", "constants folded")),
-    Pass(simplify_reshapes, needs=("shapes inferred", "constants folded")),
-    Pass(remove_dead, gives=("nothing dead",)),
-)
-WATCHING = pipeline(Pass(infer_shapes, gives=("shapes inferred",)))
+def execution(environment: Environment | None = None) -> Sequence[Pass]:
+    """What a graph that is to be run goes through."""
+    return pipeline(
+        Pass(partial(inline_graphs, environment=environment)),
+        Pass(partial(infer_and_fold, environment=environment), gives=("shapes inferred", "constants folded")),
+        Pass(simplify_reshapes, needs=("shapes inferred", "constants folded")),
+        Pass(remove_dead, gives=("nothing dead",)),
+    )
 
 
-def prepare(graph: Graph, *, keep_all: bool = False) -> Graph:
+def prepare(graph: Graph, environment: Environment | None = None, *, keep_all: bool = False) -> Graph:
     """Returns a copy of the graph with inferred shapes, folded constants and without dead code.
 
-    keep_all  only infer shapes: every tensor of the model will have a value.
+    environment  of the model that the graph belongs to; without it nothing is known of the graphs that it calls.
+    keep_all     only infer shapes: every tensor of the model will have a value.
 
     Kept tensors keep their index. A dimension that depends on data is None in the tensor's shape.
     Raises ModelError when the model breaks a rule of an operator, LimitError when a tensor is too large.
     """
-    return run(graph.copy(), WATCHING if keep_all else EXECUTION)
+    watching = pipeline(Pass(partial(infer_shapes, environment=environment), gives=("shapes inferred",)))
+    return run(graph.copy(), watching if keep_all else execution(environment))
 
 
 def resize_inputs(graph: Graph, shapes: Mapping[int, Sequence[int]]) -> Graph:

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
 from lithe.codegen.llvm.toolchain import Compiler, Settings
 from lithe.ir.graph import Graph
 from lithe.ir.loops import Kernel
 from lithe.ir.program import Program, start_value
 from lithe.lower.lower import lower, refuse_unsupported
+from lithe.ops.op import Environment
+from lithe.passes.bind_variables import Variable
 from lithe.runtime.compiled import ENTRY, Artifact, Layout, Place
 from lithe.targets.cpu import GENERIC, x86
 from lithe.targets.host import host
 
 
-def build(graph: Graph) -> Artifact:
-    """Lowers and compiles a prepared graph for this machine.
+def build(
+    graphs: Sequence[Graph],
+    environment: Environment | None = None,
+    variables: Mapping[int, Variable] | None = None,
+    once: tuple[int, ...] = (),
+) -> list[Artifact]:
+    """Lowers and compiles prepared graphs for this machine.
+
+    variables, once  see `lithe.passes.bind_variables`.
 
     Raises UnsupportedOp where an operator has no lowering, CompileError where the compiler fails or hangs,
     LimitError where too much memory would be needed.
     """
-    refuse_unsupported(graph)
+    for graph in graphs:
+        refuse_unsupported(graph, environment)
     machine = host()
     target = x86(machine.features, machine.triple) if machine.architecture == "x86_64" else GENERIC
     settings = Settings(machine.triple, features=machine.feature_string)
     with Compiler(settings, workers=min(2, machine.cores)) as compiler:  # starts while the loops are written
-        program = lower(graph, target)
-        jobs = [compiler.submit(text, name) for name, text in modules(program)]
-        objects = tuple(job.result() for job in jobs)
-    return Artifact(objects, program.constant_block(), layout(graph, program))
+        programs = [lower(graph, target, environment) for graph in graphs]
+        jobs = [[compiler.submit(text, name) for name, text in modules(program)] for program in programs]
+        objects = [tuple(job.result() for job in group) for group in jobs]
+    return [
+        Artifact(found, program.constant_block(), layout(graph, program, variables or {}, once))
+        for graph, program, found in zip(graphs, programs, objects, strict=True)
+    ]
 
 
 def modules(program: Program, size: int = 2500) -> list[tuple[str, str]]:
@@ -54,7 +69,7 @@ def modules(program: Program, size: int = 2500) -> list[tuple[str, str]]:
     return [*result, ("the entry", print_entry(program, symbols, ENTRY))]
 
 
-def layout(graph: Graph, program: Program) -> Layout:
+def layout(graph: Graph, program: Program, variables: Mapping[int, Variable], once: tuple[int, ...] = ()) -> Layout:
     """Where inputs, outputs and variables of the graph lie."""
     places: dict[int, Place] = {}
     tensors = [*zip(graph.inputs, program.inputs, strict=True), *zip(graph.outputs, program.outputs, strict=True)]
@@ -65,7 +80,9 @@ def layout(graph: Graph, program: Program) -> Layout:
         storage = b.storage
         constant = storage.data is not None
         offset = program.constants[storage] if constant else program.arena[storage]
+        bound = variables.get(t.index)
         places[t.index] = Place(
-            t.index, offset, t.type.dtype.name, t.type.shape, constant, t in program.variables, start_value(t)
-        )
-    return Layout(program.arena_bytes, tuple(places.values()), tuple(program.messages()), program.name)
+            t.index, offset, t.type.dtype.name, t.type.shape, constant, t in program.variables, start_value(t),
+            bound.key if bound else "", bound is not None and bound.read_first,
+        )  # fmt: skip
+    return Layout(program.arena_bytes, tuple(places.values()), tuple(program.messages()), program.name, once)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,9 +26,12 @@ from lithe.runtime.loader import Image
 from lithe.targets.host import host
 from lithe.types import DTYPES
 
+if TYPE_CHECKING:
+    from lithe.ops.op import Environment
+
 ENTRY = "lithe_run"
 ALIGNMENT = 64
-LAYOUT = 2  # of artifacts; part of every key
+LAYOUT = 3  # of artifacts; part of every key
 COMPILER_ROOMS = (
     ".", "ir", "ops", "passes", "targets", "lower", "codegen", "codegen/llvm", "runtime", "formats", "formats/tflite",
 )  # fmt: skip
@@ -46,6 +49,8 @@ class Place:
     constant: bool = False
     variable: bool = False
     zero: int = 0  # what a variable starts with
+    resource: str = ""  # the key of a variable that other graphs see too
+    read_first: bool = False  # it must have a value before the run
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Layout:
     places: tuple[Place, ...]
     messages: tuple[str, ...]
     name: str = ""
+    once: tuple[int, ...] = ()  # graphs to be run once before this one
 
     def text(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -64,7 +70,7 @@ class Layout:
     def parse(text: bytes) -> Layout:
         raw = json.loads(text)
         places = tuple(Place(**{**p, "shape": tuple(p["shape"])}) for p in raw["places"])
-        return Layout(raw["arena_bytes"], places, tuple(raw["messages"]), raw["name"])
+        return Layout(raw["arena_bytes"], places, tuple(raw["messages"]), raw["name"], tuple(raw["once"]))
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,11 @@ def cache_key(source: bytes, graph: int, shapes: dict[int, tuple[int, ...]]) -> 
     """
     sizes = json.dumps(sorted((k, list(v)) for k, v in shapes.items()))
     return key(source, str(graph), sizes, compiler_stamp(), llvm_stamp(), host().fingerprint())
+
+
+def part_key(whole: bytes, number: int) -> bytes:
+    """Names the artifact of a part of a graph that is not compiled as a whole."""
+    return key(whole, "part", str(number))
 
 
 @lru_cache(None)
@@ -121,10 +132,14 @@ def store(name: bytes, artifact: Artifact, cache: Cache | None = None) -> bool:
 
 
 class CompiledExecutor:
-    """Executes an artifact. Arrays of tensors are views of the arena (see `lithe.runtime.executors.Executor`)."""
+    """Executes an artifact. Arrays of tensors are views of the arena (see `lithe.runtime.executors.Executor`).
 
-    def __init__(self, artifact: Artifact) -> None:
-        self._layout = artifact.layout
+    A variable that other graphs see too is in the arena of the executor that ran last: the model's resources hold
+    a view of it, and the next executor that needs it copies it over.
+    """
+
+    def __init__(self, artifact: Artifact, environment: Environment | None = None) -> None:
+        self._layout, self._environment = artifact.layout, environment
         self._arena = aligned(artifact.layout.arena_bytes)
         self._constants = artifact.constants
         if self._constants.size and self._constants.ctypes.data % ALIGNMENT:
@@ -134,6 +149,8 @@ class CompiledExecutor:
         run: Callable[[int, int], int] = self._image.function(ENTRY, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
         self._run, self._arguments = run, (self._arena.ctypes.data, self._constants.ctypes.data)
         self._arrays = {p.index: self._view(p) for p in artifact.layout.places}
+        self._variables = {p.index for p in artifact.layout.places if p.variable}
+        self._shared = [(p, self._arrays[p.index]) for p in artifact.layout.places if p.resource]
         self.reset_variables()
 
     def _view(self, p: Place) -> np.ndarray:
@@ -146,16 +163,42 @@ class CompiledExecutor:
         """The live storage of an input, output or variable; None for any other tensor."""
         return self._arrays.get(index)
 
+    def variable(self, index: int) -> np.ndarray | None:
+        """The storage of a tensor that is a variable, else None."""
+        return self._arrays[index] if index in self._variables else None
+
     def invoke(self) -> None:
         """Runs the graph once. Raises ExecutionError when the data cannot be used."""
+        if self._environment is not None and (self._shared or self._layout.once):
+            self._take_over(self._environment)
         failure = self._run(*self._arguments)
         if failure:
             where, _, problem = self._layout.messages[failure - 1].partition(": ")
             raise ExecutionError(problem, where=where)
 
+    def _take_over(self, environment: Environment) -> None:
+        """Brings shared variables into the arena, and runs what is to be run once."""
+        for number in self._layout.once:
+            environment.call_once(number)
+        for place, array in self._shared:
+            held = environment.resources.get(place.resource)
+            if held is array:
+                continue
+            if held is not None and (held.shape != array.shape or held.dtype != array.dtype):
+                raise ExecutionError(
+                    f"the variable holds {held.dtype}{list(held.shape)}, this graph was made for "
+                    f"{array.dtype}{list(array.shape)}",
+                    where=place.resource,
+                )
+            if held is not None:
+                array[...] = held
+            elif place.read_first:
+                raise ExecutionError("the variable is read before anything was assigned to it", where=place.resource)
+            environment.resources[place.resource] = array
+
     def reset_variables(self) -> None:
         for p in self._layout.places:
-            if p.variable:
+            if p.variable and not p.resource:
                 self._arrays[p.index][...] = p.zero
 
 

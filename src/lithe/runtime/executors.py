@@ -6,15 +6,19 @@ import logging
 import os
 from dataclasses import replace
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from lithe.errors import CompileError, MissingDependency, UnsupportedOp
 from lithe.ir.graph import Graph
 from lithe.runtime import compiled
-from lithe.runtime.compiled import Artifact, CompiledExecutor, store
+from lithe.runtime.compiled import Artifact, CompiledExecutor, cached, part_key, store
 from lithe.types import Shape
+
+if TYPE_CHECKING:
+    from lithe.ops.op import Environment
+    from lithe.passes.bind_variables import Bound
 
 log = logging.getLogger("lithe")
 
@@ -37,10 +41,10 @@ def may_compile(reference: bool = False) -> bool:
     return not reference and os.environ.get("LITHE_JIT") != "0"
 
 
-def kept_executor(artifact: Artifact) -> Executor | None:
+def kept_executor(artifact: Artifact, environment: Environment | None = None) -> Executor | None:
     """The executor of code kept on disk, None when it is of no use."""
     try:
-        return CompiledExecutor(artifact)
+        return CompiledExecutor(artifact, environment)
     except CompileError as cause:
         log.warning("kept code is of no use, compiling again: %s", cause.problem)
         return None
@@ -56,49 +60,83 @@ def cache_key(source: bytes, graph: int, shapes: dict[int, Shape]) -> bytes | No
 
 def make_executor(
     graph: Graph,
+    environment: Environment | None = None,
     *,
     reference: bool = False,
     preserve_all: bool = False,
     name: bytes | None = None,
     outline: bytes = b"",
 ) -> Executor:
-    """Returns an executor of a prepared graph.
+    """Returns an executor of a prepared graph: all of it compiled, or those parts of it that can be.
 
-    reference     use the reference executor (see `may_compile`).
+    environment   of the model that the graph belongs to.
+    reference     use the reference executor alone (see `may_compile`).
     preserve_all  intermediate tensors keep their values; only the reference executor can do that.
     name          keep compiled code on disk under this key, for the next start; `outline` goes with it.
     """
     from lithe.runtime.reference import ReferenceExecutor
 
     if preserve_all or not may_compile(reference):
-        return ReferenceExecutor(graph, keep_all=preserve_all)
-    from lithe.runtime.compilation import build
-
-    reason = not_compilable(graph)
-    if reason:
-        _say_once(reason)
-        return ReferenceExecutor(graph)
+        return ReferenceExecutor(graph, environment, keep_all=preserve_all)
     try:
-        artifact = build(graph)
-        executor = CompiledExecutor(artifact)
+        return _compiled(graph, environment, name, outline)
     except (UnsupportedOp, MissingDependency, CompileError) as cause:
         _say_once(f"{cause.problem} ({cause.where})" if cause.where else cause.problem)
-        return ReferenceExecutor(graph)
+        return ReferenceExecutor(graph, environment)
+
+
+def bound_executor(
+    bound: Bound, environment: Environment, *, name: bytes | None = None, outline: bytes = b""
+) -> Executor | None:
+    """The executor of a prepared graph whose variables are bound; None when it cannot be compiled as a whole."""
+    from lithe.lower.lower import compiles
+    from lithe.runtime.compilation import build
+
+    if not has_places(bound.graph) or not all(compiles(n, environment) for n in bound.graph.nodes):
+        return None
+    try:
+        (artifact,) = build([bound.graph], environment, bound.variables, bound.once)
+    except (MissingDependency, CompileError) as cause:
+        _say_once(cause.problem)
+        return None
+    return _kept(artifact, environment, name, outline)
+
+
+def has_places(graph: Graph) -> bool:
+    """Whether all inputs and outputs can lie in memory of a fixed size."""
+    tensors = (*graph.inputs, *graph.outputs)
+    return not any(None in t.type.shape or t.type.dtype.kind in ("string", "resource") for t in tensors)
+
+
+def _compiled(graph: Graph, environment: Environment | None, name: bytes | None, outline: bytes) -> Executor:
+    from lithe.lower.lower import compiles
+    from lithe.runtime.compilation import build
+    from lithe.runtime.parts import grouped, is_light, part_of, with_parts
+    from lithe.runtime.reference import ReferenceExecutor
+
+    able = {n: compiles(n, environment) for n in graph.nodes}
+    if has_places(graph) and all(able.values()):
+        (artifact,) = build([graph], environment)
+        return _kept(artifact, environment, name, outline)
+    runs = grouped(graph, able.__getitem__)
+    parts = {i: part_of(graph, run) for i, run in enumerate(runs) if able[run[0]] and not is_light(run)}
+    names = {i: None if name is None else part_key(name, i) for i in parts}
+    artifacts = {i: None if key is None else cached(key) for i, key in names.items()}
+    ready = {i: kept_executor(artifact) for i, artifact in artifacts.items() if artifact is not None}
+    missing = [i for i in parts if ready.get(i) is None]
+    if missing:
+        made = build([parts[i][0] for i in missing], environment)
+        ready.update({i: _kept(artifact, None, names[i], b"") for i, artifact in zip(missing, made, strict=True)})
+    for i, (_, node) in parts.items():
+        node.attrs = ready[i]
+    return ReferenceExecutor(with_parts(graph, runs, {i: node for i, (_, node) in parts.items()}), environment)
+
+
+def _kept(artifact: Artifact, environment: Environment | None, name: bytes | None, outline: bytes) -> CompiledExecutor:
+    executor = CompiledExecutor(artifact, environment)
     if name is not None:
         store(name, replace(artifact, outline=outline))
     return executor
-
-
-def not_compilable(graph: Graph) -> str:
-    """Why no code can be made for the graph whatever its operators are; empty if nothing speaks against it."""
-    from lithe.passes import is_dynamic
-
-    for tensor in (*graph.inputs, *graph.outputs, *(t for node in graph.nodes for t in node.outputs)):
-        if is_dynamic(tensor.type):
-            return f"a shape depends on data (tensor {tensor!r})"
-        if tensor.type.dtype.kind in ("string", "resource"):
-            return f"{tensor.type.dtype} values have no place in memory (tensor {tensor!r})"
-    return ""
 
 
 @cache

@@ -12,8 +12,8 @@ import numpy as np
 
 from lithe.errors import InputError
 from lithe.ir.graph import Tensor
-from lithe.runtime.session import Options, Session
-from lithe.runtime.source import Source
+from lithe.runtime.instance import Instance
+from lithe.runtime.session import Session
 from lithe.runtime.values import as_given, given_type, set_value
 from lithe.types import DTYPES, STRING, Quantization, Shape
 
@@ -75,17 +75,16 @@ class Function:
     def __init__(
         self,
         key: str,
-        source: Source,
+        instance: Instance,
         inputs: Mapping[str, Tensor],
         outputs: Mapping[str, Tensor],
-        options: Options,
         number: int = 0,
     ) -> None:
         self.key = key
         self.inputs = {name: TensorInfo.of(name, t) for name, t in inputs.items()}
         self.outputs = {name: TensorInfo.of(name, t) for name, t in outputs.items()}
         self._declared = dict(inputs)
-        self._source, self._options, self._number = source, options, number
+        self._instance, self._number = instance, number
         self._sessions: OrderedDict[tuple[Shape, ...], Session] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -142,7 +141,7 @@ class Function:
         key = tuple(shapes.values())
         session = self._sessions.get(key)
         if session is None:
-            session = Session(self._source, self._options, self._number)
+            session = Session(self._instance, self._number)
             for name, shape in shapes.items():
                 session.resize(self.inputs[name].index, shape)
             session.allocate()

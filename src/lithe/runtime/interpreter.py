@@ -14,7 +14,8 @@ from lithe.errors import InputError, ResizeError, StateError, UnsupportedOp
 from lithe.ir.graph import Module, Tensor
 from lithe.runtime.delegate import Delegate, OpResolverType
 from lithe.runtime.details import node_details, tensor_details
-from lithe.runtime.session import Options, Session
+from lithe.runtime.instance import Instance, Options
+from lithe.runtime.session import Session
 from lithe.runtime.signature import SignatureRunner
 from lithe.runtime.source import Source
 from lithe.runtime.values import Views, as_given, set_value
@@ -95,6 +96,7 @@ class Interpreter:
             preserve_all=bool(experimental_preserve_all_tensors),
         )
         self._source = self._open(model_path, model_content)
+        self._instance = Instance(self._source, self._options)
         self._sessions: dict[int, Session] = {}
         self._views = Views()
         self._signatures = {s.key: s for s in self._source.module.signatures}
@@ -245,7 +247,7 @@ class Interpreter:
             count = 1 if subgraph_index == 0 else self.num_subgraphs()
             if not 0 <= subgraph_index < count:
                 raise InputError(f"Invalid subgraph index {subgraph_index} exceeds max subgraph index {count}")
-            self._sessions[subgraph_index] = Session(self._source, self._options, subgraph_index)
+            self._sessions[subgraph_index] = Session(self._instance, subgraph_index)
         return self._sessions[subgraph_index]
 
     def _tensor(self, tensor_index: int, subgraph_index: int) -> Tensor:

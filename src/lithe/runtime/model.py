@@ -14,7 +14,7 @@ from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
 from lithe.runtime.benchmark import Timing, measure
 from lithe.runtime.function import Function, TensorInfo
-from lithe.runtime.session import Options
+from lithe.runtime.instance import Instance, Options
 from lithe.runtime.source import Source
 
 if TYPE_CHECKING:
@@ -61,18 +61,17 @@ class Model:
         self._source = model if isinstance(model, Source) else Source(model)
         self.name = name
         module = self._source.module
-        options = options or Options()
+        self._instance = Instance(self._source, options)
         self.signatures: Mapping[str, Function] = MappingProxyType(
-            {s.key: Function(s.key, self._source, s.inputs, s.outputs, options, s.graph) for s in module.signatures}
+            {s.key: Function(s.key, self._instance, s.inputs, s.outputs, s.graph) for s in module.signatures}
         )
         main = module.main
         signature = next((s for s in module.signatures if s.graph == 0), None)
         self._main = Function(
             "model",
-            self._source,
+            self._instance,
             named(main.inputs, signature.inputs if signature else {}),
             named(main.outputs, signature.outputs if signature else {}),
-            options,
         )
 
     @property
@@ -109,6 +108,7 @@ class Model:
 
     def reset(self) -> None:
         """Forgets the state that the model keeps between calls."""
+        self._instance.reset()
         for function in (self._main, *self.signatures.values()):
             function.reset()
 
@@ -123,7 +123,7 @@ class Model:
         from lithe.passes import prepare
         from lithe.runtime.summary import summarize
 
-        return summarize(prepare(self.module.main, keep_all=True))
+        return summarize(prepare(self.module.main, self._instance, keep_all=True))
 
     def benchmark(self, runs: int = 50, *, warmup: int = 3, seconds: float | None = None) -> Timing:
         """Times inference on fixed random input: milliseconds, see `lithe.runtime.benchmark.measure`."""

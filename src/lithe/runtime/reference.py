@@ -5,13 +5,15 @@ It needs no compiler, handles shapes that depend on data, and can keep every int
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from lithe.errors import ExecutionError, LitheError, ModelError, UnsupportedOp
 from lithe.ir.graph import Graph, Node, Tensor
-from lithe.ops.op import RuleViolation, Site
+from lithe.ops.op import Environment, RuleViolation, Site
 from lithe.passes.infer_shapes import BAD_NUMBERS, checked_shape, inferred, is_dynamic
-from lithe.types import TensorType
 
 
 class ReferenceExecutor:
@@ -19,12 +21,16 @@ class ReferenceExecutor:
 
     keep_all  every intermediate tensor keeps its value after a run.
 
-    Operators that keep state (recurrent ones) are given the variable's own storage and write into it.
+    Operators that keep state in a variable (recurrent ones) are given the variable's own storage and write into it;
+    those with a state of their own find it in `Site.memory`.
+
+    environment  of the model that the graph belongs to.
+
     Raises UnsupportedOp when an operator of the graph has no `evaluate`.
     """
 
-    def __init__(self, graph: Graph, *, keep_all: bool = False) -> None:
-        self._graph = graph
+    def __init__(self, graph: Graph, environment: Environment | None = None, *, keep_all: bool = False) -> None:
+        self._graph, self._environment = graph, environment
         self._lasting = _lasting(graph)
         self._by_index = {t.index: t for t in graph.tensors if t.index >= 0}
         for node in graph.nodes:
@@ -39,7 +45,8 @@ class ReferenceExecutor:
                     hint="`lithe inspect MODEL` lists the operators; InterpreterWithCustomOps takes your own",
                 )
         self._values: dict[Tensor, np.ndarray | None] = {}
-        self._steps = [(node, _fixed_site(node)) for node in graph.nodes]
+        self._memories: list[dict[str, Any]] = []
+        self._steps = [(node, self._site(node)) for node in graph.nodes]
         self._released = [[] for _ in graph.nodes] if keep_all else self._last_reads()
         for tensor in graph.tensors:
             if tensor.data is not None:
@@ -49,13 +56,22 @@ class ReferenceExecutor:
                 self._values[tensor] = _filled(tensor, 0)
         self.reset_variables()
 
+    def _site(self, node: Node) -> Site:
+        site = Site.of(node, self._environment)
+        if not node.op.stateful:
+            return site
+        self._memories.append({})
+        return replace(site, memory=self._memories[-1])
+
     def array(self, index: int) -> np.ndarray | None:
         """The live storage of a tensor; None when it has no value now."""
         tensor = self._by_index.get(index)
         return None if tensor is None else self._values.get(tensor)
 
     def reset_variables(self) -> None:
-        """Variables hold zeros again (int8 ones their zero point, as the format's runtime does)."""
+        """Variables hold zeros again (int8 ones their zero point, as the format's runtime does), memories nothing."""
+        for memory in self._memories:
+            memory.clear()
         for tensor in self._graph.tensors:
             if tensor.is_variable and tensor.data is None and not is_dynamic(tensor.type):
                 quantization = tensor.type.quantization
@@ -114,32 +130,25 @@ def _filled(tensor: Tensor, value: int) -> np.ndarray:
         raise ExecutionError(f"no memory for {tensor.type}: {cause}", where=f"tensor {tensor!r}") from cause
 
 
-def _fixed_site(node: Node) -> Site | None:
-    """The node's site when all shapes are known before the run."""
-    types = [t.type for t in (*node.inputs, *node.outputs) if t is not None]
-    return None if any(map(is_dynamic, types)) else Site.of(node)
-
-
-def _site_of_values(node: Node, arrays: list[np.ndarray | None]) -> Site:
+def _site_of_values(node: Node, site: Site, arrays: list[np.ndarray | None]) -> Site:
     """The site with the shapes and values that operands have in this run; None stays where only `evaluate` knows."""
-    site = Site.of(node)
     inputs = tuple(
-        None if t is None or a is None else TensorType(t.type.dtype, a.shape, t.type.quantization)
+        None if t is None or a is None else replace(t.type, shape=a.shape)
         for t, a in zip(node.inputs, arrays, strict=True)
     )
-    site = Site(site.attrs, inputs, site.outputs, tuple(arrays), site.operands)
+    site = replace(site, inputs=inputs, constants=tuple(arrays))
     shapes = inferred(node, site)
     outputs = tuple(
-        TensorType(t.type.dtype, checked_shape(node, t.type, shape), t.type.quantization)
-        for t, shape in zip(node.outputs, shapes, strict=True)
+        replace(t.type, shape=checked_shape(node, t.type, shape)) for t, shape in zip(node.outputs, shapes, strict=True)
     )
-    return Site(site.attrs, inputs, outputs, site.constants, site.operands)
+    return replace(site, outputs=outputs)
 
 
-def evaluated(node: Node, site: Site | None, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
+def evaluated(node: Node, site: Site, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
     """The outputs of a node. Whatever numbers raise becomes an ExecutionError that names the node."""
     try:
-        site = site or _site_of_values(node, arrays)
+        if any(is_dynamic(t.type) for t in (*node.inputs, *node.outputs) if t is not None):
+            site = _site_of_values(node, site, arrays)
         with np.errstate(all="ignore"):
             results = [np.asarray(r) for r in node.op.evaluate(site, *arrays)]
     except RuleViolation as violation:

@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from lithe.errors import ModelError, ResizeError, StateError
 from lithe.ir.graph import Graph, Tensor
-from lithe.runtime.compiled import cached
-from lithe.runtime.executors import Executor, cache_key, kept_executor, make_executor, may_compile
+from lithe.runtime.executors import Executor, kept_executor
+from lithe.runtime.instance import Instance
 from lithe.runtime.outline import outline_of
-from lithe.runtime.source import Source
 from lithe.types import Shape
-
-
-@dataclass(frozen=True)
-class Options:
-    """How the graphs of a model are run (see `make_executor`). `keep`: compiled code may be kept on disk."""
-
-    reference: bool = False
-    num_threads: int = 1
-    preserve_all: bool = False
-    keep: bool = True
-
-    def may_keep(self) -> bool:
-        return self.keep and not self.preserve_all and may_compile(self.reference)
 
 
 class Session:
     """Runs one graph; `resize` and `allocate` come before `invoke`.
 
-    source  the model; it is read when something is asked that its outline cannot tell.
-    number  the graph's place in the model.
+    instance  the loaded model; it is read when something is asked that its outline cannot tell.
+    number    the graph's place in the model.
     """
 
-    def __init__(self, source: Source, options: Options, number: int = 0) -> None:
-        self._source, self._options, self._number = source, options, number
+    def __init__(self, instance: Instance, number: int = 0) -> None:
+        self._instance, self._source, self._number = instance, instance.source, number
         self.ready = False
         self._shapes: dict[int, Shape] = {}
         self._unset: set[int] = set()
         self._executor: Executor | None = None
-        self._prepared: Graph | None = None
-        self._index(source.module.graphs[number])
+        self._index(instance.source.module.graphs[number])
 
     def _index(self, graph: Graph) -> None:
         self._tensors = {t.index: t for t in graph.tensors}
@@ -92,17 +77,11 @@ class Session:
         """Prepares the graph for its input shapes; does nothing when that is done."""
         if self.ready:
             return
-        self._prepared = None
-        options = self._options
         executor = self._kept_executor()
         if executor is None:
-            executor = make_executor(
-                self._prepare(),
-                reference=options.reference,
-                preserve_all=options.preserve_all,
-                name=self._name(),
-                outline=outline_of(self._source.whole()) if self._is_plain() else b"",
-            )
+            outline = outline_of(self._source.whole()) if self._is_plain() else b""
+            with self._blamed_on_shapes():
+                executor = self._instance.executor(self._number, self._shapes, outline=outline)
         before, self._executor = self._executor, executor
         self._unset.clear()
         if before is not None:
@@ -113,41 +92,29 @@ class Session:
         """Whether this is the main graph at its declared shapes, whose code is kept with the model's outline."""
         return self._number == 0 and not self._shapes
 
-    def _name(self) -> bytes | None:
-        """The key under which this graph's code is kept, None when it is not."""
-        digest = self._source.digest if self._options.may_keep() else None
-        return None if digest is None else cache_key(digest, self._number, self._shapes)
-
     def _kept_executor(self) -> Executor | None:
-        if not self._options.may_keep():
-            return None
-        if self._is_plain() and self._source.kept is not None:
-            return kept_executor(self._source.kept)
-        name = self._name()
-        found = None if name is None else cached(name)
-        return None if found is None else kept_executor(found)
+        """The executor of the code that was found with the model's outline."""
+        kept = self._source.kept if self._is_plain() and self._instance.options.may_keep() else None
+        return None if kept is None else kept_executor(kept, self._instance)
 
-    def _prepare(self) -> Graph:
-        """The prepared graph for the current shapes, made once."""
-        if self._prepared is None:
-            from lithe.passes import prepare, resize_inputs
-
-            graph = resize_inputs(self.graph, self._shapes) if self._shapes else self.graph
-            try:
-                self._prepared = prepare(graph, keep_all=self._options.preserve_all)
-            except ModelError as cause:
-                if not self._shapes:
-                    raise
-                wanted = ", ".join(f"#{i} {list(s)}" for i, s in self._shapes.items())
-                raise ResizeError(
-                    f"the model cannot take inputs of these shapes ({wanted}): {cause.problem}",
-                    where=cause.where,
-                    hint="dimensions that may change are -1 in `shape_signature`",
-                ) from cause
-        return self._prepared
+    @contextmanager
+    def _blamed_on_shapes(self) -> Iterator[None]:
+        """What is wrong with a model whose inputs were resized is probably their shapes."""
+        try:
+            yield
+        except ModelError as cause:
+            if not self._shapes:
+                raise
+            wanted = ", ".join(f"#{i} {list(s)}" for i, s in self._shapes.items())
+            raise ResizeError(
+                f"the model cannot take inputs of these shapes ({wanted}): {cause.problem}",
+                where=cause.where,
+                hint="dimensions that may change are -1 in `shape_signature`",
+            ) from cause
 
     def _inferred(self) -> dict[int, Shape]:
-        return {t.index: t.type.shape for t in self._prepare().tensors}
+        with self._blamed_on_shapes():
+            return {t.index: t.type.shape for t in self._instance.prepared(self._number, self._shapes).tensors}
 
     def _carry_inputs_over(self, before: Executor, after: Executor) -> None:
         for index, tensor in self._inputs.items():
@@ -158,6 +125,7 @@ class Session:
     def invoke(self) -> None:
         if not self.ready or self._executor is None:
             raise StateError("Invoke called on model that is not ready.", hint="call allocate_tensors() first")
+        self._instance.begin()
         self._executor.invoke()
 
     def reset_variables(self) -> None:

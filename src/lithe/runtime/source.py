@@ -68,6 +68,13 @@ class Source:
             self._whole = self._read()
         return self._whole
 
+    @property
+    def limits(self) -> Limits:
+        """What the model may ask for."""
+        from lithe.ops.verify import Limits
+
+        return self._limits or Limits()
+
     def forget_kept(self) -> None:
         """The module was changed: no kept code is its."""
         self.whole()
@@ -84,10 +91,9 @@ class Source:
 
     def _read(self) -> Module:
         from lithe.formats.tflite import open_model, read
-        from lithe.ops.verify import Limits, verify
+        from lithe.ops.verify import verify
 
-        limits = self._limits or Limits()
-        model = self._model
+        limits, model = self.limits, self._model
         module = read(model, limits=limits) if isinstance(model, bytes) else open_model(Path(str(model)), limits=limits)
         if self.digest is not None and self._digest() != self.digest:
             if self._outline is not None:

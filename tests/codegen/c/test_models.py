@@ -36,7 +36,7 @@ def agree(data: bytes) -> None:
         else:
             low, high = t.type.dtype.minimum, t.type.dtype.maximum
             inputs.append(random.integers(low, high + 1, t.type.shape).astype(t.type.dtype.numpy))
-    executor = CompiledExecutor(build(graph))
+    executor = CompiledExecutor(build([graph])[0])
     for t, x in zip(graph.inputs, inputs, strict=True):
         executor.array(t.index)[...] = x
     executor.invoke()

@@ -1,0 +1,204 @@
+"""A loaded model at work: what its graphs share, and how they run one another.
+
+Sessions and functions of one model stand on one instance. It is the environment of the model's operators (see
+`lithe.ops.op.Environment`): resources live here, and control flow calls other graphs through it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lithe.errors import ExecutionError, LimitError, ModelError
+from lithe.ir.graph import Graph, Tensor
+from lithe.runtime.compiled import cached
+from lithe.runtime.executors import (
+    Executor,
+    bound_executor,
+    cache_key,
+    kept_executor,
+    make_executor,
+    may_compile,
+)
+from lithe.runtime.source import Source
+from lithe.types import Shape, TensorType
+
+if TYPE_CHECKING:
+    from lithe.passes.bind_variables import Bound
+
+SHAPES_COMPILED = 4  # of a graph that is called with ever new shapes; the others run on the reference executor
+SHAPES_KEPT = 16
+OPERATOR_WORK = 1000  # work of running an operator at all, in elements
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the graphs of a model are run (see `make_executor`). `keep`: compiled code may be kept on disk."""
+
+    reference: bool = False
+    num_threads: int = 1
+    preserve_all: bool = False
+    keep: bool = True
+
+    def may_keep(self) -> bool:
+        return self.keep and not self.preserve_all and may_compile(self.reference)
+
+
+class Instance:
+    """One copy of a model in memory, with its state.
+
+    resources  variables and tables by key; the same for every graph.
+    """
+
+    def __init__(self, source: Source, options: Options | None = None) -> None:
+        self.source, self.options = source, options or Options()
+        self.resources: dict[Hashable, Any] = {}
+        self._once: set[int] = set()
+        self._callees: dict[int, OrderedDict[tuple[Shape, ...], Executor]] = {}
+        self._prepared: OrderedDict[tuple[int, tuple[tuple[int, Shape], ...]], Graph] = OrderedDict()
+        self._compiled_shapes: dict[int, int] = {}
+        self._work: dict[int, int] = {}
+        self._spent = 0
+
+    # executors
+
+    def prepared(self, number: int, shapes: dict[int, Shape]) -> Graph:
+        """A graph ready to be run, for input shapes that differ from the declared ones."""
+        from lithe.passes import prepare, resize_inputs
+
+        key = (number, tuple(sorted(shapes.items())))
+        if key not in self._prepared:
+            graph = self.graph(number)
+            resized = resize_inputs(graph, shapes) if shapes else graph
+            self._prepared[key] = prepare(resized, self, keep_all=self.options.preserve_all)
+            if len(self._prepared) > SHAPES_KEPT:
+                self._prepared.popitem(last=False)
+        return self._prepared[key]
+
+    def executor(self, number: int, shapes: dict[int, Shape], *, outline: bytes = b"") -> Executor:
+        """An executor of a graph: from code kept on disk, or made now; `outline` is kept with the code."""
+        options, name = self.options, self._name(number, shapes)
+        kept = None if name is None else cached(name)
+        found = None if kept is None else kept_executor(kept, self)
+        if found is None and not options.preserve_all and may_compile(options.reference):
+            bound = self._bound(number, shapes)
+            found = None if bound is None else bound_executor(bound, self, name=name, outline=outline)
+        return found or make_executor(
+            self.prepared(number, shapes),
+            self,
+            reference=options.reference,
+            preserve_all=options.preserve_all,
+            name=name,
+            outline=outline,
+        )
+
+    def _bound(self, number: int, shapes: dict[int, Shape]) -> Bound | None:
+        """The graph with its variables in place of their handles, None where there are none or that cannot be."""
+        from lithe.passes import bind_variables, prepare, resize_inputs
+
+        graph = self.graph(number)
+        bound = bind_variables(resize_inputs(graph, shapes) if shapes else graph, self)
+        if bound is None or not bound.variables:
+            return None
+        try:
+            return replace(bound, graph=prepare(bound.graph, self))
+        except ModelError:  # the graph as it stands says it, if it is the model's fault
+            return None
+
+    def _name(self, number: int, shapes: dict[int, Shape]) -> bytes | None:
+        """The key under which a graph's code is kept, None when it is not."""
+        digest = self.source.digest if self.options.may_keep() else None
+        return None if digest is None else cache_key(digest, number, shapes)
+
+    # the environment of operators
+
+    def graph(self, number: int) -> Graph:
+        return self.source.whole().graphs[number]
+
+    def call(self, number: int, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        graph = self.graph(number)
+        for tensor, array in zip(graph.inputs, arrays, strict=True):
+            if array.dtype != tensor.type.dtype.numpy:
+                raise ExecutionError(f"graph #{number} takes {tensor.type}, is given {array.dtype}{list(array.shape)}")
+        executor = self._callee(number, tuple(a.shape for a in arrays))
+        for tensor, array in zip(graph.inputs, arrays, strict=True):
+            storage = executor.array(tensor.index)
+            assert storage is not None  # shapes are fixed now
+            storage[...] = array
+        executor.invoke()
+        results = [executor.array(t.index) for t in graph.outputs]
+        if any(r is None for r in results):
+            raise ExecutionError(f"an output of graph #{number} has no value")
+        return [np.array(r) for r in results]
+
+    def _callee(self, number: int, shapes: tuple[Shape, ...]) -> Executor:
+        known = self._callees.setdefault(number, OrderedDict())
+        if shapes not in known:
+            graph = self.graph(number)
+            sizes = {t.index: s for t, s in zip(graph.inputs, shapes, strict=True)}
+            compiled = self._compiled_shapes[number] = self._compiled_shapes.get(number, 0) + 1
+            if compiled <= SHAPES_COMPILED and not self._is_light(number):
+                known[shapes] = self.executor(number, sizes)
+            else:
+                known[shapes] = make_executor(self.prepared(number, sizes), self, reference=True)
+            if len(known) > SHAPES_KEPT:
+                known.popitem(last=False)
+        known.move_to_end(shapes)
+        return known[shapes]
+
+    def _is_light(self, number: int) -> bool:
+        """Whether entering compiled code would cost as much as evaluating the graph's few operators."""
+        from lithe.runtime.parts import is_light
+
+        return is_light(self.graph(number).nodes)
+
+    def call_once(self, number: int) -> None:
+        if number in self._once:
+            return
+        self._once.add(number)
+        try:
+            make_executor(self.prepared(number, {}), self, reference=True).invoke()
+        except BaseException:
+            self._once.discard(number)
+            raise
+
+    def shapes(self, number: int, inputs: Sequence[TensorType]) -> list[Shape]:
+        graph = self.graph(number)
+        sizes = {t.index: given.shape for t, given in zip(graph.inputs, inputs, strict=True)}
+        if any(None in s for s in sizes.values()):
+            return [_open(t) for t in graph.outputs]
+        return [t.type.shape for t in self.prepared(number, sizes).outputs]
+
+    def begin(self) -> None:
+        """A run of the model starts: it may spend anew."""
+        self._spent = 0
+
+    def spend(self, iterations: int, number: int) -> None:
+        if number not in self._work:
+            nodes = self.graph(number).nodes
+            self._work[number] = sum(OPERATOR_WORK + sum(t.type.size for t in n.outputs) for n in nodes) + OPERATOR_WORK
+        self._spent += iterations * self._work[number]
+        limit = self.source.limits.loop_work
+        if self._spent > limit:
+            raise LimitError(
+                f"loops did {self._spent} units of work in one run, the limit is {limit}",
+                hint="does the loop end? if it only takes long: LITHE_LOOP_WORK=... or Limits(loop_work=...)",
+            )
+
+    def reset(self) -> None:
+        """Forgets resources; what is run once runs again."""
+        self.resources.clear()
+        self._once.clear()
+        for executors in self._callees.values():
+            for executor in executors.values():
+                executor.reset_variables()
+
+
+def _open(t: Tensor) -> Shape:
+    from lithe.passes.infer_shapes import unknown_shape
+
+    return unknown_shape(t.type.rank)
