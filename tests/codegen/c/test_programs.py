@@ -204,6 +204,13 @@ def test_deep_expressions_are_split() -> None:
 
 
 @needs_compiler
+def test_a_kernel_without_statements() -> None:
+    x, y = Buffer("x", FLOAT32, (8, 0)), Buffer("y", FLOAT32, (8, 0))
+    (got,) = agree(single(Builder("nothing"), [x], [y]), [np.zeros((8, 0), np.float32)])
+    assert got.shape == (8, 0)
+
+
+@needs_compiler
 def test_empty_and_scalar_buffers() -> None:
     empty, scalar, y = Buffer("empty", INT8, (0,)), Buffer("scalar", INT64, ()), Buffer("y", INT64, ())
     nothing = Buffer("nothing", INT8, (0, 3), np.zeros((0, 3), np.int8))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from lithe.codegen.c.expressions import ExpressionPrinter
 from lithe.codegen.c.spelling import RESERVED, Names, comment, number, storage_type
 from lithe.codegen.c.support import Support
@@ -67,7 +69,7 @@ class FunctionPrinter:
 
     def block(self, body: tuple[Stmt, ...], scope: Scope) -> None:
         initialized: Stmt | None = None
-        for s, after in zip(body, (*body[1:], None), strict=True):
+        for s, after in zip_longest(body, body[1:]):
             if s is initialized:
                 continue
             if isinstance(s, Alloc):
