@@ -37,7 +37,7 @@ class Case:
     tolerance        allowed |difference| relative to the largest magnitude of the expected output (floats).
     steps            allowed difference of integer outputs from the official runtime.
     variables        positions of inputs that are variables: changed in place, random at the start.
-    intermediates    types of the operator's intermediate tensors, for the official runtime.
+    intermediates    types of the operator's intermediate tensors.
     custom_options   bytes of a custom operator's options, for the official runtime.
     graphs           other graphs of the model, which the attributes number from 1.
     """
@@ -85,7 +85,9 @@ class Case:
         if t.dtype == BOOL:
             return random.integers(0, 2, t.shape).astype(np.bool_)
         if t.dtype == STRING:
-            return np.array([random.integers(97, 123, n % 4, np.uint8).tobytes() for n in range(t.size)], object).reshape(t.shape)
+            return np.array(
+                [random.integers(97, 123, (n + 1) % 4, np.uint8).tobytes() for n in range(t.size)], object
+            ).reshape(t.shape)
         if t.dtype.is_float or t.dtype.kind == "complex":
             low, high = (-3.0 if self.low is None else self.low), (3.0 if self.high is None else self.high)
             real = np.asarray(random.uniform(low, high, t.shape), np.float32).astype(t.dtype.numpy)
@@ -102,7 +104,10 @@ class Case:
         arrays = self.arrays()
         constants = tuple(arrays[i] if i in self.constants else None for i in range(len(self.inputs)))
         op = self.operator
-        return Site(op.Attrs(**self.attrs), self.inputs, self.outputs, constants, op.operands[0], self.model())
+        return Site(
+            op.Attrs(**self.attrs), self.inputs, self.outputs, constants, op.operands[0], self.model(),
+            intermediates=self.intermediates,
+        )  # fmt: skip
 
     def model(self) -> Model | None:
         """What surrounds the operator, where it calls other graphs."""

@@ -57,6 +57,7 @@ class Node:
     extras  fields of the format kept but not interpreted, among them "custom_options" (bytes).
     refusal the error with which running this node ends, found by the verifier: a sound model may use what the
             operator's rules do not cover. None when nothing speaks against it.
+    intermediates  types of values inside the operator, for those whose quantization the model gives beside it.
     """
 
     op: Any
@@ -66,6 +67,7 @@ class Node:
     index: int = -1
     extras: dict[str, Any] = field(default_factory=dict)
     refusal: LitheError | None = None
+    intermediates: tuple[TensorType | None, ...] = ()
 
     @property
     def has_rules(self) -> bool:
@@ -110,7 +112,14 @@ class Graph:
 
         nodes = [
             Node(
-                n.op, n.attrs, [of(t) for t in n.inputs], [of(t) for t in n.outputs], n.index, dict(n.extras), n.refusal
+                n.op,
+                n.attrs,
+                [of(t) for t in n.inputs],
+                [of(t) for t in n.outputs],
+                n.index,
+                dict(n.extras),
+                n.refusal,
+                n.intermediates,
             )
             for n in self.nodes
         ]

@@ -302,12 +302,12 @@ def _node(file: _File, where: str, index: int, o: dict[str, Any], tensors: list[
     for key in ("mutating_variable_inputs", "intermediates"):
         if o[key] is not None and len(o[key]):
             extras[key] = tuple(o[key].tolist())
-    for k in extras.get("intermediates", ()):
-        if k != -1:
-            _at(tensors, k, where, "an intermediate")
+    inside = [
+        None if k == -1 else _at(tensors, k, where, "an intermediate").type for k in extras.get("intermediates", ())
+    ]
     if o["debug_metadata_index"] != -1:
         extras["debug_metadata_index"] = o["debug_metadata_index"]
-    return Node(op, attrs, inputs, outputs, index, extras)
+    return Node(op, attrs, inputs, outputs, index, extras, intermediates=tuple(inside))
 
 
 def _bytecode(file: _File, attrs: dict[str, Any]) -> np.ndarray:
