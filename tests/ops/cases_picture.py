@@ -8,7 +8,7 @@ import numpy as np
 
 from lithe.types import TensorType
 from tests.ops.cases import Case, f32, i8, i16, i32, u8
-from tests.ops.cases_shape import USUAL, each_type, ints, kind
+from tests.ops.cases_shape import HALVES, SIZED, each_type, ints
 
 
 def bilinear(
@@ -22,10 +22,11 @@ def nearest(name: str, height: int, width: int, to: tuple[int, int], **attrs: bo
                 {1: ints(*to)})  # fmt: skip
 
 
+NEAREST = ("float32", "int8", "uint8", "int16", "int32", "uint16", "uint32", "bool", *HALVES)
 ZERO = np.zeros((2, 2))
 CASES = [
     *each_type("SPACE_TO_BATCH_ND", ((2, 4, 6, 3), i32(2), i32(2, 2)), ((12, 3, 3, 3),),
-               ("float32", "int8", "uint8", "int16", "int32", "int64"),
+               SIZED,
                constants={1: ints(2, 3), 2: np.array([[1, 1], [0, 3]])}),
     Case("SPACE_TO_BATCH_ND", "no border", (f32(1, 4, 6, 3), i32(2), i32(2, 2)), (f32(4, 2, 3, 3),),
          constants={1: ints(2, 2), 2: ZERO}),
@@ -34,7 +35,7 @@ CASES = [
     Case("SPACE_TO_BATCH_ND", "three axes", (f32(2, 5, 3), i32(1), i32(1, 2)), (f32(4, 3, 3),),
          constants={1: ints(2), 2: np.array([[1, 0]])}),
     *each_type("BATCH_TO_SPACE_ND", ((12, 3, 3, 2), i32(2), i32(2, 2)), ((2, 4, 6, 2),),
-               ("float32", "int8", "uint8", "int16", "int32", "int64"),
+               SIZED,
                constants={1: ints(2, 3), 2: np.array([[1, 1], [0, 3]])}),
     Case("BATCH_TO_SPACE_ND", "three axes", (f32(4, 3, 3), i32(1), i32(1, 2)), (f32(2, 5, 3),),
          constants={1: ints(2), 2: np.array([[0, 1]])}),
@@ -61,6 +62,5 @@ CASES = [
     nearest("twice", 6, 5, (12, 10)),
     nearest("three times", 6, 5, (18, 15), half_pixel_centers=True),
     nearest("twice with corners", 6, 5, (12, 10), align_corners=True),
-    *(Case("RESIZE_NEAREST_NEIGHBOR", n, (kind(n, 1, 3, 4, 2), i32(2)), (kind(n, 1, 5, 7, 2),), {}, {1: ints(5, 7)})
-      for n in USUAL if n in ("int8", "uint8", "int16", "int32")),
+    *each_type("RESIZE_NEAREST_NEIGHBOR", ((1, 3, 4, 2), i32(2)), ((1, 5, 7, 2),), NEAREST, constants={1: ints(5, 7)}),
 ]  # fmt: skip

@@ -9,10 +9,10 @@ import numpy as np
 
 from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
-from lithe.ir.loops import Buffer, Const
-from lithe.ops.layout import PLAIN, integers, known_integers, transpose
-from lithe.ops.op import Op, Site, register
-from lithe.ops.pad import zero_value
+from lithe.ir.loops import Buffer
+from lithe.ops.layout import PLAIN, Movement, integers, known_integers, transpose, zero
+from lithe.ops.op import Site, register
+from lithe.ops.pad import nothing, zero_value
 from lithe.types import Shape
 
 Pairs = list[tuple[int, int]]
@@ -54,7 +54,7 @@ def _two(block: list[int], pairs: Pairs) -> tuple[list[int], Pairs]:
 
 
 @register
-class SpaceToBatch(Op):
+class SpaceToBatch(Movement):
     """Pads the picture, cuts it into blocks, and makes each place in a block a picture of its own.
 
     y[(by * bw + bx) * N + n, h, w, c] = padded[n, h * bh + by, w * bw + bx, c]
@@ -84,7 +84,7 @@ class SpaceToBatch(Op):
         rank = x.ndim
         (bh, bw), pairs = _two(sizes, pairs)
         n, h, w, c = _four(x.shape)
-        x = np.pad(x.reshape(n, h, w, c), [(0, 0), *pairs, (0, 0)], constant_values=x.dtype.type(zero_value(site)))
+        x = np.pad(x.reshape(n, h, w, c), [(0, 0), *pairs, (0, 0)], constant_values=nothing(site, x.dtype))
         h, w = x.shape[1] // bh, x.shape[2] // bw
         y = x.reshape(n, h, bh, w, bw, c).transpose(2, 4, 0, 1, 3, 5).reshape(bh * bw * n, h, w, c)
         return [np.ascontiguousarray(y[:, 0] if rank == 3 else y)]
@@ -94,8 +94,7 @@ class SpaceToBatch(Op):
         n, h, w, c = _four(xs[0].shape)
         _, oh, ow, _ = _four(ys[0].shape)
         x, y = xs[0].viewed((n, h, w, c)), ys[0].viewed((bh, bw, n, oh, ow, c))
-        dtype = y.dtype
-        zero = Const(False if dtype.kind == "bool" else 0.0 if dtype.is_float else zero_value(site), dtype)
+        nothing = zero(y.dtype, zero_value(site))
         with b.nest((bh, bw, n, oh, ow), "parallel") as (by, bx, i, oy, ox):
             row, column = oy * bh + by - top, ox * bw + bx - left
             inside = ([row >= 0] if top else []) + ([row < h] if bottom else [])
@@ -104,11 +103,11 @@ class SpaceToBatch(Op):
                 b.store(y, (by, bx, i, oy, ox, k), x[i, row, column, k])
             if inside:
                 with b.otherwise(), b.loop(c, "parallel") as k:
-                    b.store(y, (by, bx, i, oy, ox, k), zero)
+                    b.store(y, (by, bx, i, oy, ox, k), nothing)
 
 
 @register
-class BatchToSpace(Op):
+class BatchToSpace(Movement):
     """The reverse of SPACE_TO_BATCH_ND; crops[a] = pixels to take off before and after axis a."""
 
     name, code = "BATCH_TO_SPACE_ND", 37
@@ -155,7 +154,7 @@ def _block(site: Site) -> int:
 
 
 @register
-class DepthToSpace(Op):
+class DepthToSpace(Movement):
     """y[n, h * s + dy, w * s + dx, c] = x[n, h, w, (dy * s + dx) * C + c] with s = block_size."""
 
     name, code = "DEPTH_TO_SPACE", 5
@@ -184,7 +183,7 @@ class DepthToSpace(Op):
 
 
 @register
-class SpaceToDepth(Op):
+class SpaceToDepth(Movement):
     """y[n, h, w, (dy * s + dx) * C + c] = x[n, h * s + dy, w * s + dx, c] with s = block_size."""
 
     name, code = "SPACE_TO_DEPTH", 26

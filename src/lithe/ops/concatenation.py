@@ -12,8 +12,8 @@ from lithe.errors import ExecutionError
 from lithe.ir.arithmetic import ACTIVATION_BOUNDS, activate, activation_range, clamp
 from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer, Const
-from lithe.ops.layout import PLAIN, integers, known_integers
-from lithe.ops.op import Op, Site, register
+from lithe.ops.layout import PLAIN, Movement, integers, known_integers
+from lithe.ops.op import Site, register
 from lithe.types import Shape, TensorType
 
 
@@ -40,7 +40,7 @@ def rescaling(site: Site, i: int) -> np.ndarray | None:
 
 
 @register
-class Concatenation(Op):
+class Concatenation(Movement):
     """The inputs one after another along an axis.
 
     Quantized inputs must have the output's scale and zero point, but uint8 ones are rescaled.
@@ -116,7 +116,7 @@ def _activated(site: Site, value: Any) -> Any:
 
 
 @register
-class Pack(Op):
+class Pack(Movement):
     """Tensors of one shape stacked along a new axis."""
 
     name, code = "PACK", 83
@@ -165,7 +165,7 @@ def cut(b: Builder, x: Buffer, ys: tuple[Buffer, ...], axis: int) -> None:
 
 
 @register
-class Unpack(Op):
+class Unpack(Movement):
     """The slices of x along an axis, each without that axis."""
 
     name, code = "UNPACK", 88
@@ -215,7 +215,7 @@ def _running_axis(axis: np.ndarray, x: np.ndarray) -> int:
 
 
 @register
-class Split(Op):
+class Split(Movement):
     """x cut into num_splits equal pieces along an axis."""
 
     name, code = "SPLIT", 49
@@ -255,7 +255,7 @@ def _sizes(whole: int, sizes: list[int]) -> list[int] | None:
 
 
 @register
-class SplitV(Op):
+class SplitV(Movement):
     """x cut along an axis into pieces of the given sizes; one size may be -1, "what is left"."""
 
     name, code = "SPLIT_V", 102

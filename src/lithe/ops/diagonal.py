@@ -8,11 +8,9 @@ import numpy as np
 
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
-from lithe.ops.layout import copy, fill
-from lithe.ops.op import Op, Site, register
+from lithe.ops.layout import PLAIN, Movement, copy, fill, zero, zeros
+from lithe.ops.op import Site, register
 from lithe.types import Shape
-
-TYPES = "float32 int8 uint8 int16 int32 int64"
 
 
 def _set_diagonal(b: Builder, y: Buffer, diagonal: Buffer) -> None:
@@ -26,12 +24,12 @@ def _set_diagonal(b: Builder, y: Buffer, diagonal: Buffer) -> None:
 
 
 @register
-class MatrixDiag(Op):
+class MatrixDiag(Movement):
     """y[..., i, i] = x[..., i], zero elsewhere."""
 
     name, code = "MATRIX_DIAG", 113
     operands = (("diagonal",), ("output",))
-    types = f"T -> T: {TYPES}"
+    types = f"T -> T: {PLAIN}"
 
     def infer(site: Site) -> list[Shape]:
         x = site.input(0)
@@ -39,23 +37,23 @@ class MatrixDiag(Op):
         return [(*x.shape, x.shape[-1])]
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
-        result = np.zeros((*x.shape, x.shape[-1]), x.dtype)
+        result = zeros((*x.shape, x.shape[-1]), x.dtype)
         along = np.arange(x.shape[-1])
         result[..., along, along] = x
         return [result]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
-        fill(b, ys[0], 0)
+        fill(b, ys[0], zero(ys[0].dtype))
         _set_diagonal(b, ys[0], xs[0])
 
 
 @register
-class MatrixSetDiag(Op):
+class MatrixSetDiag(Movement):
     """y = x, but y[..., i, i] = diagonal[..., i]."""
 
     name, code = "MATRIX_SET_DIAG", 115
     operands = (("input", "diagonal"), ("output",))
-    types = f"T T -> T: {TYPES}"
+    types = f"T T -> T: {PLAIN}"
 
     def infer(site: Site) -> list[Shape]:
         x = site.input(0)

@@ -10,13 +10,13 @@ import numpy as np
 from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer, select
-from lithe.ops.layout import PLAIN, fill, integers, known_integers, vector_length
+from lithe.ops.layout import PLAIN, Movement, fill, integers, known_integers, vector_length, zero, zeros
 from lithe.ops.op import Op, Site, register
 from lithe.types import Shape
 
 
 @register
-class Fill(Op):
+class Fill(Movement):
     """A tensor of the given shape that holds one value everywhere."""
 
     name, code = "FILL", 94
@@ -43,7 +43,7 @@ class Fill(Op):
 
 
 @register
-class ZerosLike(Op):
+class ZerosLike(Movement):
     """Zeros in the shape and type of x."""
 
     name, code = "ZEROS_LIKE", 93
@@ -54,10 +54,10 @@ class ZerosLike(Op):
         return [site.input(0).shape]
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
-        return [np.zeros_like(x)]
+        return [zeros(x.shape, x.dtype)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
-        fill(b, ys[0], False if ys[0].dtype.kind == "bool" else 0)
+        fill(b, ys[0], zero(ys[0].dtype))
 
 
 @register
@@ -116,12 +116,12 @@ def _steps(start: np.ndarray, limit: np.ndarray, delta: np.ndarray) -> int | Non
 
 
 @register
-class OneHot(Op):
+class OneHot(Movement):
     """y[..., k, ...] = on where indices[...] == k, else off; the new axis k has size `depth`."""
 
     name, code = "ONE_HOT", 85
     operands = (("indices", "depth", "on_value", "off_value"), ("output",))
-    types = "I int32 T T -> T: T= float32 int8 uint8 int16 int32 int64 bool; I= int32 int64"
+    types = f"I int32 T T -> T: T= {PLAIN}; I= int32 int64"
 
     @dataclass(frozen=True)
     class Attrs:

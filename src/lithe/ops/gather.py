@@ -12,6 +12,7 @@ from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer, Expr, all_of, constant
 from lithe.ops.layout import (
     PLAIN,
+    Movement,
     check_indices,
     fill,
     integers,
@@ -25,7 +26,7 @@ from lithe.types import FLOAT32, Shape
 
 
 @register
-class Gather(Op):
+class Gather(Movement):
     """y[batch, before, k, after] = params[batch, before, indices[batch, k], after]; k may stand for several axes."""
 
     name, code = "GATHER", 36
@@ -100,7 +101,7 @@ def _flat(places: Buffer, n: Expr, limits: Shape) -> Expr:
 
 
 @register
-class GatherNd(Op):
+class GatherNd(Movement):
     """y[n] = params[indices[n, 0], indices[n, 1], ...], an element or a slice; n may stand for several axes."""
 
     name, code = "GATHER_ND", 107
@@ -189,13 +190,13 @@ class ScatterNd(Op):
 
 
 @register
-class EmbeddingLookup(Op):
+class EmbeddingLookup(Movement):
     """y[n] = value[ids[n]]; int8 and uint8 rows come out as float32, times the scale of the tensor or of the row."""
 
     name, code = "EMBEDDING_LOOKUP", 7
     operands = (("ids", "value"), ("output",))
-    types = """int32 T -> T: float32 int8 uint8 int16 int32 int64
-    int32 T -> float32: int8q uint8q int4q"""
+    types = f"""int32 T -> T: {PLAIN}
+    int32 T -> F: T= int8q uint8q int4q int2q; F= float32 float16"""
 
     def infer(site: Site) -> list[Shape]:
         ids, value = site.rank(0, 1), site.input(1)

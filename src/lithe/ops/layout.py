@@ -6,19 +6,56 @@ Every copy is written so that its innermost loop runs along contiguous memory of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
-from lithe.ir.loops import INDEX, Buffer, Expr, all_of, constant
-from lithe.ops.op import Site
-from lithe.types import Shape
+from lithe.ir.loops import INDEX, Buffer, Const, Expr, all_of, constant
+from lithe.ops.op import Op, Site
+from lithe.types import UINT8, UINT64, DType, Shape
 
-# Element types that are copied as they are. int4 lies unpacked in memory, one to a byte.
-PLAIN = "float32 float16 float64 int4 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool"
+# Element types that are copied as they are. int4, int2 and uint4 lie unpacked in memory, one to a byte.
+PLAIN = (
+    "float32 float16 bfloat16 float64 float8_e4m3fn float8_e5m2 int2 int4 uint4 int8 uint8 int16 uint16 int32 uint32 "
+    "int64 uint64 bool complex64 complex128 string"
+)
+WORDS = {"float8_e4m3fn": UINT8, "float8_e5m2": UINT8, "complex64": UINT64}  # what loops take them for
+NOT_IN_LOOPS = ("complex128", "string")
+
+Lowering = Callable[[Builder, Site, tuple[Buffer | None, ...], tuple[Buffer, ...]], None]
+
+
+class Movement(Op):
+    """Base of operators that put elements elsewhere and never look into them, so that any type will do.
+
+    Loops see an element of a type without arithmetic as an integer of the same bits.
+    """
+
+    def lowers(site: Site) -> bool:
+        return not any(t is not None and t.dtype.name in NOT_IN_LOOPS for t in (*site.inputs, *site.outputs))
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.lower is not None:
+            cls.lower = staticmethod(_of_words(cls.lower))
+
+
+def _of_words(lower: Lowering) -> Lowering:
+    def word(x: Buffer | None) -> Any:
+        return None if x is None else x.viewed(x.shape, WORDS.get(x.dtype.name))
+
+    def moved(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
+        lower(b, site, tuple(map(word, xs)), tuple(map(word, ys)))
+
+    return moved
+
+
+def zeros(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """Zeros; empty strings."""
+    return np.full(shape, b"", object) if dtype.kind == "O" else np.zeros(shape, dtype)
 
 
 def integers(values: Any) -> list[int]:
@@ -103,6 +140,11 @@ def require_known_indices(site: Site, operand: int, limit: int) -> None:
     if values is not None and values.size:
         inside = int(values.min()) >= 0 and int(values.max()) < limit
         site.require(inside, f"must lie in [0, {limit}), found {values.min()} ... {values.max()}", operand)
+
+
+def zero(dtype: DType, point: int = 0) -> Const:
+    """The constant that stands for nothing: 0, false, or the zero point of quantized integers."""
+    return Const(False if dtype.kind == "bool" else 0.0 if dtype.is_float else point, dtype)
 
 
 def row_major(index: Sequence[Any], shape: Shape) -> Expr:

@@ -9,9 +9,9 @@ import numpy as np
 
 from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
-from lithe.ir.loops import Buffer, Const, Expr, select
-from lithe.ops.layout import PLAIN, known_integers
-from lithe.ops.op import Op, Site, register
+from lithe.ir.loops import Buffer, Expr, select
+from lithe.ops.layout import PLAIN, Movement, known_integers, zero, zeros
+from lithe.ops.op import Site, register
 from lithe.types import Shape
 
 Borders = list[tuple[int, int]]  # (elements before, elements after) for each axis
@@ -49,6 +49,11 @@ def running_borders(x: np.ndarray, paddings: np.ndarray) -> Borders:
 def zero_value(site: Site) -> int:
     """What stands for 0.0: the zero point of a quantized tensor."""
     return site.quantization(site.outputs[0], "output")[1] if site.quantized else 0
+
+
+def nothing(site: Site, dtype: np.dtype) -> Any:
+    """The element that stands for 0.0, "" of strings."""
+    return dtype.type(zero_value(site)) if site.quantized else zeros((), dtype)[()]
 
 
 def merged(shape: Shape, borders: Borders) -> tuple[list[int], Borders]:
@@ -90,7 +95,7 @@ def pad(b: Builder, x: Buffer, y: Buffer, borders: Borders, value: Any) -> None:
 
 
 @register
-class Pad(Op):
+class Pad(Movement):
     """x with zeros around it: paddings[a] = (elements before, elements after) along axis a."""
 
     name, code = "PAD", 34
@@ -99,16 +104,15 @@ class Pad(Op):
     infer = padded_shape
 
     def evaluate(site: Site, x: np.ndarray, paddings: np.ndarray) -> list[np.ndarray]:
-        return [np.pad(x, running_borders(x, paddings), constant_values=x.dtype.type(zero_value(site)))]
+        return [np.pad(x, running_borders(x, paddings), constant_values=nothing(site, x.dtype))]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
-        dtype = ys[0].dtype
-        zero = Const(False if dtype.kind == "bool" else 0.0 if dtype.is_float else zero_value(site), dtype)
-        pad(b, xs[0], ys[0], _borders([int(v) for v in site.constant(1).reshape(-1)]), zero)
+        borders = _borders([int(v) for v in site.constant(1).reshape(-1)])
+        pad(b, xs[0], ys[0], borders, zero(ys[0].dtype, zero_value(site)))
 
 
 @register
-class PadWith(Op):
+class PadWith(Movement):
     """x with a given value around it (stored as the elements are)."""
 
     name, code = "PADV2", 60
@@ -125,7 +129,7 @@ class PadWith(Op):
         return padded_shape(site)
 
     def evaluate(site: Site, x: np.ndarray, paddings: np.ndarray, value: np.ndarray | None = None) -> list[np.ndarray]:
-        fill = x.dtype.type(zero_value(site)) if value is None else value.reshape(())[()]
+        fill = nothing(site, x.dtype) if value is None else value.reshape(())[()]
         return [np.pad(x, running_borders(x, paddings), constant_values=fill)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
@@ -137,7 +141,7 @@ class PadWith(Op):
 
 
 @register
-class MirrorPad(Op):
+class MirrorPad(Movement):
     """x with its own elements mirrored around it; SYMMETRIC repeats the edge element, REFLECT does not."""
 
     name, code = "MIRROR_PAD", 100

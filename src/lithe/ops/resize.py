@@ -10,7 +10,7 @@ import numpy as np
 from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer, Const, Expr, select
-from lithe.ops.layout import integers, known_integers
+from lithe.ops.layout import PLAIN, Movement, integers, known_integers
 from lithe.ops.op import Op, Site, register
 from lithe.types import INT32, INT64, Shape
 
@@ -165,12 +165,12 @@ def repeats(places: np.ndarray, source: int) -> bool:
 
 
 @register
-class ResizeNearest(Op):
+class ResizeNearest(Movement):
     """Each pixel is the nearest one."""
 
     name, code = "RESIZE_NEAREST_NEIGHBOR", 97
     operands = (("images", "size"), ("output",))
-    types = "T int32 -> T: float32 int8 uint8 int16 int32"
+    types = f"T int32 -> T: {PLAIN}"
     Attrs = ResizeAttrs
     infer = resized_shape
 

@@ -10,7 +10,7 @@ import numpy as np
 from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
-from lithe.ops.layout import PLAIN, copy, integers, known_integers, vector_length
+from lithe.ops.layout import PLAIN, Movement, copy, integers, known_integers, vector_length
 from lithe.ops.op import NoAttrs, Op, Site, register
 from lithe.types import INT32, DType, Shape
 
@@ -28,7 +28,7 @@ def reshaped(size: int, wanted: list[int]) -> Shape | None:
 
 
 @register
-class Reshape(Op):
+class Reshape(Movement):
     """The elements of x in memory order, with another shape; one size may be -1, "what is left".
 
     The shape comes from the second input; without one, from the attribute, where [0] stands for a scalar.
@@ -71,7 +71,7 @@ class Reshape(Op):
 
 
 @register
-class Squeeze(Op):
+class Squeeze(Movement):
     """x without the given axes of size 1; without any given, without all of them."""
 
     name, code = "SQUEEZE", 43
@@ -99,7 +99,7 @@ class Squeeze(Op):
 
 
 @register
-class ExpandDims(Op):
+class ExpandDims(Movement):
     """x with an axis of size 1 put in before axis `axis` (negative: counted from the end of the result)."""
 
     name, code = "EXPAND_DIMS", 70
@@ -127,7 +127,7 @@ class ExpandDims(Op):
 
 
 @register
-class ShapeOf(Op):
+class ShapeOf(Movement):
     """The sizes of x, as a vector."""
 
     name, code = "SHAPE", 77
@@ -150,7 +150,7 @@ class ShapeOf(Op):
 
 
 @register
-class Rank(Op):
+class Rank(Movement):
     """The number of axes of x, a scalar."""
 
     name, code = "RANK", 110
@@ -204,7 +204,7 @@ class BroadcastArgs(Op):
 
 
 @register
-class BroadcastTo(Op):
+class BroadcastTo(Movement):
     """x repeated along its axes of size 1 (and new leading axes) to the given shape."""
 
     name, code = "BROADCAST_TO", 130
@@ -223,7 +223,7 @@ class BroadcastTo(Op):
         wanted = integers(shape)
         if not _broadcasts(x.shape, wanted):
             raise ExecutionError(f"shape {list(x.shape)} cannot be broadcast to {wanted}")
-        return [np.array(np.broadcast_to(x, wanted))]
+        return [np.array(np.broadcast_to(x, wanted), order="C")]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         b.elementwise(ys[0], lambda v: v, xs[0])
@@ -236,7 +236,7 @@ def _broadcasts(shape: Shape, wanted: list[int]) -> bool:
 
 
 @register
-class Tile(Op):
+class Tile(Movement):
     """x repeated `multiples[a]` times along each axis a."""
 
     name, code = "TILE", 69

@@ -9,8 +9,8 @@ import numpy as np
 from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer, Expr, all_of
-from lithe.ops.layout import PLAIN, integers, known_integers, vector_length
-from lithe.ops.op import Op, RuleViolation, Site, register
+from lithe.ops.layout import PLAIN, Movement, integers, known_integers, vector_length
+from lithe.ops.op import RuleViolation, Site, register
 from lithe.types import Shape
 
 
@@ -26,7 +26,7 @@ def _box(shape: Shape, begin: list[int], size: list[int]) -> list[int]:
 
 
 @register
-class Slice(Op):
+class Slice(Movement):
     """size[a] elements of x along each axis a, from begin[a] on; a size of -1 means all that is left."""
 
     name, code = "SLICE", 65
@@ -130,7 +130,7 @@ def strides(shape: Shape, begin: list[int], end: list[int], step: list[int], mas
 
 
 @register
-class StridedSlice(Op):
+class StridedSlice(Movement):
     """Every strides[a]-th element of x from begin[a] to (not including) end[a], as in Python's x[b:e:s]."""
 
     name, code = "STRIDED_SLICE", 45

@@ -7,13 +7,13 @@ import numpy as np
 from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
-from lithe.ops.layout import PLAIN, integers, known_integers, transpose, vector_length
-from lithe.ops.op import Op, Site, register
+from lithe.ops.layout import PLAIN, Movement, integers, known_integers, transpose, vector_length
+from lithe.ops.op import Site, register
 from lithe.types import Shape
 
 
 @register
-class Transpose(Op):
+class Transpose(Movement):
     """Axis a of the result is axis perm[a] of x."""
 
     name, code = "TRANSPOSE", 39
@@ -42,7 +42,7 @@ class Transpose(Op):
 
 
 @register
-class Reverse(Op):
+class Reverse(Movement):
     """x with the order of elements along some axes turned round."""
 
     name, code = "REVERSE_V2", 105

@@ -9,18 +9,18 @@ import numpy as np
 from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer, all_of, maximum, minimum, select
-from lithe.ops.layout import PLAIN, copy, fill, integers, known_integers, require_indices, vector_length
-from lithe.ops.op import Op, Site, register
+from lithe.ops.layout import PLAIN, Movement, copy, fill, integers, known_integers, require_indices, vector_length
+from lithe.ops.op import Site, register
 from lithe.types import Shape
 
 
 @register
-class ReverseSequence(Op):
+class ReverseSequence(Movement):
     """y[b, s] = x[b, lengths[b] - 1 - s] for s < lengths[b], else x[b, s]; b and s are any two axes."""
 
     name, code = "REVERSE_SEQUENCE", 112
     operands = (("input", "seq_lengths"), ("output",))
-    types = "T I -> T: T= float32 uint8 int16 int32 int64; I= int32 int64"
+    types = f"T I -> T: T= {PLAIN}; I= int32 int64"
 
     @dataclass(frozen=True)
     class Attrs:
@@ -63,7 +63,7 @@ class ReverseSequence(Op):
 
 
 @register
-class DynamicUpdateSlice(Op):
+class DynamicUpdateSlice(Movement):
     """y = x, but with `update` from `start` on; a start that would lead out of x is clamped."""
 
     name, code = "DYNAMIC_UPDATE_SLICE", 151
@@ -94,12 +94,12 @@ class DynamicUpdateSlice(Op):
 
 
 @register
-class SparseToDense(Op):
+class SparseToDense(Movement):
     """y[indices[n]] = values[n] (or the one value), `default_value` elsewhere; of repeated places the last counts."""
 
     name, code = "SPARSE_TO_DENSE", 68
     operands = (("indices", "output_shape", "values", "default_value"), ("output",))
-    types = "I I T T -> T: I= int32 int64; T= float32 int8 uint8 int32 int64"
+    types = f"I I T T -> T: I= int32 int64; T= {PLAIN}"
 
     @dataclass(frozen=True)
     class Attrs:
