@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ class Case:
     intermediates    types of the operator's intermediate tensors.
     custom_options   bytes of a custom operator's options, for the official runtime.
     graphs           other graphs of the model, which the attributes number from 1.
+    resources        what the model's resources hold before the run.
     """
 
     op: str
@@ -59,6 +60,7 @@ class Case:
     variables: tuple[int, ...] = ()
     intermediates: tuple[TensorType, ...] = ()
     graphs: tuple[Graph, ...] = ()
+    resources: dict[Hashable, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.op}-{self.name}".replace(" ", "_")
@@ -106,12 +108,12 @@ class Case:
         op = self.operator
         return Site(
             op.Attrs(**self.attrs), self.inputs, self.outputs, constants, op.operands[0], self.model(),
-            intermediates=self.intermediates,
+            intermediates=self.intermediates, memory={} if op.stateful else None,
         )  # fmt: skip
 
     def model(self) -> Model | None:
         """What surrounds the operator, where it calls other graphs."""
-        return Model(self.graphs) if self.graphs else None
+        return Model(self.graphs, dict(self.resources)) if self.graphs or self.operator.stateful else None
 
 
 def tensor(dtype: DType, *shape: int, scale: float | None = None, zero_point: int = 0) -> TensorType:
