@@ -17,7 +17,9 @@ from lithe.ops import diagonal as diagonal
 from lithe.ops import direction as direction
 from lithe.ops import elementwise as elementwise
 from lithe.ops import fill as fill
+from lithe.ops import filter_bank as filter_bank
 from lithe.ops import found as found
+from lithe.ops import framing as framing
 from lithe.ops import fully_connected as fully_connected
 from lithe.ops import gather as gather
 from lithe.ops import landmarks as landmarks
@@ -34,6 +36,7 @@ from lithe.ops import resources as resources
 from lithe.ops import response as response
 from lithe.ops import segments as segments
 from lithe.ops import shape as shape
+from lithe.ops import signal_transforms as signal_transforms
 from lithe.ops import slice as slice
 from lithe.ops import softmax as softmax
 from lithe.ops import spectrum as spectrum
