@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lithe.errors import ExecutionError
+from lithe.errors import ExecutionError, ModelError
+from lithe.formats import tflite
 from lithe.ir import interpret
 from lithe.ops import RuleViolation
+from lithe.ops.verify import verify
 from lithe.types import FLOAT32, INT32, STRING, TensorType
 from tests.ops.backends import given, program_of
 from tests.ops.cases import Case, f32, i8, i32, u8
 from tests.ops.cases_shape import ints
+from tests.ops.official import model_bytes
 
 
 def case(
@@ -158,3 +161,12 @@ def test_a_rescaled_table_needs_one_scale_each() -> None:
     assert row.operator.supports(STRING)
     assert row.operator.supports(FLOAT32)
     assert row.operator.supports(INT32)
+
+
+def test_an_input_of_unknown_rank_is_left_to_the_run() -> None:
+    row = case("SQUEEZE", (f32(),), (f32(),), squeeze_dims=(1,))
+    module = tflite.read(model_bytes(row))
+    verify(module)
+    module.graphs[0].inputs[0].extras["has_rank"] = True
+    with pytest.raises(ModelError, match="squeeze_dims must be in"):
+        verify(module)

@@ -167,8 +167,9 @@ class _GraphVerifier:
             if t.is_constant or t.is_variable:
                 available.add(t)
         for t in available:
-            open_shape = t in self.graph.inputs and (not self.main or -1 in (t.shape_signature or ()))
-            self.types[t] = None if open_shape else t.type
+            unranked = t.type.shape == () and not t.extras.get("has_rank")  # a scalar, or no shape was known
+            open_shape = unranked or not self.main or -1 in (t.shape_signature or ())
+            self.types[t] = None if t in self.graph.inputs and open_shape else t.type
         return available
 
     def user(self, t: Tensor) -> str:
@@ -301,6 +302,12 @@ class _GraphVerifier:
         name = f" '{names[min(i, len(names) - 1)].rstrip('?*')}'" if names else ""
         tensor = tensors[i] if i < len(tensors) else None
         return f"{self.prefix}{n!r}, {side} {i}{name}" + ("" if tensor is None else f", tensor {tensor!r}")
+
+
+def has_rule(node: Node) -> bool:
+    """Whether the operator's class has a rule for the element types of a node's operands."""
+    signatures = list(_expanded(node.op))
+    return not signatures or any(_misfit(signature, node) is None for signature in signatures)
 
 
 def _expanded(op: type[Op]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
