@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lithe.types import INT16, INT32, INT64
+from lithe.types import BFLOAT16, FLOAT16, INT8, INT16, INT32, INT64
 from tests.ops.cases import Case, f32, i8, i16, i32, tensor, u8
 
 EVERY_INT8, EVERY_UINT8 = np.arange(-128, 128), np.arange(256)
@@ -36,7 +36,33 @@ def every_uint8(
 
 def int16(op: str, scale: float, out: float, low: int = -32768, **more: object) -> Case:
     values = np.linspace(low, 32767, 301).astype(np.int16)
-    return Case(op, "int16", (i16(301, scale=scale),), (i16(301, scale=out),), values={0: values}, **more)
+    name = f"int16 {scale:g} to {out:g}"
+    return Case(op, name, (i16(301, scale=scale),), (i16(301, scale=out),), values={0: values}, **more)
+
+
+def sixteen(op: str, *scales: float) -> list[Case]:
+    """With 15 fraction bits, and with other ones, which the official kernels refuse."""
+    exact = int16(op, 2e-4, 1e-4, official=False, reason="the official kernel wants 15 fraction bits")
+    return [exact, *(int16(op, scale, 1 / 32768) for scale in scales)]
+
+
+REAL = ("LOGISTIC", "TANH", "RELU", "RELU_N1_TO_1", "RELU6", "RELU_0_TO_1", "LEAKY_RELU", "ELU", "HARD_SWISH", "GELU",
+        "EXP", "LOG", "SQRT", "RSQRT", "SQUARE", "NEG", "ABS", "FLOOR", "CEIL", "ROUND", "SIN", "COS")  # fmt: skip
+OFFICIAL_BFLOAT16 = ("LOGISTIC", "TANH", "NEG", "FLOOR", "ROUND")
+STORED = ("RELU_N1_TO_1", "RELU_0_TO_1", "ELU", "HARD_SWISH")  # of which the official runtime has no int16
+NO_KERNEL = "the installed official runtime has no kernel for this type"
+
+
+def halves(op: str) -> list[Case]:
+    """Floats of 16 bits, infinities among them."""
+    low = 0.1 if op in ("LOG", "SQRT", "RSQRT") else -5
+    return [
+        Case(op, str(d), (tensor(d, 3, 37),), (tensor(d, 3, 37),), low=low, high=5, tolerance=tolerance,
+             official=op in known, reason=NO_KERNEL)
+        for d, tolerance, known in (
+            (FLOAT16, 2e-3, set(REAL) - {"RELU_0_TO_1"}), (BFLOAT16, 1.6e-2, OFFICIAL_BFLOAT16)
+        )
+    ]  # fmt: skip
 
 
 def clamped(op: str, low: float) -> list[Case]:
@@ -45,16 +71,20 @@ def clamped(op: str, low: float) -> list[Case]:
 
 
 CASES = [
+    *[case for op in REAL for case in halves(op)],
+    *[int16(op, 0.0002, 0.0001, official=False, reason=NO_KERNEL) for op in STORED],
+    *[every_uint8(op, 0.02, 0.05, zero=20, official=False, reason=NO_KERNEL)
+      for op in ("EXP", "LOG", "SQRT", "RSQRT", "ABS", "ELU")],
     *floats("LOGISTIC", -20, 20),
     Case("LOGISTIC", "special", (f32(8),), (f32(8),), values={0: SPECIAL}),
     every_int8("LOGISTIC", 0.1, 1 / 256, out_zero=-128),
     every_uint8("LOGISTIC", 0.1, 1 / 256, out_zero=0),
-    int16("LOGISTIC", 8 / 32768, 1 / 32768, steps=8),
+    *sixteen("LOGISTIC", 8 / 32768, 1e-4, 0.01),
     *floats("TANH"),
     Case("TANH", "special", (f32(8),), (f32(8),), values={0: SPECIAL}),
     every_int8("TANH", 0.05, 1 / 128, out_zero=0),
     every_uint8("TANH", 0.05, 1 / 128, out_zero=128),
-    int16("TANH", 4 / 32768, 1 / 32768, steps=8),
+    *sixteen("TANH", 8 / 32768, 4 / 32768, 1e-4, 0.01),
     *clamped("RELU", 0),
     int16("RELU", 0.001, 0.002),
     *clamped("RELU6", 6),
@@ -75,21 +105,26 @@ CASES = [
     Case("GELU", "tanh form", (f32(3, 35),), (f32(3, 35),), attrs={"approximate": True}, low=-6, high=6),
     every_int8("GELU", 0.05, 0.04, out_zero=-110),
     every_uint8("GELU", 0.05, 0.04, out_zero=10, attrs={"approximate": True}),
+    int16("GELU", 0.0002, 0.0003),
+    int16("GELU", 0.0002, 0.0002, attrs={"approximate": True}),
     *floats("EXP", -20, 20),
     Case("EXP", "special", (f32(8),), (f32(8),), values={0: SPECIAL}),
     every_int8("EXP", 0.02, 0.05, zero=20, out_zero=-128),
-    int16("EXP", 0.0001, 0.001, steps=4),  # the official table of 513 entries is interpolated
+    int16("EXP", 0.0001, 0.001, steps=0),
+    int16("EXP", 0.01, 0.001, official=False, reason="undefined there: the exponential of 327 is infinite"),
     *floats("LOG", 1e-3, 50),
     Case("LOG", "special", (f32(5),), (f32(5),), values={0: np.array([np.inf, 0, 1e-40, 1, 3e38])}),
     every_int8("LOG", 0.05, 0.03, zero=-128, out_zero=10),
-    int16("LOG", 0.001, 0.001, 8000),  # steep below: the official interpolation is far off
+    int16("LOG", 0.001, 0.001, steps=0),
     *floats("SQRT", 0, 50),
     every_int8("SQRT", 0.05, 0.03, zero=-128, out_zero=-128),
     int16("SQRT", 0.001, 0.001, 0),
     *floats("RSQRT", 1e-3, 50),
     Case("RSQRT", "int8", (i8(255, scale=0.05, zero_point=-128),), (i8(255, scale=0.03, zero_point=-128),),
          values={0: np.arange(-127, 128)}),
-    int16("RSQRT", 0.001, 0.001, 8000),
+    int16("RSQRT", 0.001, 0.001, 0, steps=0),
+    Case("RSQRT", "int8 not positive", (i8(4, scale=0.05),), (i8(4, scale=0.03),), values={0: [-9, 2, 3, 4]},
+         official=False, reason="an error there"),
     *floats("SQUARE", -100, 100),
     *floats("NEG"),
     *floats("ABS"),
@@ -100,8 +135,9 @@ CASES = [
          values={0: np.array([0.5, 1.5, 2.5, -0.5, -1.5, 1e9, 8388609, 0.49999997])}),
     Case("NEG", "int32", (i32(7),), (i32(7),), values={0: np.array([0, 1, -1, 2**31 - 1, -(2**31), 5, 6])}),
     Case("NEG", "int64", (tensor(INT64, 3, 5),), (tensor(INT64, 3, 5),)),
-    Case("NEG", "int16", (tensor(INT16, 3, 5),), (tensor(INT16, 3, 5),), official=False,
-         reason="the installed official runtime negates no int16"),
+    Case("NEG", "int16", (tensor(INT16, 3, 5),), (tensor(INT16, 3, 5),)),
+    Case("NEG", "int8", (tensor(INT8, 256),), (tensor(INT8, 256),), values={0: EVERY_INT8}),
+    Case("NEG", "quantized int8", (i8(256),), (i8(256),), values={0: EVERY_INT8}),
     Case("ABS", "int32", (tensor(INT32, 5),), (tensor(INT32, 5),),
          values={0: np.array([0, 1, -1, 2**31 - 1, 1 - 2**31])}),
     Case("ABS", "plain int16", (tensor(INT16, 33),), (tensor(INT16, 33),)),
@@ -115,6 +151,11 @@ CASES = [
     Case("PRELU", "one slope", (f32(1, 17), f32(1, 1)), (f32(1, 17),), constants={1: np.array([0.25])}),
     Case("PRELU", "int8", (i8(2, 5, 33, scale=0.05), i8(1, 1, 33, scale=0.01, zero_point=-4)),
          (i8(2, 5, 33, scale=0.04, zero_point=-20),)),
+    Case("PRELU", "int16", (i16(2, 5, 33), i8(1, 1, 33, scale=0.02)), (i16(2, 5, 33, scale=0.002),)),
+    Case("PRELU", "int16 slopes", (i16(2, 5, 33), i16(1, 1, 33, scale=0.0001)), (i16(2, 5, 33, scale=0.002),),
+         official=False, reason="the official kernel takes int16 slopes for int8"),
+    *[Case("PRELU", str(d), (tensor(d, 2, 37), tensor(d, 37)), (tensor(d, 2, 37),), tolerance=t, official=d == FLOAT16,
+           reason=NO_KERNEL, constants={1: np.linspace(-1, 2, 37)}) for d, t in ((FLOAT16, 2e-3), (BFLOAT16, 1.6e-2))],
     Case("PRELU", "uint8", (u8(2, 5, 33, scale=0.05), u8(1, 1, 33, scale=0.01, zero_point=14)),
          (u8(2, 5, 33, scale=0.04, zero_point=100),)),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Unary operators: one text is traced to loops, evaluated by numpy, and folded to a table for quantized types."""
+"""Unary operators: one text is traced to loops, evaluated by numpy, and made a table for quantized types."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import numpy as np
 from lithe.ir.arithmetic import cast, clamp, maximum, minimum, quantize_real, where
 from lithe.ir.build import Builder
 from lithe.ir.elementary import erf, expm1, logistic, tanh
-from lithe.ir.loops import INDEX, Buffer
+from lithe.ir.loops import Buffer
 from lithe.ops.broadcast import broadcast_shape
 from lithe.ops.op import NoAttrs, Op, Site, register
+from lithe.ops.precision import FLOATS, in_float32, is_rescaled
+from lithe.ops.tables import Method, Stored, all_values, curve, directly, sigmoid
 from lithe.types import FLOAT32, INT32, Shape
 
-FLOAT_OR_8_BIT = "T -> T: float32 int8q uint8q"
+REAL_OR_STORED = f"T -> T: {FLOATS} int8q uint8q int16q"
 
 
 def same_shape(site: Site) -> list[Shape]:
@@ -25,46 +27,46 @@ def same_shape(site: Site) -> list[Shape]:
     return [site.input(0).shape] * len(site.outputs)
 
 
-def table(site: Site, function: Callable[[Any], Any]) -> np.ndarray:
-    """The stored result for every stored value of a quantized input, least value first (256 or 65536 entries).
+def unary(
+    name: str,
+    code: int,
+    function: Callable[..., Any],
+    doc: str,
+    types: str,
+    attrs: type = NoAttrs,
+    *,
+    sixteen: Method = directly,
+    stored: Callable[..., Any] | None = None,
+) -> type[Op]:
+    """Defines and registers y = function(x), elementwise; `function(x, attributes)` where there are any.
 
-    Computed in float64 and rounded once, so that it does not depend on the machine that makes it.
+    sixteen  how quantized int16 is computed; 8 bits have a table of all values.
+    stored   the function for quantized integers, where it is another one.
     """
-    x, y = site.inputs[0], site.outputs[0]
-    assert x is not None
-    (scale, zero_point), (out_scale, out_zero_point) = site.quantization(x), site.quantization(y)
-    stored = np.arange(x.dtype.minimum, x.dtype.maximum + 1)
-    with np.errstate(all="ignore"):
-        real = function((stored - zero_point) * np.float64(np.float32(scale)))
-        scaled = (real / np.float64(np.float32(out_scale))).astype(np.float32)
-    return quantize_real(scaled, out_zero_point, y.dtype.minimum, y.dtype.maximum, y.dtype)
 
-
-def unary(name: str, code: int, function: Callable[..., Any], doc: str, types: str, attrs: type = NoAttrs) -> type[Op]:
-    """Defines and registers y = function(x), elementwise; `function(x, attributes)` where there are any."""
-
-    def bound(site: Site) -> Callable[[Any], Any]:
+    def bound(site: Site, function: Callable[..., Any]) -> Callable[[Any], Any]:
         return function if attrs is NoAttrs else lambda x: function(x, site.attrs)
 
+    def plain(site: Site) -> Callable[[Any], Any]:
+        return in_float32(bound(site, function), site.outputs[0].dtype)
+
+    def of_stored(site: Site) -> Stored:
+        method = all_values if site.input(0).dtype.bits == 8 else sixteen
+        return method(site, bound(site, stored or function))
+
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
-        t = site.input(0)
-        if site.quantized:
-            return [table(site, bound(site))[x.astype(np.int64) - t.dtype.minimum]]
+        if is_rescaled(site, types):
+            return [np.asarray(of_stored(site)(x), site.outputs[0].dtype.numpy)]
         with np.errstate(all="ignore"):
-            return [np.asarray(bound(site)(x), x.dtype)]
+            return [np.asarray(plain(site)(x), x.dtype)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
-        if site.quantized:
-            entries = b.constant(table(site, bound(site)), "table")
-            lowest = site.input(0).dtype.minimum
-            b.elementwise(ys[0], lambda v: entries[v.to(INDEX) - lowest], xs[0])
-        else:
-            b.elementwise(ys[0], bound(site), xs[0])
+        b.elementwise(ys[0], of_stored(site).in_loops(b) if is_rescaled(site, types) else plain(site), xs[0])
 
     return register(
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types, "Attrs": attrs,
-            "infer": same_shape, "evaluate": evaluate, "lower": lower, "elementwise": True,
+            "infer": same_shape, "evaluate": evaluate, "lower": lower,
         })
     )  # fmt: skip
 
@@ -89,22 +91,25 @@ def gelu(x: Any, attrs: GeluAttrs) -> Any:
     return x * 0.5 * (erf(x * math.sqrt(0.5)) + 1.0)
 
 
-Logistic = unary("LOGISTIC", 14, logistic, "y = 1 / (1 + exp(-x))", "T -> T: float32 int8q uint8q int16q")
-Tanh = unary("TANH", 28, tanh, "y = tanh(x)", "T -> T: float32 int8q uint8q int16q")
-Relu = unary("RELU", 19, lambda x: maximum(x, 0.0), "y = max(x, 0)", "T -> T: float32 int8q uint8q int16q")
-ReluN1To1 = unary("RELU_N1_TO_1", 20, lambda x: clamp(x, -1.0, 1.0), "y = min(max(x, -1), 1)", FLOAT_OR_8_BIT)
-Relu6 = unary("RELU6", 21, lambda x: clamp(x, 0.0, 6.0), "y = min(max(x, 0), 6)", "T -> T: float32 int8q uint8q int16q")
-Relu0To1 = unary("RELU_0_TO_1", 152, lambda x: clamp(x, 0.0, 1.0), "y = min(max(x, 0), 1)", FLOAT_OR_8_BIT)
+Logistic = unary("LOGISTIC", 14, logistic, "y = 1 / (1 + exp(-x))", REAL_OR_STORED, sixteen=sigmoid((0,), 9))
+Tanh = unary("TANH", 28, tanh, "y = tanh(x)", REAL_OR_STORED, sixteen=sigmoid((0, 1), 8))
+Relu = unary("RELU", 19, lambda x: maximum(x, 0.0), "y = max(x, 0)", REAL_OR_STORED)
+ReluN1To1 = unary("RELU_N1_TO_1", 20, lambda x: clamp(x, -1.0, 1.0), "y = min(max(x, -1), 1)", REAL_OR_STORED)
+Relu6 = unary("RELU6", 21, lambda x: clamp(x, 0.0, 6.0), "y = min(max(x, 0), 6)", REAL_OR_STORED)
+Relu0To1 = unary("RELU_0_TO_1", 152, lambda x: clamp(x, 0.0, 1.0), "y = min(max(x, 0), 1)", REAL_OR_STORED)
 LeakyRelu = unary(
     "LEAKY_RELU", 98, lambda x, attrs: where(x < 0.0, x * attrs.alpha, x), "y = x if x >= 0 else alpha * x",
-    "T -> T: float32 int8q uint8q int16q", LeakyReluAttrs,
+    REAL_OR_STORED, LeakyReluAttrs,
 )  # fmt: skip
 Elu = unary(
     "ELU", 111, lambda x: where(x < 0.0, expm1(minimum(x, 0.0)), x), "y = x if x >= 0 else exp(x) - 1",
-    "T -> T: float32 int8q",
+    REAL_OR_STORED, sixteen=curve,
 )  # fmt: skip
-HardSwish = unary("HARD_SWISH", 117, hard_swish, "y = x * min(max(x + 3, 0), 6) / 6", FLOAT_OR_8_BIT)
-Gelu = unary("GELU", 150, gelu, "y = x * P(X <= x), X standard normal; or the tanh form", FLOAT_OR_8_BIT, GeluAttrs)
+HardSwish = unary("HARD_SWISH", 117, hard_swish, "y = x * min(max(x + 3, 0), 6) / 6", REAL_OR_STORED)
+Gelu = unary(
+    "GELU", 150, gelu, "y = x * P(X <= x), X standard normal; or the tanh form", REAL_OR_STORED, GeluAttrs,
+    sixteen=curve,
+)  # fmt: skip
 
 
 @register
@@ -113,7 +118,7 @@ class Prelu(Op):
 
     name, code = "PRELU", 54
     operands = (("input", "alpha"), ("output",))
-    types = "T T -> T: float32 int8q uint8q"
+    types = f"T T -> T: {FLOATS} int8q uint8q int16q\nint16q int8q -> int16q"
 
     def infer(site: Site) -> list[Shape]:
         shape = broadcast_shape(site, 0, 1)
@@ -130,7 +135,7 @@ class Prelu(Op):
 @np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
 def _prelu_rule(site: Site) -> Callable[[Any, Any], Any]:
     if not site.quantized:
-        return lambda x, alpha: where(x < 0.0, x * alpha, x)
+        return in_float32(lambda x, alpha: where(x < 0.0, x * alpha, x), site.outputs[0].dtype)
     y = site.outputs[0]
     (scale, zero), (alpha_scale, alpha_zero) = site.quantization(site.input(0)), site.quantization(site.input(1))
     out_scale, out_zero = site.quantization(y)
