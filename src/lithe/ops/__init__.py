@@ -16,12 +16,15 @@ from lithe.ops import detection as detection
 from lithe.ops import diagonal as diagonal
 from lithe.ops import direction as direction
 from lithe.ops import elementwise as elementwise
+from lithe.ops import embedding as embedding
 from lithe.ops import fill as fill
 from lithe.ops import filter_bank as filter_bank
 from lithe.ops import found as found
 from lithe.ops import framing as framing
 from lithe.ops import fully_connected as fully_connected
 from lithe.ops import gather as gather
+from lithe.ops import hash_tables as hash_tables
+from lithe.ops import hashing as hashing
 from lithe.ops import landmarks as landmarks
 from lithe.ops import matmul as matmul
 from lithe.ops import pad as pad

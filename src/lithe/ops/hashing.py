@@ -1,0 +1,62 @@
+"""Text and things made into numbers by hashing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lithe.ops.farm_hash import fingerprint64
+from lithe.ops.op import Op, Site, register
+from lithe.types import Shape
+
+MOST_BITS = 32
+
+
+@register
+class LshProjection(Op):
+    """Bits that are alike for inputs that are alike: the sign of a weighted sum of hashes of the input's items.
+
+    bit(seed) = sum over items i of weight[i] * int64(fingerprint64(bytes of seed + bytes of item i)) > 0, in float64.
+
+    hash   float32 [functions, bits]: the seeds.     weight  float32 [items], 1 where it is absent.
+    DENSE  the bits one by one.     SPARSE  each function's bits as one number, plus function * 2**bits.
+    Source: TensorFlow Lite, kernels/lsh_projection.cc (behaviour).
+    """
+
+    name, code = "LSH_PROJECTION", 15
+    operands = (("hash", "input", "weight?"), ("output",))
+    types = "float32 T float32? -> int32: T= float32 float16 float64 int8 uint8 int16 int32 uint32 int64 bool"
+
+    @dataclass(frozen=True)
+    class Attrs:
+        type: str = "SPARSE"
+
+    def infer(site: Site) -> list[Shape]:
+        functions, bits = site.rank(0, 2).shape
+        site.require(bits <= MOST_BITS, f"must have at most {MOST_BITS} bits, is {site.input(0)}", 0)
+        items = site.input(1)
+        site.require(items.rank > 0 and items.size > 0, f"must have items, is {items}", 1)
+        if site.has(2):
+            site.require(site.rank(2, 1).size == items.shape[0], f"must have one for each item of {items}", 2)
+        site.require(site.attrs.type in ("SPARSE", "DENSE"), f"type must be SPARSE or DENSE, is {site.attrs.type}")
+        return [(functions,) if site.attrs.type == "SPARSE" else (functions * bits,)]
+
+    def evaluate(
+        site: Site, seeds: np.ndarray, items: np.ndarray, weight: np.ndarray | None = None
+    ) -> list[np.ndarray]:
+        functions, bits = seeds.shape
+        rows = np.ascontiguousarray(items).reshape(len(items), -1).view(np.uint8)
+        weights = np.ones(len(items)) if weight is None else weight.astype(np.float64)
+        signs = np.array([_sign(seed, rows, weights) for seed in seeds.reshape(-1)], np.int64)
+        if site.attrs.type == "DENSE":
+            return [signs.astype(np.int32)]
+        places = np.left_shift(1, np.arange(bits, dtype=np.int64)[::-1])
+        whole = signs.reshape(functions, bits) @ places + (np.arange(functions, dtype=np.int64) << bits)
+        return [whole.astype(np.int32)]
+
+
+def _sign(seed: np.float32, rows: np.ndarray, weights: np.ndarray) -> bool:
+    head = np.broadcast_to(np.frombuffer(seed.tobytes(), np.uint8), (len(rows), seed.nbytes))
+    hashes = fingerprint64(np.concatenate([head, rows], axis=1)).view(np.int64)
+    return bool(np.cumsum(weights * hashes.astype(np.float64))[-1] > 0)
