@@ -97,9 +97,7 @@ def model_bytes(case: Case) -> bytes:
     model.version, model.operatorCodes, model.buffers = 3, [code], [schema.BufferT()]
     graph.tensors = []
 
-    def add(
-        t: TensorType, name: str, data: np.ndarray | None, variable: bool = False, graph: Any = graph
-    ) -> int:
+    def add(t: TensorType, name: str, data: np.ndarray | None, variable: bool = False, graph: Any = graph) -> int:
         tensor = schema.TensorT()
         tensor.name, tensor.shape = name.encode(), list(t.shape)
         tensor.type = getattr(schema.TensorType, t.dtype.name.upper())
