@@ -30,6 +30,8 @@ ROWS: list[tuple[str, Callable[[np.ndarray], np.ndarray], float, float, float]] 
     ("logistic", _logistic, -87, 20, 2.5),
     ("tanh", np.tanh, -10, 10, 1.5),
     ("erf", _erf, -4.5, 4.5, 1.6),
+    ("cbrt", np.cbrt, -30, 30, 1.5),
+    ("cbrt", np.cbrt, 1e-30, 3.4e38, 1.5),
 ]
 
 
@@ -54,7 +56,7 @@ def test_turns(name: str) -> None:
     assert (np.abs(huge) <= 1).all()
 
 
-@pytest.mark.parametrize("name", ["exp", "expm1", "log", "logistic", "tanh", "erf"])
+@pytest.mark.parametrize("name", ["exp", "expm1", "log", "logistic", "tanh", "erf", "cbrt"])
 def test_infinities_zeros_and_nan(name: str) -> None:
     function = getattr(elementary, name)
     np.testing.assert_allclose(portable(function)(SPECIAL), function(SPECIAL), rtol=1e-6, atol=1e-44)
