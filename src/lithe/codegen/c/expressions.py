@@ -255,7 +255,7 @@ class ExpressionPrinter:
                 if op == "shr":
                     return self._narrowed(f"({a.at(PREFIX)} >> {b.at(PREFIX)})", dtype, depth)
                 plain = self._arithmetic(op, a, b, depth)
-                return self._narrowed(plain.c, dtype, depth) if is_narrow(dtype) else plain
+                return self._narrowed(f"({plain.c})", dtype, depth) if is_narrow(dtype) else plain
             return Text(f"{self.support.operation(op, dtype)}({a.c}, {b.c})", ATOM, depth)
         raise TypeError(f"C printer has no rule for {op} of {dtype}")
 
