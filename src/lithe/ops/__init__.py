@@ -1,6 +1,7 @@
 """Operators by family. Every family is imported here, then the registry is sealed."""
 
 from lithe.ops import activation as activation
+from lithe.ops import audio as audio
 from lithe.ops import batch_space as batch_space
 from lithe.ops import binary as binary
 from lithe.ops import bits as bits

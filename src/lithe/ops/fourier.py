@@ -165,7 +165,7 @@ def _five(p: Plan, t: Sequence[Pair], roots: Callable[[int], Pair]) -> list[Pair
 
     def along(a: Any, b: Any) -> Pair:
         """t0 + outer sum * a + inner sum * b, for real factors."""
-        return tuple(t[0][i] + n.rounded(outer[0][i] * a) + n.rounded(inner[0][i] * b) for i in (0, 1))  # type: ignore
+        return tuple(t[0][i] + n.rounded(outer[0][i] * a) + n.rounded(inner[0][i] * b) for i in (0, 1))
 
     def across(a: Any, b: Any, sign: int) -> Pair:
         """The differences turned by a right angle: (imaginary, -real) of outer * a, and inner * b with its sign."""
