@@ -56,7 +56,7 @@ def graph_of(case: Case) -> Graph:
         data = np.ascontiguousarray(arrays[i]).reshape(t.shape) if t is not None and i in case.constants else None
         tensors.append(None if t is None else Tensor(f"x{i}", t, data, index=i))
     outputs = [Tensor(f"y{i}", t, index=100 + i) for i, t in enumerate(case.outputs)]
-    node = Node(case.operator, case.operator.Attrs(**case.attrs), tensors, outputs, 0)
+    node = Node(case.operator, case.operator.Attrs(**case.attrs), tensors, outputs, 0, intermediates=case.intermediates)
     given = [t for t in tensors if t is not None]
     return Graph("case", [t for t in given if t.data is None], outputs, [*given, *outputs], [node])
 
