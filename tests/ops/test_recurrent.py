@@ -22,6 +22,9 @@ BY_NAME = {str(case): case for case in STATEFUL}
 FLOAT = BY_NAME["UNIDIRECTIONAL_SEQUENCE_LSTM-float_everything"]
 PLAIN = BY_NAME["UNIDIRECTIONAL_SEQUENCE_LSTM-float_plain"]
 INT8 = BY_NAME["UNIDIRECTIONAL_SEQUENCE_LSTM-int8_plain"]
+PROJECTED = BY_NAME["UNIDIRECTIONAL_SEQUENCE_LSTM-int8_projection"]
+NORMALIZED = BY_NAME["UNIDIRECTIONAL_SEQUENCE_LSTM-int8_normalized"]
+HYBRID = BY_NAME["UNIDIRECTIONAL_SEQUENCE_LSTM-hybrid_int8_plain"]
 THIN = BY_NAME["SVDF-float_plain"]
 THIN16 = BY_NAME["SVDF-int16_plain"]
 
@@ -91,15 +94,23 @@ def test_a_recurrent_model_survives_reading_and_writing() -> None:
     np.testing.assert_array_equal(*results)
 
 
-def changed(case: Case, inputs: dict[int, TensorType | None] | None = None, **attrs: object) -> Case:
+def inside(case: Case, hidden: TensorType) -> Case:
+    return replace(case, intermediates=(*case.intermediates[:4], hidden))
+
+
+def changed(
+    case: Case, inputs: dict[int, TensorType | None] | None = None, constants: bool = False, **attrs: object
+) -> Case:
+    """The case with other types; constants that they fit no longer are inputs, or zeros where `constants` says so."""
     types = tuple((inputs or {}).get(i, t) for i, t in enumerate(case.inputs))
     fitting = {i: v for i, v in case.constants.items() if types[i] is not None and v.shape == types[i].shape}
+    if constants:
+        fitting |= {i: np.zeros(types[i].shape, types[i].dtype.numpy) for i in case.constants if i not in fitting}
     return replace(case, inputs=types, attrs={**case.attrs, **attrs}, constants=fitting)
 
 
 REFUSED = {
-    "activation must be": changed(PLAIN, fused_activation_function="SIGN_BIT"),
-    "diagonal recurrent weights": changed(PLAIN, diagonal_recurrent_tensors=True),
+    "activation must be": changed(PLAIN, fused_activation_function="SIGMOID"),
     "clips must not be negative": changed(PLAIN, cell_clip=-1.0),
     "rank must be 3": changed(PLAIN, {0: f32(2, 7)}),
     "must not be empty": changed(PLAIN, {0: f32(2, 5, 0)}),
@@ -109,9 +120,12 @@ REFUSED = {
     "belongs to projection weights": changed(PLAIN, {17: f32(9)}),
     "must be present or absent": changed(FLOAT, {9: None}),
     "shape must be [2, 9], is [3, 9]": changed(PLAIN, {19: f32(3, 9)}),
-    "int8 form must be TANH": changed(INT8, fused_activation_function="RELU"),
-    "with a projection is not": changed(INT8, {16: i8(9, 9)}),
-    "with a normalization is not": changed(INT8, {i: INT8.inputs[13] for i in (20, 21, 22, 23)}),
+    "of integers must be TANH": changed(INT8, fused_activation_function="RELU"),
+    "must not be a diagonal": changed(INT8, {i: i8(9, zero_point=0) for i in range(5, 9)}, constants=True),
+    "integers have 5 intermediates, not 2": replace(INT8, intermediates=INT8.intermediates[:2]),
+    "needs the quantization of intermediate 0": replace(NORMALIZED, intermediates=()),
+    "scale of intermediate 4 must be positive": inside(PROJECTED, i8(0, scale=0.0)),
+    "zero point 128 is outside of int8": inside(PROJECTED, i8(0, zero_point=128)),
     "scale must be positive": changed(INT8, {0: i8(2, 5, 7, scale=0.0)}),
     "zero point must be 0": changed(INT8, {2: i8(9, 7)}),
     "zero point 200 is outside": changed(INT8, {0: i8(2, 5, 7, zero_point=200)}),

@@ -3,6 +3,7 @@
 from lithe.ops import activation as activation
 from lithe.ops import audio as audio
 from lithe.ops import batch_space as batch_space
+from lithe.ops import bidirectional as bidirectional
 from lithe.ops import binary as binary
 from lithe.ops import bits as bits
 from lithe.ops import buckets as buckets
@@ -24,6 +25,7 @@ from lithe.ops import found as found
 from lithe.ops import framing as framing
 from lithe.ops import fully_connected as fully_connected
 from lithe.ops import gather as gather
+from lithe.ops import gru as gru
 from lithe.ops import hash_tables as hash_tables
 from lithe.ops import hashing as hashing
 from lithe.ops import landmarks as landmarks
@@ -34,6 +36,7 @@ from lithe.ops import pose as pose
 from lithe.ops import quantize as quantize
 from lithe.ops import random as random
 from lithe.ops import recurrent as recurrent
+from lithe.ops import recurrent_basic as recurrent_basic
 from lithe.ops import reduction as reduction
 from lithe.ops import resize as resize
 from lithe.ops import resources as resources

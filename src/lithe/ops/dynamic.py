@@ -119,7 +119,7 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
     factor, scale = b.local(FLOAT32, (batches,), "factor"), b.local(FLOAT32, (batches,), "row_scale")
     zero = b.local(INT32, (batches,), "zero_point")
     with b.loop(batches, "parallel", "row") as n:
-        low, high = _extremes(b, x.viewed((batches, x.size // batches)) if batches else x, n)
+        low, high = extremes(b, x.viewed((batches, x.size // batches)) if batches else x, n)
         up, down, point = parameters(low, high, own)
         b.store(factor, n, up)
         b.store(scale, n, down)
@@ -148,7 +148,7 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
     )  # fmt: skip
 
 
-def _extremes(b: Builder, rows: Buffer, n: Expr) -> tuple[Expr, Expr]:
+def extremes(b: Builder, rows: Buffer, n: Expr) -> tuple[Expr, Expr]:
     """The least and greatest value of a row, and 0."""
     size = rows.shape[1]
     lanes = min(LANES, size)

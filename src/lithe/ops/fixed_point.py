@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lithe.ir.arithmetic import clamp
+from lithe.ir.arithmetic import clamp, is_expr, minimum, where
 
 
 def multiplier_of(scale: float) -> tuple[int, int]:
@@ -38,6 +38,55 @@ def scaled(x: Any, factor: tuple[int, int]) -> Any:
     multiplier, exponent = factor
     high = (x * (1 << max(exponent, 0)) * multiplier + (1 << 30)) >> 31
     return shifted(high, max(-exponent, 0))
+
+
+def scaled_wide(x: Any, factor: tuple[int, int]) -> Any:
+    """x of up to 48 bits * a factor of `multiplier_of`, of which 16 bits count; rounded once, halves up."""
+    multiplier, exponent = factor
+    reduced = 0x7FFF if multiplier >= 0x7FFF0000 else (multiplier + (1 << 15)) >> 16
+    return (x * reduced + (1 << (14 - exponent))) >> (15 - exponent)
+
+
+def scaled_by(x: Any, multiplier: Any, shift: Any) -> Any:
+    """As `scaled`, where the multiplier and the number of bits to shift right by, 0 or more, are known in the run."""
+    high = (x * multiplier + (1 << 30)) >> 31
+    one = where(shift < 1, shift * 0, shift * 0 + 1)
+    half = ((shift * 0 + 1) << shift) >> 1
+    return (high + half + (high >> 63) * one) >> shift
+
+
+def quotient(x: Any, divisor: int) -> Any:
+    """x / divisor, truncated; the divisor is positive."""
+    return x // divisor if is_expr(x) else np.sign(x) * (np.abs(x) // divisor)
+
+
+def inverse_root(x: Any) -> tuple[Any, Any]:
+    """(multiplier, shift) with 1 / sqrt(x) = multiplier / 2**31 / 2**shift for x in 1..2**31 - 1, as 64-bit integers.
+
+    Five steps of Newton's method with three integer bits. Source: TensorFlow Lite, GetInvSqrtQuantizedMultiplierExp.
+    """
+    large = x >= 1 << 29
+    small, shift = where(large, x >> 2, x), where(large, x * 0 + 12, x * 0 + 11)
+    normal = small
+    for bits in range(27, 0, -2):
+        short = small < 1 << bits
+        normal, shift = where(short, normal * 4, normal), where(short, shift - 1, shift)
+
+    def times(a: Any, b: Any) -> Any:
+        return (a * b + (1 << 30)) >> 31
+
+    half = shifted(normal >> 1, 1)
+    y = x * 0 + (1 << 28)
+    for _ in range(5):
+        cube = saturated(times(times(y, y), y) << 6, 32)
+        y = saturated((times(y, (1 << 28) + (1 << 27)) - times(half, cube)) << 3, 32)
+    y = times(y, 1518500250)
+    left = where(shift < 0, -shift, shift * 0)
+    one = x < 2
+    return (
+        where(one, x * 0 + (1 << 31) - 1, minimum(y << left, x * 0 + (1 << 31) - 1)),
+        where(one, x * 0, where(shift < 0, shift * 0, shift)),
+    )
 
 
 def saturated(x: Any, bits: int) -> Any:

@@ -1,26 +1,155 @@
-"""UNIDIRECTIONAL_SEQUENCE_LSTM: a layer with a memory that walks along a sequence."""
+"""UNIDIRECTIONAL_SEQUENCE_LSTM and LSTM: a layer with a memory that walks along a sequence, or takes one step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
-from lithe.ops import lstm_float, lstm_integer
-from lithe.ops.lstm_float import ACTIVATIONS, GATES, OUTPUT_STATE, Parts, Sizes
+from lithe.ops import lstm_basic, lstm_float, lstm_integer
+from lithe.ops.lstm_float import AUXILIARY, GATES, NORMALIZATION, OUTPUT_STATE, PROJECTION, Parts, Sizes
 from lithe.ops.op import Op, Site, register
+from lithe.ops.products import ACTIVATIONS
 from lithe.types import Shape
 
-OPERANDS = (
-    "input", "input_to_input_weights?", "input_to_forget_weights", "input_to_cell_weights", "input_to_output_weights",
+LAYER = (
+    "input_to_input_weights?", "input_to_forget_weights", "input_to_cell_weights", "input_to_output_weights",
     "recurrent_to_input_weights?", "recurrent_to_forget_weights", "recurrent_to_cell_weights",
     "recurrent_to_output_weights", "cell_to_input_weights?", "cell_to_forget_weights?", "cell_to_output_weights?",
     "input_gate_bias?", "forget_gate_bias", "cell_bias", "output_gate_bias", "projection_weights?",
-    "projection_bias?", "output_state", "cell_state", "input_normalization?", "forget_normalization?",
+    "projection_bias?",
+)  # fmt: skip
+OPERANDS = (
+    "input", *LAYER, "output_state", "cell_state", "input_normalization?", "forget_normalization?",
     "cell_normalization?", "output_normalization?",
 )  # fmt: skip
+
+
+def words(weights: str, recurrent: str, peephole: str, bias: str, projection: str) -> list[str]:
+    """The element types of a layer's weights and biases, in the order of LAYER."""
+    given = [weights] * 4 + [recurrent] * 4 + [peephole] * 3 + [bias] * 4 + [projection, bias]
+    return [w + ("?" if name.endswith("?") else "") for w, name in zip(given, LAYER, strict=True)]
+
+
+def _line(x: str, layer: list[str], hidden: str, cell: str, factor: str, variables: str = "") -> str:
+    return f"{x} {' '.join(layer)} {hidden} {cell} {' '.join([factor + '?'] * 4)} -> {x}{variables}"
+
+
+FLOATS = ("float32", "float32", "float32", "float32", "float32")
+HYBRID = ("W", "W", "W", "float32", "W")  # W: integers
+DIAGONAL = ("W", "float32", "W", "float32", "W")
+KINDS = ": W= int8q uint8q"
+TYPES = "\n".join(
+    (
+        _line("float32", words(*FLOATS), "float32", "float32", "float32"),
+        _line("float32", words(*HYBRID), "float32", "float32", "float32", KINDS),
+        _line("float32", words(*DIAGONAL), "float32", "float32", "float32", KINDS),
+        _line("int8q", words("int8q", "int8q", "int16q", "int32", "int8q"), "int8q", "int16q", "int16q"),
+    )
+)
+WIDE = _line(
+    "int16q", words("int8q", "int8q", "int16q", "B", "int8q"), "int16q", "int16q", "int16q", ": B= int64 int32"
+)
+
+
+@dataclass(frozen=True)
+class Attrs:
+    fused_activation_function: str = "TANH"
+    cell_clip: float = 0.0
+    proj_clip: float = 0.0
+    time_major: bool = False
+    asymmetric_quantize_inputs: bool = False
+    diagonal_recurrent_tensors: bool = False
+
+
+def require_layer(site: Site) -> Sizes:
+    """The rules of one LSTM layer, whose operands are in the order of OPERANDS."""
+    x, attrs = site.input(0), site.attrs
+    require_activation(site)
+    site.require(attrs.cell_clip >= 0 and attrs.proj_clip >= 0, "clips must not be negative")
+    cells, outputs = site.rank(4, 2).shape[0], site.rank(8, 1, 2).shape[-1]
+    site.require(cells >= 1 and outputs >= 1 and x.shape[-1] >= 1, "must not be empty", 4)
+    sizes = Sizes.of(site)
+    absent = not site.has(1)
+    for i in range(GATES):
+        if i == 0 and absent:
+            continue
+        shaped(site, 1 + i, (cells, x.shape[-1]))
+        diagonal = site.input(5 + i).rank == 1 and cells == outputs
+        shaped(site, 5 + i, (cells,) if diagonal else (cells, outputs))
+        shaped(site, 12 + i, (cells,))
+    _together(site, site.has(11), (10, 11) if absent else (9, 10, 11), (cells,))
+    last = NORMALIZATION + 3
+    _together(site, site.has(last), tuple(range(NORMALIZATION + absent, last + 1)), (cells,))
+    if site.has(PROJECTION):
+        shaped(site, PROJECTION, (outputs, cells))
+    projects = site.has(PROJECTION)
+    site.require(projects or cells == outputs, f"{cells} cells and {outputs} outputs need a projection", PROJECTION)
+    if site.has(PROJECTION + 1):
+        site.require(projects, "belongs to projection weights", PROJECTION + 1)
+        shaped(site, PROJECTION + 1, (outputs,))
+    shaped(site, OUTPUT_STATE, (sizes.batch, outputs))
+    shaped(site, OUTPUT_STATE + 1, (sizes.batch, cells))
+    if site.has(AUXILIARY):
+        auxiliary = site.rank(AUXILIARY, x.rank)
+        site.require(auxiliary.shape[:-1] == x.shape[:-1], f"must have the sequences of {x}, is {auxiliary}", AUXILIARY)
+        for i in range(absent, GATES):
+            shaped(site, AUXILIARY + 1 + i, (cells, auxiliary.shape[-1]))
+    if not x.dtype.is_float:
+        lstm_integer.require(site)
+    elif not site.input(4).dtype.is_float:
+        require_weights(site, (*range(1, 12), PROJECTION, *range(AUXILIARY + 1, AUXILIARY + 5)))
+    return sizes
+
+
+def require_activation(site: Site) -> None:
+    activation = site.attrs.fused_activation_function
+    site.require(activation in ACTIVATIONS, f"activation must be {', '.join(ACTIVATIONS)}, is {activation}")
+
+
+def require_weights(site: Site, operands: tuple[int, ...]) -> None:
+    """The rules of the integer weights of a float layer."""
+    for i in operands:
+        if site.has(i) and not site.input(i).dtype.is_float:
+            site.quantization(site.input(i), site.operand(i))
+            site.constant(i)
+
+
+def shaped(site: Site, i: int, shape: Shape) -> None:
+    t = site.input(i)
+    site.require(t.shape == shape, f"shape must be {list(shape)}, is {list(t.shape)}", i)
+
+
+def _together(site: Site, present: bool, operands: tuple[int, ...], shape: Shape) -> None:
+    """Operands of which all are there or none."""
+    for i in operands:
+        site.require(site.has(i) == present, "must be present or absent like the others of its kind", i)
+        if present:
+            shaped(site, i, shape)
+
+
+def arithmetic(site: Site) -> Any:
+    """The module with the arithmetic of a layer: `evaluate` and `lower`."""
+    return lstm_float if site.input(0).dtype.is_float else lstm_integer
+
+
+def _infer(site: Site) -> list[Shape]:
+    sizes = require_layer(site)
+    return [(*site.input(0).shape[:-1], sizes.outputs)]
+
+
+def _evaluate(site: Site, *arrays: np.ndarray | None) -> list[np.ndarray]:
+    y = arithmetic(site).evaluate(site, Sizes.of(site), Parts(site, arrays))
+    return [y.reshape(*site.input(0).shape[:-1], y.shape[-1])]
+
+
+def _lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
+    sizes = Sizes.of(site)
+    if ys[0].size:
+        arithmetic(site).lower(b, site, sizes, Parts(site, xs), ys[0].viewed((sizes.rows, sizes.outputs)))
 
 
 @register
@@ -31,25 +160,40 @@ class UnidirectionalSequenceLstm(Op):
     input i, forget f, cell z, output o;  c = clip(sigmoid(f) * c + sigmoid(i) * activation(z));
     h = sigmoid(o) * activation(c), optionally projected: clip(h P + projection bias);  y[t] = h.
 
-    Without input weights the input gate is 1 - sigmoid(f) ("coupled").
+    Without input weights the input gate is 1 - sigmoid(f) ("coupled"). Recurrent weights R of rank 1 are a diagonal.
     x: [batch, time, depth], time first when time_major; y: the same with the size of h last.
-    int8: the states are variables of int8 (h) and int16 with a scale that is a power of two (c); there is neither
-    projection nor normalization. Source: schema.fbs, UnidirectionalSequenceLSTMOptions.
+    float32: weights are floats, or integers (see `lithe.ops.products`). int8 and int16: see `lithe.ops.lstm_integer`.
+    Source: schema.fbs, UnidirectionalSequenceLSTMOptions.
     """
 
     name, code = "UNIDIRECTIONAL_SEQUENCE_LSTM", 44
     operands = (OPERANDS, ("output",))
-    types = "\n".join(
-        f"{x} " + " ".join(words) + f" -> {x}"
-        for x, words in (
-            ("float32", ["float32" + ("?" if o.endswith("?") else "") for o in OPERANDS[1:]]),
-            (
-                "int8q",
-                ["int8q?", *["int8q"] * 3, "int8q?", *["int8q"] * 3, *["int16q?"] * 3, "int32?", *["int32"] * 3,
-                 "int8?", "int32?", "int8q", "int16q", *["int16?"] * 4],
-            ),
-        )
+    types = TYPES + "\n" + WIDE
+    stateful = True
+    activations = ACTIVATIONS
+    Attrs = Attrs
+    evaluate = _evaluate
+    lower = _lower
+
+    def infer(site: Site) -> list[Shape]:
+        site.rank(0, 3)
+        return _infer(site)
+
+
+@register
+class Lstm(Op):
+    """One step of UNIDIRECTIONAL_SEQUENCE_LSTM (kernel type FULL), or the BASIC one of `lithe.ops.lstm_basic`.
+
+    FULL: x [batch, depth], y [batch, outputs], operands as those of the sequence. Source: schema.fbs, LSTMOptions.
+    """
+
+    name, code = "LSTM", 16
+    operands = (
+        ("input", "input_to_input_weights?", "input_to_forget_weights", "input_to_cell_weights",
+         "input_to_output_weights", *(n if n.endswith("?") else n + "?" for n in OPERANDS[5:])),
+        ("output", "state_output?", "concatenated?", "gates?"),
     )  # fmt: skip
+    types = TYPES + lstm_basic.TYPES
     stateful = True
     activations = ACTIVATIONS
 
@@ -58,61 +202,19 @@ class UnidirectionalSequenceLstm(Op):
         fused_activation_function: str = "TANH"
         cell_clip: float = 0.0
         proj_clip: float = 0.0
-        time_major: bool = False
+        kernel_type: str = "FULL"
         asymmetric_quantize_inputs: bool = False
-        diagonal_recurrent_tensors: bool = False
 
     def infer(site: Site) -> list[Shape]:
-        x, attrs = site.rank(0, 3), site.attrs
-        activation = attrs.fused_activation_function
-        site.require(activation in ACTIVATIONS, f"activation must be {', '.join(ACTIVATIONS)}, is {activation}")
-        site.require(not attrs.diagonal_recurrent_tensors, "diagonal recurrent weights are not supported")
-        site.require(attrs.cell_clip >= 0 and attrs.proj_clip >= 0, "clips must not be negative")
-        cells, outputs = site.rank(4, 2).shape[0], site.rank(8, 2).shape[1]
-        site.require(cells >= 1 and outputs >= 1 and x.shape[2] >= 1, "must not be empty", 4)
-        batch = x.shape[1] if attrs.time_major else x.shape[0]
-        absent = not site.has(1)
-        for i in range(GATES):
-            if i == 0 and absent:
-                continue
-            _shaped(site, 1 + i, (cells, x.shape[2]))
-            _shaped(site, 5 + i, (cells, outputs))
-            _shaped(site, 12 + i, (cells,))
-        peephole = site.has(11)
-        _together(site, peephole, (10, 11) if absent else (9, 10, 11), (cells,))
-        _together(site, site.has(21), (21, 22, 23) if absent else (20, 21, 22, 23), (cells,))
-        if site.has(16):
-            _shaped(site, 16, (outputs, cells))
-        site.require(site.has(16) or cells == outputs, f"{cells} cells and {outputs} outputs need a projection", 16)
-        if site.has(17):
-            site.require(site.has(16), "belongs to projection weights", 17)
-            _shaped(site, 17, (outputs,))
-        _shaped(site, OUTPUT_STATE, (batch, outputs))
-        _shaped(site, OUTPUT_STATE + 1, (batch, cells))
-        if not x.dtype.is_float:
-            lstm_integer.require(site)
-        return [(*x.shape[:2], outputs)]
+        kind = site.attrs.kernel_type
+        site.require(kind in ("FULL", "BASIC"), f"kernel_type must be FULL or BASIC, is {kind}")
+        if kind == "BASIC":
+            return lstm_basic.infer(site)
+        site.rank(0, 2)
+        return _infer(site)
 
     def evaluate(site: Site, *arrays: np.ndarray | None) -> list[np.ndarray]:
-        sizes, parts = Sizes.of(site), Parts(arrays)
-        arithmetic = lstm_float if site.input(0).dtype.is_float else lstm_integer
-        return [arithmetic.evaluate(site, sizes, parts)]
+        return (lstm_basic.evaluate if site.attrs.kernel_type == "BASIC" else _evaluate)(site, *arrays)
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
-        sizes, parts = Sizes.of(site), Parts(xs)
-        arithmetic = lstm_float if site.input(0).dtype.is_float else lstm_integer
-        if ys[0].size:
-            arithmetic.lower(b, site, sizes, parts, ys[0].viewed((sizes.rows, sizes.outputs)))
-
-
-def _shaped(site: Site, i: int, shape: Shape) -> None:
-    t = site.input(i)
-    site.require(t.shape == shape, f"shape must be {list(shape)}, is {list(t.shape)}", i)
-
-
-def _together(site: Site, present: bool, operands: tuple[int, ...], shape: Shape) -> None:
-    """Operands of which all are there or none."""
-    for i in operands:
-        site.require(site.has(i) == present, "must be present or absent like the others of its kind", i)
-        if present:
-            _shaped(site, i, shape)
+        (lstm_basic.lower if site.attrs.kernel_type == "BASIC" else _lower)(b, site, xs, ys)
