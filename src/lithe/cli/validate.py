@@ -49,9 +49,12 @@ def check(path: Path) -> dict[str, Any]:
                 if not node.op.known:
                     reason("unsupported", f"no rule for operator {node.op.name}", f"{graph.name}: {node}")
         verify(module)
-        for refusal in (node.refusal for graph in module.graphs for node in graph.nodes):
-            if refusal is not None:
-                reason("unsupported", refusal.problem, refusal.where)
+        for graph in module.graphs:
+            if graph.refusal is not None:
+                reason(type(graph.refusal).__name__, graph.refusal.problem, graph.refusal.where)
+            for refusal in (node.refusal for node in graph.nodes if graph.refusal is None):
+                if refusal is not None:
+                    reason("unsupported", refusal.problem, refusal.where)
     except LitheError as error:
         reason(type(error).__name__, error.problem, error.where)
     facts["valid"] = not facts["reasons"]

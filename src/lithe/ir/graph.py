@@ -80,13 +80,18 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """Operators in execution order between inputs and outputs. `tensors` holds every tensor, also unused ones."""
+    """Operators in execution order between inputs and outputs. `tensors` holds every tensor, also unused ones.
+
+    refusal  the error with which using this graph ends: a model may be sound in all of its graphs but one that is not
+             the main one. None when nothing speaks against it.
+    """
 
     name: str
     inputs: list[Tensor]
     outputs: list[Tensor]
     tensors: list[Tensor]
     nodes: list[Node]
+    refusal: LitheError | None = None
 
     def producers(self) -> dict[Tensor, Node]:
         return {t: n for n in self.nodes for t in n.outputs}
@@ -124,8 +129,9 @@ class Graph:
             for n in self.nodes
         ]
         return Graph(
-            self.name, [of(t) for t in self.inputs], [of(t) for t in self.outputs], [of(t) for t in self.tensors], nodes
-        )
+            self.name, [of(t) for t in self.inputs], [of(t) for t in self.outputs], [of(t) for t in self.tensors],
+            nodes, self.refusal,
+        )  # fmt: skip
 
 
 @dataclass

@@ -7,6 +7,7 @@ themselves (see `lithe.passes.bind_variables`): then the first operand of readin
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -15,6 +16,11 @@ from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
 from lithe.ops.op import Op, Site, register
 from lithe.types import Shape, TensorType
+
+
+def unknown(t: TensorType) -> Shape:
+    """What a handle's variable holds is known when it is read."""
+    return cast("Shape", (None,) * t.rank)
 
 
 def is_handle(t: TensorType) -> bool:
@@ -26,8 +32,7 @@ class VarHandle(Op):
     """The handle of the variable with this name. Source: schema.fbs, VarHandleOptions."""
 
     name, code = "VAR_HANDLE", 142
-    operands = ((), ("resource",))
-    types = "-> resource"
+    operands = (("ignored*",), ("resource",))
 
     @dataclass(frozen=True)
     class Attrs:
@@ -37,7 +42,7 @@ class VarHandle(Op):
     def infer(site: Site) -> list[Shape]:
         return [site.outputs[0].shape]
 
-    def evaluate(site: Site) -> list[np.ndarray]:
+    def evaluate(site: Site, *ignored: np.ndarray) -> list[np.ndarray]:
         return [np.full(site.outputs[0].shape, resource_key(site.attrs), object)]
 
 
@@ -58,14 +63,14 @@ class ReadVariable(Op):
     """The value of a variable. Source: schema.fbs, ReadVariableOptions."""
 
     name, code = "READ_VARIABLE", 143
-    operands = (("resource",), ("value",))
+    operands = (("resource", "ignored*"), ("value",))
     stateful = True
 
     def infer(site: Site) -> list[Shape]:
         x = site.input(0)
-        return [site.outputs[0].shape if is_handle(x) else x.shape]
+        return [unknown(site.outputs[0]) if is_handle(x) else x.shape]
 
-    def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
+    def evaluate(site: Site, x: np.ndarray, *ignored: np.ndarray) -> list[np.ndarray]:
         if not is_handle(site.input(0)):
             return [x.copy()]
         value = site.surroundings().resources.get(_key(x))

@@ -59,6 +59,7 @@ def verify(module: Module, limits: Limits | None = None) -> None:
 
     Operators that Lithe does not know pass, and so do element types and fused activations that an operator's class
     has no rule for: such a model can be inspected and written. `Node.refusal` is the error that running it ends with.
+    What is wrong with a graph beside the main one becomes its `Graph.refusal`: the others can be used all the same.
     """
     limits = limits or Limits()
     if not module.graphs:
@@ -74,8 +75,15 @@ def verify(module: Module, limits: Limits | None = None) -> None:
     ):
         if count > limit:
             raise LimitError(f"the model has {count} {what}, the limit is {limit}")
-    for i in range(len(module.graphs)):
-        _GraphVerifier(module, i, limits).run()
+    for i, graph in enumerate(module.graphs):
+        if graph.refusal is not None:
+            continue
+        try:
+            _GraphVerifier(module, i, limits).run()
+        except ModelError as cause:
+            if i == 0:
+                raise
+            graph.refusal = cause
     _verify_calls(module, limits)
     _verify_signatures(module)
 
@@ -105,7 +113,7 @@ class _GraphVerifier:
                 raise type(e)(e.problem, where=self.user(t) or e.where) from None
         available = self.inputs(members, made)
         for n in self.graph.nodes:
-            self.node(n, members, available)
+            self.node(n, members, available, made)
             self.infer(n)
         for i, t in enumerate(self.graph.outputs):
             if t not in members or t not in available:
@@ -150,7 +158,7 @@ class _GraphVerifier:
         bad = ~(np.isfinite(scale) & (scale > 0))
         if bad.any():
             raise ModelError(f"scale must be finite and positive, is {scale[bad][0]}", where=where)
-        for z in q.zero_point:
+        for z in q.zero_point if dtype.bits < 32 else ():  # the format has no use for that of a bias
             if not dtype.minimum <= z <= dtype.maximum:
                 raise ModelError(f"zero point {z} is not in {dtype}'s [{dtype.minimum}, {dtype.maximum}]", where=where)
 
@@ -183,26 +191,27 @@ class _GraphVerifier:
 
     # -- nodes -----------------------------------------------------------------------------------------------
 
-    def node(self, n: Node, members: set[Tensor], available: set[Tensor]) -> None:
+    def node(self, n: Node, members: set[Tensor], available: set[Tensor], made: set[Tensor]) -> None:
+        n.refusal = None
         for i, t in enumerate(n.inputs):
             if t is not None and (t not in members or t not in available):
-                raise ModelError(
+                unknown = ModelError(
                     "no operator before this one computes it, and it is no constant, variable or input",
                     where=self.place(n, "input", i),
                 )
-        n.refusal = None
+                if t not in made:
+                    raise unknown
+                n.refusal = unknown  # of no weight when a later operator writes the results anew
+        refusal = n.refusal
         if n.op.known:
             self.operands(n)
             self.activation(n)
             self.element_types(n)
-        fixed = set(self.graph.inputs)
+        n.refusal = refusal or n.refusal
         for i, t in enumerate(n.outputs):
-            where = self.place(n, "output", i)
-            if t.is_constant or t.is_variable or t in fixed:
-                kind = "a constant" if t.is_constant else "a variable" if t.is_variable else "a graph input"
-                raise ModelError(f"an operator must not write {kind}", where=where)
-            if t not in members or t in available:
-                raise ModelError("two operators write it", where=where)
+            if t.is_constant or t not in members:
+                what = "a constant" if t.is_constant else "a tensor of another graph"
+                raise ModelError(f"an operator must not write {what}", where=self.place(n, "output", i))
             available.add(t)
 
     def operands(self, n: Node) -> None:
@@ -362,15 +371,20 @@ def _verify_calls(module: Module, limits: Limits) -> None:
     callees: list[dict[int, str]] = []  # called graph: the place of the call
     for i, g in enumerate(module.graphs):
         found: dict[int, str] = {}
-        for n in g.nodes:
-            if n.op.code is None:
-                continue
-            for option, target in called_graphs(n):
-                where = f"{_graph_prefix(i)}{n!r}, {option}"
-                if not 0 <= target < len(module.graphs):
-                    raise ModelError(f"graph {target} does not exist, the model has {len(module.graphs)}", where=where)
-                _verify_call(n, option, module.graphs[target], where)
-                found.setdefault(target, where)
+        try:
+            for n in g.nodes if g.refusal is None else ():
+                for option, target in called_graphs(n) if n.op.code is not None else ():
+                    where = f"{_graph_prefix(i)}{n!r}, {option}"
+                    if not 0 <= target < len(module.graphs):
+                        count = len(module.graphs)
+                        raise ModelError(f"graph {target} does not exist, the model has {count}", where=where)
+                    if module.graphs[target].refusal is None:
+                        _verify_call(n, option, module.graphs[target], where)
+                    found.setdefault(target, where)
+        except ModelError as cause:
+            if i == 0:
+                raise
+            g.refusal = cause
         callees.append(found)
     depth: dict[int, int] = {}
     for start in range(len(callees)):

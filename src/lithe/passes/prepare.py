@@ -9,6 +9,7 @@ from functools import partial
 from lithe.errors import ResizeError
 from lithe.ir.graph import Graph
 from lithe.ops.op import Environment
+from lithe.passes.assign_once import assign_once
 from lithe.passes.fold_constants import fold_node
 from lithe.passes.infer_shapes import LARGEST_DIMENSION, LARGEST_TENSOR, infer_node, infer_shapes
 from lithe.passes.inline_graphs import inline_graphs
@@ -37,11 +38,17 @@ def simplify_reshapes(graph: Graph) -> None:
 def execution(environment: Environment | None = None) -> Sequence[Pass]:
     """What a graph that is to be run goes through."""
     return pipeline(
+        Pass(assign_once),
         Pass(partial(inline_graphs, environment=environment)),
         Pass(partial(infer_and_fold, environment=environment), gives=("shapes inferred", "constants folded")),
         Pass(simplify_reshapes, needs=("shapes inferred", "constants folded")),
         Pass(remove_dead, gives=("nothing dead",)),
     )
+
+
+def watching(environment: Environment | None = None) -> Sequence[Pass]:
+    """What a graph goes through of which every tensor is to have a value."""
+    return pipeline(Pass(assign_once), Pass(partial(infer_shapes, environment=environment), gives=("shapes inferred",)))
 
 
 def prepare(graph: Graph, environment: Environment | None = None, *, keep_all: bool = False) -> Graph:
@@ -53,7 +60,9 @@ def prepare(graph: Graph, environment: Environment | None = None, *, keep_all: b
     Kept tensors keep their index. A dimension that depends on data is None in the tensor's shape.
     Raises ModelError when the model breaks a rule of an operator, LimitError when a tensor is too large.
     """
-    watching = pipeline(Pass(partial(infer_shapes, environment=environment), gives=("shapes inferred",)))
+    watching = pipeline(
+        Pass(assign_once), Pass(partial(infer_shapes, environment=environment), gives=("shapes inferred",))
+    )
     return run(graph.copy(), watching if keep_all else execution(environment))
 
 

@@ -117,7 +117,10 @@ class Instance:
     # the environment of operators
 
     def graph(self, number: int) -> Graph:
-        return self.source.whole().graphs[number]
+        graph = self.source.whole().graphs[number]
+        if graph.refusal is not None:
+            raise graph.refusal
+        return graph
 
     def call(self, number: int, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         graph = self.graph(number)

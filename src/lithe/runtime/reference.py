@@ -160,8 +160,10 @@ def evaluated(node: Node, site: Site, arrays: list[np.ndarray | None]) -> list[n
     except BAD_NUMBERS as cause:
         raise ExecutionError(f"cannot be computed: {cause or type(cause).__name__}", where=repr(node)) from cause
     for tensor, expected, result in zip(node.outputs, site.outputs, results, strict=True):
-        fits = len(expected.shape) == result.ndim and all(
-            d is None or d == n for d, n in zip(expected.shape, result.shape, strict=True)
+        unknown = all(d is None for d in expected.shape) and is_dynamic(expected)
+        fits = unknown or (
+            len(expected.shape) == result.ndim
+            and all(d is None or d == n for d, n in zip(expected.shape, result.shape, strict=True))
         )
         if not fits or result.dtype != expected.dtype.numpy:
             raise ExecutionError(

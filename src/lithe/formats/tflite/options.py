@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from lithe.formats.tflite.tensors import dtype_of_member
 from lithe.ops.op import REGISTRY, NoAttrs, Op, unknown
 from lithe.types import DType
 
+log = logging.getLogger("lithe")
+
 CUSTOM = TFLITE.enums["BuiltinOperator"].values["CUSTOM"]
+ACTIVATION = "ActivationFunctionType"  # the format's own runtime takes what it does not know for none
 PLACEHOLDER = 127  # in the old 8-bit field: the code is in the new field
 
 
@@ -41,6 +45,9 @@ def _attribute(f: Field, value: Any, default: Any) -> Any:
     if f.kind == "enum" and not f.vector:
         if f.type == "TensorType":
             return dtype_of_member(value)
+        if isinstance(value, int) and f.type == ACTIVATION:
+            log.warning("option %s: %s has no member %d, taken as NONE", f.name, f.type, value)
+            return "NONE"
         if isinstance(value, int):
             raise ModelError(f"option {f.name}: {f.type} has no member {value}")
         return value

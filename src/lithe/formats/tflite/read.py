@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import mmap
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
 from lithe.ops.op import Op
 from lithe.ops.verify import Limits
 from lithe.types import STRING, DType, Quantization, Shape, TensorType
+
+log = logging.getLogger("lithe")
 
 VERSION = 3
 DISPATCH = "DISPATCH_OP"  # a graph compiled for an accelerator; its code lies behind the flatbuffer
@@ -110,7 +113,7 @@ def read(data: Any, *, external: External = _no_external, limits: Limits | None 
     for i, code in enumerate(model["operator_codes"] or ()):
         classes.append(_placed(f"Model.operator_codes[{i}]", operator_class, code))
     file = _File(view, model, classes, limits, external)
-    graphs = [_graph(file, i, record) for i, record in enumerate(model["subgraphs"])]
+    graphs = [_graph_or_refusal(file, i, record) for i, record in enumerate(model["subgraphs"])]
     module = Module(graphs, _signatures(model, graphs), description=model["description"] or "")
     _metadata(file, module)
     for key in ("external_buffers", "external_buffer_groups"):
@@ -153,12 +156,25 @@ def _placed(where: str, function: Callable[..., Any], *arguments: Any) -> Any:
         raise type(e)(e.problem, where=", ".join(filter(None, (where, e.where))), hint=e.hint) from None
 
 
+def _graph_or_refusal(file: _File, index: int, record: dict[str, Any]) -> Graph:
+    """The graph; one beside the main graph that cannot be read is empty, and using it raises the error."""
+    try:
+        return _graph(file, index, record)
+    except ModelError as cause:
+        if index == 0:
+            raise
+        return Graph(record["name"] or "", [], [], [], [], cause)
+
+
 def _graph(file: _File, index: int, record: dict[str, Any]) -> Graph:
     records = record["operators"] or []
-    made = {int(t) for o in records for t in _indices(o["outputs"])} | set(_indices(record["inputs"]))
+    computed = {int(t) for o in records for t in _indices(o["outputs"])} - set(_indices(record["inputs"]))
+    made = computed | set(_indices(record["inputs"]))
     tensors = []
     for i, t in enumerate(record["tensors"] or ()):
         try:
+            if i in computed and not t["is_variable"]:
+                t = _without_impossible_shape(t, file.limits)
             tensors.append(_tensor(file, i, t, i in made))
         except ModelError as e:
             raise type(e)(e.problem, where=_place_of_tensor(file, index, i, t, records), hint=e.hint) from None
@@ -208,6 +224,16 @@ def _shape(vector: Any, limits: Limits) -> Shape:
     return shape
 
 
+def _without_impossible_shape(t: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """The record of a computed tensor: what it declares is not asked when its shape is inferred."""
+    try:
+        _shape(t["shape"], limits)
+    except ModelError as cause:
+        log.warning("the declared shape of '%s' is ignored: %s", t["name"], cause.problem)
+        return {**t, "shape": None}
+    return t
+
+
 def _tensor(file: _File, index: int, t: dict[str, Any], made: bool) -> Tensor:
     dtype = constants.dtype_of_member(t["type"])
     shape = _shape(t["shape"], file.limits)
@@ -225,18 +251,31 @@ def _tensor(file: _File, index: int, t: dict[str, Any], made: bool) -> Tensor:
         extras["has_rank"] = True
     if t["variant_tensors"]:
         extras["variant_tensors"] = t["variant_tensors"]
-    if t["sparsity"] is not None:
-        extras["sparsity"] = sparse.read(t["sparsity"], shape)
     if t["external_buffer"]:
         extras["external_buffer"] = t["external_buffer"]
         raw: np.ndarray | None = file.external_bytes(t["external_buffer"])
     else:
         raw = file.buffer(t["buffer"])
+    if t["sparsity"] is not None:
+        structure = _sparsity(t["sparsity"], dtype, shape, raw)
+        extras.update({"sparsity": structure} if structure is not None else {})
     if raw is not None and raw.size:
         tensor.data = _constant(file, t["buffer"], raw, tensor)
     elif math.prod(shape) == 0 and not made and not tensor.is_variable and dtype.kind != "resource":
         tensor.data = np.zeros(shape, dtype.numpy)
     return tensor
+
+
+def _sparsity(record: dict[str, Any], dtype: DType, shape: Shape, raw: np.ndarray | None) -> sparse.Sparsity | None:
+    """How a tensor's elements are stored; a damaged record is of no weight where they are all there, or none is."""
+    try:
+        return sparse.read(record, shape)
+    except ModelError as cause:
+        stored = 0 if raw is None else raw.size
+        if stored and stored != constants.stored_bytes(dtype, shape):
+            raise
+        log.warning("a tensor's sparsity is ignored: %s", cause.problem)
+        return None
 
 
 def _constant(file: _File, buffer: int, raw: np.ndarray, tensor: Tensor) -> np.ndarray:
@@ -330,11 +369,11 @@ def _signatures(model: dict[str, Any], graphs: list[Graph]) -> list[Signature]:
         where = f"signature #{i} '{s['signature_key'] or ''}'"
         if s["subgraph_index"] >= len(graphs):
             raise ModelError(f"graph {s['subgraph_index']} does not exist, the model has {len(graphs)}", where=where)
-        tensors = graphs[s["subgraph_index"]].tensors
+        graph = graphs[s["subgraph_index"]]
         inputs, outputs = (
             {
-                m["name"] or "": _at(tensors, m["tensor_index"], where, f"{side[:-1]} '{m['name']}'")
-                for m in s[side] or ()
+                m["name"] or "": _at(graph.tensors, m["tensor_index"], where, f"{side[:-1]} '{m['name']}'")
+                for m in (s[side] or () if graph.refusal is None else ())
             }
             for side in ("inputs", "outputs")
         )
@@ -345,5 +384,8 @@ def _signatures(model: dict[str, Any], graphs: list[Graph]) -> list[Signature]:
 def _metadata(file: _File, module: Module) -> None:
     for i, m in enumerate(file.model["metadata"] or ()):
         where = f"metadata #{i} '{m['name'] or ''}'"
+        if m["buffer"] >= len(file.model["buffers"] or ()):
+            log.warning("%s is ignored: buffer %d does not exist", where, m["buffer"])
+            continue
         data = _placed(where, file.buffer, m["buffer"])
         module.metadata.setdefault(m["name"] or "", b"" if data is None else data.tobytes())

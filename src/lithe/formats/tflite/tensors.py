@@ -82,8 +82,9 @@ def decode(raw: np.ndarray, dtype: DType, shape: Shape) -> np.ndarray:
     if dtype.name in RESOURCES:
         raise ModelError(f"a tensor of type {dtype} cannot be a constant")
     wanted = stored_bytes(dtype, shape)
-    if raw.size != wanted:
+    if raw.size < wanted:
         raise ModelError(f"{dtype}{list(shape)} needs {wanted} bytes, its buffer has {raw.size}")
+    raw = raw[:wanted]
     if dtype.stored_bits < 8:
         array = unpack(raw, dtype, math.prod(shape))
     elif dtype.kind == "bool":
