@@ -28,6 +28,7 @@ from lithe.ops import gather as gather
 from lithe.ops import gru as gru
 from lithe.ops import hash_tables as hash_tables
 from lithe.ops import hashing as hashing
+from lithe.ops import interior as interior
 from lithe.ops import landmarks as landmarks
 from lithe.ops import matmul as matmul
 from lithe.ops import pad as pad
@@ -37,6 +38,7 @@ from lithe.ops import quantize as quantize
 from lithe.ops import random as random
 from lithe.ops import recurrent as recurrent
 from lithe.ops import recurrent_basic as recurrent_basic
+from lithe.ops import reduce_window as reduce_window
 from lithe.ops import reduction as reduction
 from lithe.ops import resize as resize
 from lithe.ops import resources as resources
@@ -48,6 +50,11 @@ from lithe.ops import slice as slice
 from lithe.ops import softmax as softmax
 from lithe.ops import spectrum as spectrum
 from lithe.ops import stablehlo as stablehlo
+from lithe.ops import stablehlo_contraction as stablehlo_contraction
+from lithe.ops import stablehlo_movement as stablehlo_movement
+from lithe.ops import stablehlo_places as stablehlo_places
+from lithe.ops import stablehlo_random as stablehlo_random
+from lithe.ops import stablehlo_sort as stablehlo_sort
 from lithe.ops import sums as sums
 from lithe.ops import suppression as suppression
 from lithe.ops import svdf as svdf
