@@ -94,12 +94,12 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def read_custom(op: type[Op], data: bytes) -> Any:
-    """The attributes of a custom operator: its own parser's, or the fields of a flexbuffer map."""
+    """The attributes of a custom operator: its own parser's; without one, or where that says None, those of a map."""
     if not op.known:
         return decoded(data)
-    parse = getattr(op, "parse_options", None)
-    if parse is not None:
-        return parse(data)
+    attrs = op.parse_options(data) if hasattr(op, "parse_options") else None
+    if attrs is not None:
+        return attrs
     fields = dataclasses.fields(op.Attrs)
     if not fields:
         return op.Attrs()
