@@ -25,12 +25,15 @@ from lithe.ops import found as found
 from lithe.ops import framing as framing
 from lithe.ops import fully_connected as fully_connected
 from lithe.ops import gather as gather
+from lithe.ops import gradient as gradient
 from lithe.ops import gru as gru
+from lithe.ops import hadamard as hadamard
 from lithe.ops import hash_tables as hash_tables
 from lithe.ops import hashing as hashing
 from lithe.ops import interior as interior
 from lithe.ops import landmarks as landmarks
 from lithe.ops import matmul as matmul
+from lithe.ops import numeric_verify as numeric_verify
 from lithe.ops import pad as pad
 from lithe.ops import pooling as pooling
 from lithe.ops import pose as pose
@@ -61,6 +64,7 @@ from lithe.ops import svdf as svdf
 from lithe.ops import top as top
 from lithe.ops import transpose as transpose
 from lithe.ops import transposed as transposed
+from lithe.ops import unpooling as unpooling
 from lithe.ops import update as update
 from lithe.ops import volume as volume
 from lithe.ops.op import REGISTRY as REGISTRY
