@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lithe.types import INT8, INT16, INT32, INT64, UINT8, DType, TensorType
@@ -68,6 +70,11 @@ def layer(
         op, f"{'float' if weights is None else f'hybrid {weights}'} {name}", tuple(inputs),
         (f32(*x.shape[:-1], size),), dict(attrs), given, values, low=-1, high=1, variables=STATES,
     )  # fmt: skip
+
+
+def silent(case: Case) -> Case:
+    """The layer in the state of its start, with an input of zeros."""
+    return replace(case, values={i: np.zeros(case.inputs[i].shape, np.float32) for i in (0, *STATES)})
 
 
 def stored_layer(
@@ -215,6 +222,7 @@ CASES = [
         )
     ),
     layer("wide", weights=INT8, batch=1, time=3, depth=33, cells=40),
+    *(silent(layer(f"silent {a}", weights=INT8, asymmetric_quantize_inputs=a)) for a in (False, True)),
     layer("diagonal", weights=INT8, diagonal=True, diagonal_recurrent_tensors=True),
     layer("plain", op="LSTM"),
     layer("everything", op="LSTM", outputs=4, peephole=True, normalized=True, projection_bias=True, **CLIPS),
