@@ -234,11 +234,26 @@ class Op:
 
 @dataclass
 class Registry:
-    """Operators by builtin code and by name. Sealed once `lithe.ops` has imported every family."""
+    """Operators by builtin code and by name. Sealed once `lithe.ops` has imported every family.
+
+    users     the operators that users registered, by name (see `lithe.ops.registration`).
+    prefixes  families of custom operators that are made when they are asked for, by how their names begin.
+    """
 
     by_code: dict[int, type[Op]] = field(default_factory=dict)
     by_name: dict[str, type[Op]] = field(default_factory=dict)
+    users: dict[str, type[Op]] = field(default_factory=dict)
+    prefixes: dict[str, Callable[[str], type[Op]]] = field(default_factory=dict)
     sealed: bool = False
+
+    def custom(self, name: str) -> type[Op] | None:
+        """The class of a custom operator, None when nobody knows it."""
+        found = self.by_name.get(name)
+        if found is not None and found.code is None:
+            return found
+        if name in self.users:
+            return self.users[name]
+        return next((make(name) for start, make in self.prefixes.items() if name.startswith(start)), None)
 
     def add(self, cls: type[Op]) -> None:
         if self.sealed:

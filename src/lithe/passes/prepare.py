@@ -9,8 +9,9 @@ from functools import partial
 from lithe.errors import ResizeError
 from lithe.ir.graph import Graph
 from lithe.ops.op import Environment
+from lithe.passes.deflex import as_builtins, refuse_without_tensorflow
 from lithe.passes.fold_constants import fold_node
-from lithe.passes.infer_shapes import LARGEST_DIMENSION, LARGEST_TENSOR, infer_node, infer_shapes
+from lithe.passes.infer_shapes import LARGEST_DIMENSION, LARGEST_TENSOR, infer_node
 from lithe.passes.inline_graphs import inline_graphs
 from lithe.passes.merge_reshapes import drop_identity_reshape, merge_reshapes
 from lithe.passes.pipeline import Pass, pipeline, run
@@ -22,11 +23,20 @@ def infer_and_fold(graph: Graph, environment: Environment | None = None) -> None
     """Shapes and constants in one walk, because each needs the other: shape operands are often computed."""
     outputs = set(graph.outputs)
     kept = []
-    for node in graph.nodes:
+    for node in (part for original in graph.nodes for part in as_builtins(graph, original)):
         infer_node(node, environment)
         if not outputs.isdisjoint(node.outputs) or not fold_node(node):
             kept.append(node)
     graph.nodes = kept
+
+
+def infer_all(graph: Graph, environment: Environment | None = None) -> None:
+    """Shapes alone, so that every tensor keeps its place."""
+    nodes = []
+    for node in (part for original in graph.nodes for part in as_builtins(graph, original)):
+        infer_node(node, environment)
+        nodes.append(node)
+    graph.nodes = nodes
 
 
 def simplify_reshapes(graph: Graph) -> None:
@@ -39,6 +49,7 @@ def execution(environment: Environment | None = None) -> Sequence[Pass]:
     return pipeline(
         Pass(partial(inline_graphs, environment=environment)),
         Pass(partial(infer_and_fold, environment=environment), gives=("shapes inferred", "constants folded")),
+        Pass(refuse_without_tensorflow, needs=("shapes inferred",)),
         Pass(simplify_reshapes, needs=("shapes inferred", "constants folded")),
         Pass(remove_dead, gives=("nothing dead",)),
     )
@@ -53,7 +64,10 @@ def prepare(graph: Graph, environment: Environment | None = None, *, keep_all: b
     Kept tensors keep their index. A dimension that depends on data is None in the tensor's shape.
     Raises ModelError when the model breaks a rule of an operator, LimitError when a tensor is too large.
     """
-    watching = pipeline(Pass(partial(infer_shapes, environment=environment), gives=("shapes inferred",)))
+    watching = pipeline(
+        Pass(partial(infer_all, environment=environment), gives=("shapes inferred",)),
+        Pass(refuse_without_tensorflow, needs=("shapes inferred",)),
+    )
     return run(graph.copy(), watching if keep_all else execution(environment))
 
 
