@@ -161,5 +161,5 @@ def activate(x: Any, activation: str) -> Any:
         if bound is not None:
             whole = x.dtype.is_integer if is_expr(x) else x.dtype.kind in "iu"
             value = int(bound) if whole else bound
-            x = limit(x, Const(value, x.dtype) if is_expr(x) else x.dtype.type(value))
+            x = limit(x, Const(value, x.dtype) if is_expr(x) else np.asarray(value).astype(x.dtype))
     return x
