@@ -13,7 +13,7 @@ from lithe.ir.build import Builder
 from lithe.ir.elementary import INFINITY
 from lithe.ir.loops import Buffer, Const, Expr, constant, select
 from lithe.ops.activation import same_shape
-from lithe.ops.fourier import FLOATS, Plan, lower_real, lower_transform
+from lithe.ops.fourier import FLOATS, LONGEST, Plan, lower_real, lower_transform
 from lithe.ops.layout import integers, known_integers
 from lithe.ops.op import Op, Site, register
 from lithe.types import COMPLEX64, FLOAT32, Shape
@@ -117,7 +117,7 @@ class Rfft2d(Op):
         return [np.fft.rfft2(x, (rows, columns)).astype(np.complex64)]
 
     def lowers(site: Site) -> bool:
-        return site.known(1) is not None
+        return site.known(1) is not None and max(integers(site.constant(1))) <= LONGEST
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         rows, columns = integers(site.constant(1))
