@@ -38,6 +38,7 @@ from lithe.ops import pad as pad
 from lithe.ops import pooling as pooling
 from lithe.ops import pose as pose
 from lithe.ops import quantize as quantize
+from lithe.ops import ragged as ragged
 from lithe.ops import random as random
 from lithe.ops import recurrent as recurrent
 from lithe.ops import recurrent_basic as recurrent_basic
@@ -47,9 +48,11 @@ from lithe.ops import resize as resize
 from lithe.ops import resources as resources
 from lithe.ops import response as response
 from lithe.ops import segments as segments
+from lithe.ops import sentencepiece as sentencepiece
 from lithe.ops import shape as shape
 from lithe.ops import signal_transforms as signal_transforms
 from lithe.ops import slice as slice
+from lithe.ops import smart_reply as smart_reply
 from lithe.ops import softmax as softmax
 from lithe.ops import spectrum as spectrum
 from lithe.ops import stablehlo as stablehlo
@@ -61,6 +64,7 @@ from lithe.ops import stablehlo_sort as stablehlo_sort
 from lithe.ops import sums as sums
 from lithe.ops import suppression as suppression
 from lithe.ops import svdf as svdf
+from lithe.ops import text as text
 from lithe.ops import top as top
 from lithe.ops import transpose as transpose
 from lithe.ops import transposed as transposed
