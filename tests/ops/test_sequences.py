@@ -100,7 +100,7 @@ def test_fixed_point_of_normalization() -> None:
 RNN, BOTH = ALL["RNN-float_plain"], ALL["BIDIRECTIONAL_SEQUENCE_RNN-float_crossed"]
 STACKED, GRU = ALL["BIDIRECTIONAL_SEQUENCE_LSTM-float_stacked"], ALL["UNIDIRECTIONAL_SEQUENCE_GRU-plain"]
 BASIC, STORED, FULL = ALL["LSTM-basic_float_plain"], ALL["LSTM-basic_uint8_plain"], ALL["LSTM-float_plain"]
-HYBRID = ALL["RNN-hybrid_int8_symmetric"]
+HYBRID, NARROW = ALL["RNN-hybrid_int8_symmetric"], ALL["LSTM-narrow_plain"]
 
 
 def quantized(case: Case, i: int, scale: tuple[float, ...], zero: tuple[int, ...] = (0,)) -> Case:
@@ -108,7 +108,17 @@ def quantized(case: Case, i: int, scale: tuple[float, ...], zero: tuple[int, ...
     return changed(case, {i: TensorType(t.dtype, t.shape, Quantization(scale, zero))})
 
 
+def inside(i: int, t: TensorType | None) -> Case:
+    return replace(NARROW, intermediates=(*NARROW.intermediates[:i], t, *NARROW.intermediates[i + 1 :]))
+
+
 REFUSED = [
+    (changed(NARROW, {17: None}), "must be present where products have 8 bits"),
+    (changed(NARROW, {i: NARROW.inputs[21] for i in (10, 11)}), "have no peephole"),
+    (quantized(NARROW, 19, (2.0**-11,)), "scale must be 2**-15"),
+    (inside(4, None), "needs the quantization of intermediate 4"),
+    (inside(4, i8(0, scale=0.0)), "scale of intermediate 4 must be positive"),
+    (inside(5, i8(0, zero_point=200)), "zero point 200 of intermediate 5 is outside of int8"),
     (changed(RNN, fused_activation_function="SIGMOID"), "activation must be"),
     (changed(RNN, {0: f32(2, 5, 7)}), "rank must be 2"),
     (changed(RNN, {0: f32(2, 0)}), "must not be empty"),
