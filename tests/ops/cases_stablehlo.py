@@ -41,6 +41,9 @@ def of_two(op: str, name: str) -> dict:
 
 CASES = [
     *(pair(op, n, **known(op, n)) for op in ("ADD", "MULTIPLY", "MAXIMUM", "MINIMUM") for n in (*PAIRS, "bool")),
+    *(Case(f"STABLEHLO_{op}", "not a number", (f32(3), f32(3)), (f32(3),), values={0: np.array([np.nan, 1, np.nan]),
+           1: np.array([1, np.nan, np.nan])}, official=False, reason="the official kernel loses NaN on the right")
+      for op in ("MAXIMUM", "MINIMUM")),
     *(pair("AND", n, **known("AND", n)) for n in (*INTEGERS, "bool")),
     *(pair("OR", n, **NO_KERNEL) for n in (*INTEGERS, "bool")),
     *(pair("SUBTRACT", n, **NO_KERNEL) for n in PAIRS),
@@ -77,6 +80,7 @@ CASES = [
            {"comparison_direction": f"{DIRECTION}LT", "compare_type": TOTAL},
            values={0: SPECIAL, 1: SPECIAL[[1, 0, 2, 3, 5, 4, 7, 6, 9, 8]]}, **NO_KERNEL)
       for n in ("float16", "bfloat16", "float64")),
+    Case("STABLEHLO_COMPARE", "scalars", (f32(), f32()), (tensor(BOOL),), **NO_KERNEL),
     *(Case("STABLEHLO_CONVERT", f"{a} to {b}", (kind(a, 7),), (kind(b, 7),), low=0, high=90, tolerance=near("bfloat16"),
            **NO_KERNEL) for a, b in ((n, "float32" if n == "int8" else "int8") for n in NUMBERS.split())),
     Case("STABLEHLO_CONVERT", "to complex", (f32(3),), (kind("complex64", 3),), **NO_KERNEL),

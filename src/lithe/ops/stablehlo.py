@@ -92,12 +92,17 @@ def either(a: Any, b: Any) -> Any:
     return a | b
 
 
+def kept_nan(rule: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """The rule, but NaN wherever a is one; what the rule gives for b alone is NaN already."""
+    return lambda a, b: where(equal(a, a), rule(a, b), a) if dtype_of(a).is_float else rule(a, b)
+
+
 Add = binary("STABLEHLO_ADD", 163, _logical(either, lambda a, b: a + b), "y = a + b; of bools, a or b", f"{PAIRS} bool")
 Subtract = binary("STABLEHLO_SUBTRACT", 188, widened(lambda a, b: a - b), "y = a - b", PAIRS)
 Multiply = binary("STABLEHLO_MULTIPLY", 165, _logical(both, lambda a, b: a * b), "y = a * b; of bools, a and b",
                   f"{PAIRS} bool")  # fmt: skip
-Maximum = binary("STABLEHLO_MAXIMUM", 166, _logical(either, maximum), "the greater one", f"{PAIRS} bool")
-Minimum = binary("STABLEHLO_MINIMUM", 181, _logical(both, minimum), "the lesser one", f"{PAIRS} bool")
+Maximum = binary("STABLEHLO_MAXIMUM", 166, _logical(either, kept_nan(maximum)), "the greater one", f"{PAIRS} bool")
+Minimum = binary("STABLEHLO_MINIMUM", 181, _logical(both, kept_nan(minimum)), "the lesser one", f"{PAIRS} bool")
 And = binary("STABLEHLO_AND", 176, both, "the bits that both have", f"T T -> T: {SIGNED} {UNSIGNED} bool")
 Or = binary("STABLEHLO_OR", 183, either, "the bits that one of both has", f"T T -> T: {SIGNED} {UNSIGNED} bool")
 
@@ -243,7 +248,7 @@ class Compare(Op):
         return [a.shape]
 
     def evaluate(site: Site, a: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
-        return [np.asarray(_compared(site)(np.ascontiguousarray(a), np.ascontiguousarray(b)), np.bool_)]
+        return [np.asarray(_compared(site)(a, b), np.bool_)]
 
     def lowers(site: Site) -> bool:
         return site.attrs.compare_type != TOTAL or site.input(0).dtype != FLOAT64
