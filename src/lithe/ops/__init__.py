@@ -71,6 +71,7 @@ from lithe.ops import transposed as transposed
 from lithe.ops import unpooling as unpooling
 from lithe.ops import update as update
 from lithe.ops import volume as volume
+from lithe.ops import warping as warping
 from lithe.ops.op import REGISTRY as REGISTRY
 from lithe.ops.op import NoAttrs as NoAttrs
 from lithe.ops.op import Op as Op
