@@ -44,7 +44,11 @@ CASES = [
            values={1: np.array([[0, 1, 3, 7, 40, 15], [2, 8, 31, 4, 5, 100]])}) for n in INTEGERS),
     Case("RIGHT_SHIFT", "negative", (i32(4), i32(4)), (i32(4),), values={1: ints(-1, -9, 2, 3)}, steps=0),
     *(Case("BITCAST", n, (kind(n, 3, 5),), (kind(cast_to(n), 3, 5),), low=1, high=100, steps=0)
-      for n in CASTABLE.split()),
+      for n in CASTABLE.split() if n != "complex128"),
+    *(Case("BITCAST", f"uint8 to {n}", (kind("uint8", 3, 5, DTYPES[n].bytes),), (kind(n, 3, 5),), steps=0,
+           values={0: np.arange(15 * DTYPES[n].bytes) % 100 + 20}) for n in ("bfloat16", "complex64", "complex128")),
+    Case("BITCAST", "uint8 to bool", (kind("uint8", 3, 5),), (kind("bool", 3, 5),), low=0, high=1, steps=0),
+    Case("BITCAST", "complex128", (kind("complex128", 3, 5),), (kind("float64", 3, 5, 2),)),
     Case("BITCAST", "to bytes", (f32(3, 5),), (kind("uint8", 3, 5, 4),), steps=0),
     Case("BITCAST", "to words", (kind("int16", 3, 4),), (kind("int64", 3),), steps=0),
     *(Case("CUMSUM", f"{n} {e} {r}", (kind(n, 2, 5, 3), i32()), (kind(n, 2, 5, 3),), {"exclusive": e, "reverse": r},
