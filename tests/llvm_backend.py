@@ -91,6 +91,6 @@ def block(size: int) -> np.ndarray:
 
 
 def run_case(case: Case, target: Target) -> list[np.ndarray]:
-    program = lower(graph_of(case), target)
+    program = lower(graph_of(case), target, case.model())
     inputs = [a for i, a in enumerate(case.arrays()) if a is not None and i not in case.constants]
     return run(program, inputs, target.features)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.grid import document
 from tests.grid.cells import Cell, cells
-from tests.grid.families import GENERATORS
+from tests.grid.families import WITHOUT
 from tests.grid.work import Wanted, records
 
 FOLDER = Path(__file__).parents[2] / ".grid"
@@ -45,7 +45,7 @@ def chosen(text: str, cases: int | None) -> Wanted:
     """The cases that a name means."""
     name, _, number = text.partition("#")
     op, _, types = name.partition("/")
-    named = [c for c in cells({op} if op else None) if c.op in GENERATORS and types in ("", c.types)]
+    named = [c for c in cells({op} if op else None) if c.op not in WITHOUT and types in ("", c.types)]
     return [(c, n) for c in named for n in ([int(number)] if number else range(cases or c.size))]
 
 

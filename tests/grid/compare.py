@@ -11,6 +11,7 @@ from lithe.types import TensorType
 from tests.ops.cases import Case
 
 NEVER = float("inf")
+TINY = {"float16": 2.0**-14, "float8_e5m2": 2.0**-14, "float8_e4m3fn": 2.0**-6}  # the smallest normal numbers
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,16 @@ class Difference:
 
 
 def difference(
-    case: Case, got: Sequence[np.ndarray], expected: Sequence[np.ndarray], steps: int, tolerance: float, each: bool
+    case: Case,
+    got: Sequence[np.ndarray],
+    expected: Sequence[np.ndarray],
+    steps: int,
+    tolerance: float,
+    each: bool,
+    floor: float = 0.0,
 ) -> Difference:
-    """Compares all outputs; integers may differ by `steps`, real numbers by `tolerance` relative to each (or the
-    greatest) expected element. What is not finite must be equal."""
+    """Compares all outputs. Integers may differ by `steps`, real numbers by `tolerance`, relative to each expected
+    element or to the greatest one, and to no less than `floor`. What is not finite must be equal."""
     most, worst = 0, 0.0
     for i, (t, g, e) in enumerate(zip(case.outputs, got, expected, strict=True)):
         if g.shape != e.shape:
@@ -34,7 +41,7 @@ def difference(
         if t.dtype.kind == "complex":
             g, e = (np.stack([v.real, v.imag], -1) for v in (g, e))
         if t.dtype.kind in ("float", "complex"):
-            away, allowed = _relative(t, g, e, each), tolerance
+            away, allowed = _relative(t, g, e, each, floor), tolerance
             worst = max(worst, float(away.max(initial=0)))
         else:
             away, allowed = _steps(g, e), steps
@@ -59,11 +66,13 @@ def _steps(got: np.ndarray, expected: np.ndarray) -> np.ndarray:
     return np.abs(got.astype(np.int64) - expected.astype(np.int64))
 
 
-def _relative(t: TensorType, got: np.ndarray, expected: np.ndarray, each: bool) -> np.ndarray:
+def _relative(t: TensorType, got: np.ndarray, expected: np.ndarray, each: bool, floor: float) -> np.ndarray:
     a, b = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     finite = np.isfinite(b)
-    smallest = 1e-30 if each else max(float(np.abs(b[finite]).max(initial=0)), 1e-30)
+    smallest = max(floor, TINY.get(t.dtype.name, 1e-37))
+    if not each:
+        smallest = max(smallest, float(np.abs(b[finite]).max(initial=0)))
     with np.errstate(all="ignore"):
         away = np.abs(a - b) / np.maximum(np.abs(b), smallest)
     away = np.where(finite & np.isfinite(a), away, NEVER)

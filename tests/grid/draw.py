@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
+from lithe.errors import LitheError
 from lithe.ops import REGISTRY
-from lithe.ops.op import dtype_named
+from lithe.ops.op import RuleViolation, dtype_named
 from lithe.types import BOOL, DType, Quantization, Shape, TensorType
 from tests.grid.cells import Cell
 from tests.ops.cases import Case
@@ -30,10 +31,12 @@ class Operand:
 
 @dataclass(frozen=True)
 class Trial:
-    """A random case and how to compare it: differences relative to each element, or to the tensor's greatest one."""
+    """A random case and how to compare it: differences relative to each element, or to the tensor's greatest one;
+    and to no less than `floor`, where results come from terms of that size that cancel."""
 
     case: Case
     each: bool = False
+    floor: float = 0.0
 
 
 @dataclass
@@ -218,11 +221,17 @@ class Draw:
         attrs: dict[str, Any] | None = None,
         *,
         each: bool = False,
+        floor: float = 0.0,
         steps: int | None = None,
         tolerance: float = 1e-5,
+        inferred: bool = False,
         **more: Any,
     ) -> Trial:
-        """The finished case. steps: by default one for quantized outputs, none for plain integers."""
+        """The finished case.
+
+        steps     by default one for quantized outputs, none for plain integers.
+        inferred  the shapes of the outputs are those that the operator infers, or that its results have.
+        """
         quantized = any(t.quantization is not None and t.dtype.is_integer for t in outputs)
         case = Case(
             self.op,
@@ -236,4 +245,17 @@ class Draw:
             steps=int(quantized) if steps is None else steps,
             **more,
         )
-        return Trial(case, each)
+        return Trial(_with_shapes(case) if inferred else case, each, floor)
+
+
+def _with_shapes(case: Case) -> Case:
+    """The case with the shapes of its outputs; as it is when the operator refuses it."""
+    site = case.site()
+    try:
+        shapes = case.operator.infer(site)
+        if any(s is None or None in s for s in shapes):
+            shapes = [r.shape for r in case.operator.evaluate(site, *case.arrays())]
+    except (RuleViolation, LitheError):
+        return case
+    outputs = tuple(replace(t, shape=tuple(s)) for t, s in zip(case.outputs, shapes, strict=True))
+    return replace(case, outputs=outputs)

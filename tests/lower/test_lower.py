@@ -29,7 +29,7 @@ def chain(*names: str, shape: tuple[int, ...] = (4, 8)) -> Graph:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_program_keeps_the_rules_of_the_loop_language(case: Case) -> None:
-    verify_program(lower(graph_of(case), host_target()))
+    verify_program(lower(graph_of(case), host_target(), case.model()))
 
 
 def test_equal_tensor_names_become_different_buffers() -> None:

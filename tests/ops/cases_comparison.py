@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lithe.ops.comparison import EVERY_TYPE
-from lithe.types import BOOL, DTYPES, INT8, INT16, INT64, UINT8
-from tests.ops.cases import Case, f32, i8, i32, tensor, u8
+from lithe.ops.layout import PLAIN
+from lithe.types import BFLOAT16, BOOL, DTYPES, FLOAT16, INT8, INT16, INT32, INT64, STRING, UINT8
+from tests.ops.cases import Case, f32, i8, i16, i32, tensor, u8
 
 COMPARISONS = ("EQUAL", "NOT_EQUAL", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL")
 LOGIC = ("LOGICAL_AND", "LOGICAL_OR")
@@ -31,20 +31,30 @@ def compared(op: str) -> list[Case]:
         Case(op, "plain uint8", (tensor(UINT8, 21), tensor(UINT8, 21)), (boolean(21),), low=0, high=3, official=False,
              reason="the official kernel reads a scale that is not there"),
         Case(op, "int8", (i8(21), i8(21)), (boolean(21),), values=few),
-        Case(op, "int8 other scales", (i8(3, 65, scale=0.031), i8(65, scale=0.052)), (boolean(3, 65),)),
-        Case(op, "uint8", (u8(3, 65), u8(65)), (boolean(3, 65),)),
+        Case(op, "int8 other scales", (i8(30, 65, scale=0.031), i8(65, scale=0.052)), (boolean(30, 65),), steps=0),
+        Case(op, "int8 small scales", (i8(30, 65, scale=0.0011), i8(65, scale=0.0012)), (boolean(30, 65),), steps=0),
+        Case(op, "int8 large scales", (i8(65, scale=1.5), i8(65, scale=3.0)), (boolean(65),), official=False,
+             reason="undefined there: a shift by a negative count"),
+        Case(op, "uint8", (u8(30, 65), u8(65)), (boolean(30, 65),), steps=0),
+        Case(op, "quantized int16", (i16(21, scale=0.0005), i16(21, scale=0.0008)), (boolean(21),), values=few,
+             steps=0),
+        Case(op, "int32", (tensor(INT32, 21, scale=0.1), tensor(INT32, 21, scale=0.5)), (boolean(21),), values=few,
+             steps=0),
+        *[Case(op, str(d), (tensor(d, 21), tensor(d, 21)), (boolean(21),), values=few, steps=0,
+               official=d == FLOAT16 or op in ("LESS", "GREATER"), reason="the official kernel does not take this type")
+          for d in (FLOAT16, BFLOAT16)],
     ]  # fmt: skip
 
 
-TYPED = [DTYPES[name] for name in EVERY_TYPE.split()]
-OFFICIAL = {"float32", "int8", "uint8", "int16", "int32", "int64", "bool"}
+TYPED = [DTYPES[name] for name in PLAIN.split()]
+REFUSED = {"float8_e4m3fn", "float8_e5m2", "int2", "int4", "uint4", "complex128", "string"}
 
 
 def chosen(op: str) -> list[Case]:
-    reason = "the installed official runtime has no kernel for this type"
+    reason = "the official kernel does not take this type"
     return [
         Case(op, str(d), (boolean(3, 7), tensor(d, 3, 7), tensor(d, 3, 7)), (tensor(d, 3, 7),),
-             official=d.name in OFFICIAL, reason=reason)
+             official=d.name not in REFUSED, reason=reason)
         for d in TYPED
     ]  # fmt: skip
 
@@ -52,6 +62,8 @@ def chosen(op: str) -> list[Case]:
 CASES = [
     *[case for op in COMPARISONS for case in compared(op)],
     *[Case(op, "bool", (boolean(33), boolean(33)), (boolean(33),)) for op in COMPARISONS[:2]],
+    *[Case(op, "string", (tensor(STRING, 3, 9), tensor(STRING, 9)), (boolean(3, 9),), steps=0)
+      for op in COMPARISONS[:2]],
     *[Case(op, "same shape", (boolean(33), boolean(33)), (boolean(33),)) for op in LOGIC],
     *[Case(op, "broadcast", (boolean(2, 1, 5), boolean(3, 1)), (boolean(2, 3, 5),)) for op in LOGIC],
     Case("LOGICAL_NOT", "plain", (boolean(3, 11),), (boolean(3, 11),)),

@@ -6,18 +6,34 @@ from dataclasses import replace
 
 import numpy as np
 
-from lithe.types import FLOAT32, INT4, INT8, INT64, DType, Quantization, TensorType
-from tests.ops.cases import Case, f32, i8, i16, i32, u8
+from lithe.types import FLOAT16, FLOAT32, INT2, INT4, INT8, INT16, INT32, INT64, UINT8, DType, Quantization, TensorType
+from tests.ops.cases import Case, i8, i16, u8
 
 DEPTHWISE = "DEPTHWISE_CONV_2D"
 RANDOM = np.random.default_rng(7)
+# what a row is called: its activations, weights and bias
+KINDS = {
+    "float": (FLOAT32, FLOAT32, FLOAT32), "float16": (FLOAT16, FLOAT16, FLOAT16),
+    "float by float16": (FLOAT32, FLOAT16, FLOAT32), "float16, float32 bias": (FLOAT16, FLOAT16, FLOAT32),
+    "dynamic": (FLOAT32, INT8, FLOAT32), "dynamic4": (FLOAT32, INT4, FLOAT32), "dynamic2": (FLOAT32, INT2, FLOAT32),
+    "dynamic by uint8": (FLOAT32, UINT8, FLOAT32), "float16 by int8": (FLOAT16, INT8, FLOAT32),
+    "float16 by int4": (FLOAT16, INT4, FLOAT32), "float16 by int2": (FLOAT16, INT2, FLOAT32),
+    "int8": (INT8, INT8, INT32), "int4": (INT8, INT4, INT32), "int2": (INT8, INT2, INT32),
+    "uint8": (UINT8, UINT8, INT32), "int16": (INT16, INT8, INT64), "int16, int32 bias": (INT16, INT8, INT32),
+    "int16 by int4": (INT16, INT4, INT64), "int16 by int2": (INT16, INT2, INT64),
+    "int16 by int16": (INT16, INT16, INT64),
+}  # fmt: skip
+MISREAD = ("float by float16", "dynamic2", "int2", "int16 by int2")
+MISREAD_BY_DEPTHWISE = ("dynamic4", "dynamic by uint8", "int16, int32 bias", "int16 by int4")
+COARSER = {"dynamic2": 0.02, "dynamic by uint8": 0.02}  # official: activations quantized without a zero point
+WIDER = {INT4: 16, INT2: 64, INT16: 1 / 256}  # scales of weights that have fewer values, or more
 INT8_INPUT, UINT8_INPUT = {"scale": 0.05, "zero_point": 3}, {"scale": 0.05, "zero_point": 121}
 
 
 def drawn(dtype: DType, *shape: int, spread: int = 0) -> np.ndarray:
     """Random constants: floats in -1..1, integers over the type's range or within +-spread."""
-    if dtype == FLOAT32:
-        return RANDOM.uniform(-1, 1, shape).astype(np.float32)
+    if dtype.is_float:
+        return RANDOM.uniform(-1, 1, shape).astype(dtype.numpy)
     low, high = (-spread, spread) if spread else (dtype.minimum + (dtype == INT8), dtype.maximum)
     return RANDOM.integers(low, high + 1, shape).astype(dtype.numpy)
 
@@ -40,39 +56,41 @@ def convolution(
     y_scale: float = 0.0,
     **attrs: object,
 ) -> Case:
-    """A row; kind is float, int8, int4, uint8, int16, or dynamic (float activations, int8 weights)."""
+    """A row; kind is one of KINDS."""
+    activations, stored, sums = KINDS[kind]
     axis = 3 if op == DEPTHWISE else 0
     outputs = w[axis]
     depth = int(np.prod(w)) // outputs
     y_scale = y_scale or 0.05 * 0.011 * 75 * 75 * depth**0.5 / 60  # results fill the range and some saturate
-    bias = f32(outputs)
-    filters = f32(*w)
-    match kind:
-        case "float":
-            given, out = f32(*x), f32(*y)
-        case "uint8":
-            given, out = u8(*x, **UINT8_INPUT), u8(*y, scale=y_scale, zero_point=111)
-            filters, bias = u8(*w, scale=0.011, zero_point=140), i32(outputs)
-        case "int16":
-            given, out, bias = i16(*x), i16(*y, scale=y_scale / 20), TensorType(INT64, (outputs,))
-        case "dynamic" | "dynamic4":
-            given, out = f32(*x), f32(*y)
-        case _:
-            given, out, bias = i8(*x, **INT8_INPUT), i8(*y, scale=y_scale, zero_point=-7), i32(outputs)
-    if kind in ("int8", "int16", "dynamic", "int4", "dynamic4"):
-        found = scales(outputs) if channelwise else (0.011,)
-        stored = INT4 if kind.endswith("4") else INT8
-        found = tuple(s * 16 for s in found) if stored == INT4 else found
-        filters = TensorType(stored, w, Quantization(found, (0,) * len(found), axis))
-    if bias.dtype != FLOAT32:  # XNNPACK takes no bias without scales
+    found = scales(outputs) if channelwise and activations != UINT8 else (0.011,)
+    found = tuple(s * WIDER.get(stored, 1) for s in found)
+    zero = 140 if stored == UINT8 and activations == UINT8 else 0
+    filters, bias = TensorType(stored, w), TensorType(sums, (outputs,))
+    if not stored.is_float:
+        filters = TensorType(stored, w, Quantization(found, (zero,) * len(found), axis))
+    if activations.is_float:
+        given, out = TensorType(activations, x), TensorType(activations, y)
+    elif activations == INT16:
+        given, out = i16(*x), i16(*y, scale=y_scale / 20)
+    elif activations == UINT8:
+        given, out = u8(*x, **UINT8_INPUT), u8(*y, scale=y_scale, zero_point=111)
+    else:
+        given, out = i8(*x, **INT8_INPUT), i8(*y, scale=y_scale, zero_point=-7)
+    if not sums.is_float:  # XNNPACK takes no bias without scales
         found = tuple(float(np.float32(s * given.quantization.scale[0])) for s in filters.quantization.scale)
-        bias = TensorType(bias.dtype, bias.shape, Quantization(found, (0,) * len(found), 0))
+        bias = TensorType(sums, bias.shape, Quantization(found, (0,) * len(found), 0))
     constants = {1: drawn(filters.dtype, *w)} if constant else {}
     if with_bias:
         constants[2] = drawn(bias.dtype, outputs, spread=2000)
     inputs = (given, filters, bias) if with_bias else (given, filters)
     reason = "" if with_bias else "the official kernels refuse an absent bias, or crash without one"
-    return Case(op, f"{kind} {name}", inputs, (out,), dict(attrs), constants, official=with_bias, reason=reason)
+    if kind in MISREAD or (op == DEPTHWISE and kind in MISREAD_BY_DEPTHWISE):
+        reason = "the official kernels refuse these types, or take the bits for another one"
+    if sums == INT32 and activations == INT16 and op != DEPTHWISE:
+        attrs["quantized_bias_type"] = INT32
+    tolerance = COARSER.get(kind, 2e-3 if activations == FLOAT16 else 1e-5)
+    return Case(op, f"{kind} {name}", inputs, (out,), dict(attrs), constants, official=not reason, reason=reason,
+                tolerance=tolerance)  # fmt: skip
 
 
 def rows(kind: str) -> list[Case]:
@@ -95,9 +113,7 @@ def rows(kind: str) -> list[Case]:
         row("no bias", (1, 5, 5, 1), (1, 3, 3, 1), (1, 5, 5, 1), with_bias=False),
     ]  # fmt: skip
     if kind != "uint8":
-        found += [
-            row("groups", (1, 5, 5, 6), (9, 3, 3, 2), (1, 5, 5, 9)),
-        ]
+        found.append(row("groups", (1, 5, 5, 6), (9, 3, 3, 2), (1, 5, 5, 9)))
     return found
 
 
@@ -116,7 +132,27 @@ def depthwise_rows(kind: str) -> list[Case]:
     ]  # fmt: skip
 
 
+CONNECTED_ONLY = ("float16 by int8", "float16 by int4", "float16 by int2", "int16 by int16")
+RARE = tuple(k for k in KINDS if k not in ("float", "int8", "uint8", "int16", "dynamic", *CONNECTED_ONLY))
 CASES = [
+    *(
+        convolution(
+            "valid",
+            k,
+            (2, 5, 4, 6),
+            (8, 3, 2, 6),
+            (2, 3, 3, 8),
+            padding="VALID",
+            channelwise=k != "dynamic by uint8",
+            fused_activation_function="RELU6",
+        )
+        for k in RARE
+    ),
+    *(convolution("groups", k, (2, 5, 4, 6), (9, 3, 2, 2), (2, 5, 4, 9)) for k in RARE if k != "dynamic by uint8"),
+    *(
+        convolution("multiplier 2", k, (1, 5, 5, 4), (1, 3, 3, 8), (1, 5, 5, 8), DEPTHWISE, depth_multiplier=2)
+        for k in RARE
+    ),
     *(case for kind in ("float", "int8", "uint8", "int16", "dynamic") for case in rows(kind)),
     *(case for kind in ("float", "int8", "uint8", "int16", "dynamic") for case in depthwise_rows(kind)),
     convolution("one scale", "int8", (1, 5, 5, 3), (4, 3, 3, 3), (1, 5, 5, 4), channelwise=False),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from lithe.types import INT4, INT8, INT16, INT32, INT64, UINT8, DType, Quantization, TensorType
-from tests.ops.cases import Case, f32, tensor
-from tests.ops.cases_convolution import drawn, scales
-
-STORED = {"int8": INT8, "uint8": UINT8, "int16": INT16, "int4": INT8}
+from lithe.types import FLOAT16, INT8, INT16, INT32, UINT8, DType, Quantization, TensorType
+from tests.ops.cases import Case, tensor
+from tests.ops.cases_convolution import COARSER, KINDS, WIDER, drawn, scales
 
 
 def connected(
@@ -23,36 +21,41 @@ def connected(
     weight_zero: int | None = None,
     low: float | None = None,
     high: float | None = None,
+    to: DType | None = None,
     **attrs: object,
 ) -> Case:
-    """A row; kind is float, int8, int4, uint8, int16, or dynamic (float activations, int8 weights)."""
+    """A row; kind is one of KINDS; `to` is the output's type, where it is not the input's."""
+    activations, stored, sums = KINDS[kind]
     outputs, depth = w
-    floating = kind in ("float", "dynamic", "dynamic4")
-    filters, bias = f32(*w), f32(outputs)
-    if kind != "float":
-        stored = UINT8 if kind == "uint8" else INT4 if kind.endswith("4") else INT8
+    filters, bias = TensorType(stored, w), TensorType(sums, (outputs,))
+    if not stored.is_float:
         found = scales(outputs) if channelwise else (0.011,)
-        found = tuple(s * 16 for s in found) if stored == INT4 else found
+        found = tuple(s * WIDER.get(stored, 1) for s in found)
         zero = weight_zero if weight_zero is not None else 133 if kind == "uint8" else 0
         filters = TensorType(stored, w, Quantization(found, (zero,) * len(found), 0))
-    if floating:
-        given, out = f32(*x), f32(*y)
+    if activations.is_float:
+        given, out = TensorType(activations, x), TensorType(activations, y)
     else:
-        dtype, zero = STORED[kind], {"uint8": 120, "int16": 0}.get(kind, 5)
-        unit = 0.05 if dtype != INT16 else 0.0003
-        given = tensor(dtype, *x, scale=unit, zero_point=zero)
-        out = tensor(dtype, *y, scale=unit * 0.9 * depth**0.5, zero_point=zero)
-        found = tuple(float(np.float32(s * unit)) for s in filters.quantization.scale)
-        bias = _bias(INT64 if kind == "int16" else INT32, outputs, found)
+        to, zero = to or activations, {UINT8: 120, INT16: 0}.get(activations, 5)
+        unit = 0.05 if activations != INT16 else 0.0003
+        given = tensor(activations, *x, scale=unit, zero_point=zero)
+        unit = unit * 0.9 * depth**0.5 / (1 if to == activations else 100)
+        out = tensor(to, *y, scale=unit, zero_point=zero if to == activations else 0)
+        found = tuple(float(np.float32(s * given.quantization.scale[0])) for s in filters.quantization.scale)
+        bias = TensorType(sums, (outputs,), Quantization(found, (0,) * len(found), 0))
     constants = {1: drawn(filters.dtype, *w)} if constant else {}
     if with_bias:
         constants[2] = drawn(bias.dtype, outputs, spread=3000)
     inputs = (given, filters, bias if with_bias else None)
-    return Case("FULLY_CONNECTED", f"{kind} {name}", inputs, (out,), dict(attrs), constants, low=low, high=high)
-
-
-def _bias(dtype: DType, size: int, found: tuple[float, ...]) -> TensorType:
-    return TensorType(dtype, (size,), Quantization(found, (0,) * len(found), 0))
+    if sums == INT32 and activations == INT16:
+        attrs["quantized_bias_type"] = INT32
+    refused = kind == "float by float16" or (kind == "float16 by int2" and not channelwise)
+    reason = "the official kernels refuse these types" if refused else ""
+    if to == INT16 and activations == INT8:
+        reason = "the official kernel knows no bounds for these types and gives 32767"
+    tolerance = COARSER.get(kind, 2e-3 if activations == FLOAT16 else 1e-5)
+    return Case("FULLY_CONNECTED", f"{kind} {name}", inputs, (out,), dict(attrs), constants, low=low, high=high,
+                official=not reason, reason=reason, tolerance=tolerance)  # fmt: skip
 
 
 CASES = [
@@ -67,6 +70,13 @@ CASES = [
             connected("kept dimensions", kind, (2, 3, 8), (5, 8), (2, 3, 5), keep_num_dims=True),
         )
     ),
+    *(connected("few", k, (3, 20), (7, 20), (3, 7), fused_activation_function="RELU6") for k in KINDS),
+    *(
+        connected("channel scales, few", k, (3, 20), (7, 20), (3, 7), channelwise=True)
+        for k in KINDS
+        if k not in ("float", "float16", "uint8", "dynamic by uint8")
+    ),
+    *(connected("to int16", k, (3, 20), (7, 20), (3, 7), to=INT16) for k in ("int8", "int4", "int2", "uint8")),
     connected("channel scales", "int8", (3, 21), (7, 21), (3, 7), channelwise=True),
     connected("int4 weights", "int4", (3, 20), (7, 20), (3, 7), channelwise=True),
     connected("channel scales", "dynamic", (3, 21), (7, 21), (3, 7), channelwise=True),

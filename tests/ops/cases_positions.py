@@ -29,6 +29,11 @@ CASES = [
     Case("ADD_N", "many", (f32(37),) * 21, (f32(37),)),
     Case("SIGN", "float32", (f32(7),), (f32(7),), values={0: np.array([0.0, -0.0, 2, -3, INF, -INF, 1e-40])}),
     Case("SIGN", "float64", (kind("float64", 2, 5),), (kind("float64", 2, 5),)),
+    *(Case("SIGN", n, (kind(n, 7),), (kind(n, 7),), official=False, reason="the official kernel has no such type")
+      for n in ("float16", "bfloat16")),
+    *(Case("ATAN2", n, (kind(n, 99),) * 2, (kind(n, 99),), tolerance=t)
+      for n, t in (("float16", 1e-3), ("bfloat16", 8e-3))),
+    Case("ATAN2", "float64", (kind("float64", 300),) * 2, (kind("float64", 300),), tolerance=1e-15),
     Case("SIGN", "int32", (i32(3, 5),), (i32(3, 5),), low=-2, high=2),
     Case("ATAN2", "float32", (f32(500), f32(500)), (f32(500),), tolerance=1e-6),
     Case("ATAN2", "special values", (f32(64), f32(64)), (f32(64),),
@@ -39,7 +44,11 @@ CASES = [
            values={1: np.array([[0, 1, 3, 7, 40, 15], [2, 8, 31, 4, 5, 100]])}) for n in INTEGERS),
     Case("RIGHT_SHIFT", "negative", (i32(4), i32(4)), (i32(4),), values={1: ints(-1, -9, 2, 3)}, steps=0),
     *(Case("BITCAST", n, (kind(n, 3, 5),), (kind(cast_to(n), 3, 5),), low=1, high=100, steps=0)
-      for n in CASTABLE.split()),
+      for n in CASTABLE.split() if n != "complex128"),
+    *(Case("BITCAST", f"uint8 to {n}", (kind("uint8", 3, 5, DTYPES[n].bytes),), (kind(n, 3, 5),), steps=0,
+           values={0: np.arange(15 * DTYPES[n].bytes) % 100 + 20}) for n in ("bfloat16", "complex64", "complex128")),
+    Case("BITCAST", "uint8 to bool", (kind("uint8", 3, 5),), (kind("bool", 3, 5),), low=0, high=1, steps=0),
+    Case("BITCAST", "complex128", (kind("complex128", 3, 5),), (kind("float64", 3, 5, 2),)),
     Case("BITCAST", "to bytes", (f32(3, 5),), (kind("uint8", 3, 5, 4),), steps=0),
     Case("BITCAST", "to words", (kind("int16", 3, 4),), (kind("int64", 3),), steps=0),
     *(Case("CUMSUM", f"{n} {e} {r}", (kind(n, 2, 5, 3), i32()), (kind(n, 2, 5, 3),), {"exclusive": e, "reverse": r},

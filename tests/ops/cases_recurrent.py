@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from lithe.types import INT8, INT16, INT32, INT64, UINT8, DType, TensorType
@@ -65,9 +67,14 @@ def layer(
     }
     given, values = (constants, {}) if constant else ({}, constants)
     return Case(
-        op, f"{'float' if weights is None else f'hybrid {weights}'} {name}", tuple(inputs), (f32(*x.shape[:-1], size),), dict(attrs),
-        given, values, low=-1, high=1, variables=STATES,
+        op, f"{'float' if weights is None else f'hybrid {weights}'} {name}", tuple(inputs),
+        (f32(*x.shape[:-1], size),), dict(attrs), given, values, low=-1, high=1, variables=STATES,
     )  # fmt: skip
+
+
+def silent(case: Case) -> Case:
+    """The layer in the state of its start, with an input of zeros."""
+    return replace(case, values={i: np.zeros(case.inputs[i].shape, np.float32) for i in (0, *STATES)})
 
 
 def stored_layer(
@@ -134,17 +141,19 @@ def remembering(
     bias: bool = True,
     activation: str = "RELU",
     constant: bool = True,
+    weights: DType | None = None,
+    asymmetric: bool = False,
 ) -> Case:
-    """A row of an SVDF layer; kind is float, int16 or int8 (the type of the state)."""
+    """A row of an SVDF layer; kind is float, int16 or int8 (the type of the state), weights that of integer ones."""
     filters = units * rank
     shapes = ((batch, depth), (filters, depth), (filters, memory), (units,), (batch, filters * memory))
     if kind == "float":
         types, y = [f32(*s) for s in shapes], f32(batch, units)
     else:
-        stored = INT8 if kind == "int8" else INT16
-        scales = (0.02, 0.01, 0.00003 if stored == INT16 else 0.008, 0.0, 0.002 if stored == INT16 else 0.1)
-        zeros = (5, 0, 0, 0, -50 if stored == INT8 else 0)
-        dtypes = (INT8, INT8, stored, INT32, stored)
+        narrow = INT8 if kind == "int8" else INT16
+        scales = (0.02, 0.01, 0.00003 if narrow == INT16 else 0.008, 0.0, 0.002 if narrow == INT16 else 0.1)
+        zeros = (5, 0, 0, 0, -50 if narrow == INT8 else 0)
+        dtypes = (INT8, INT8, narrow, INT32, narrow)
         types = [
             tensor(d, *s, scale=c or None, zero_point=z)
             for d, s, c, z in zip(dtypes, shapes, scales, zeros, strict=True)
@@ -152,10 +161,14 @@ def remembering(
         y = i8(batch, units, scale=0.05, zero_point=-128)
     spread = {1: 0, 2: 3000 if kind == "int16" else 0, 3: 3000}  # the official kernel's sums have 32 bits
     values = {i: drawn(types[i].dtype, *shapes[i], spread=spread[i]) for i in (1, 2, 3)}
+    if weights is not None:
+        for i in (1, 2):
+            types[i], values[i] = tensor(weights, *shapes[i], scale=0.007), stored(weights, i, *shapes[i])
     given = tuple(None if i == 3 and not bias else t for i, t in enumerate(types))
     values = {i: v for i, v in values.items() if given[i] is not None}
     return Case(
-        "SVDF", f"{kind} {name}", given, (y,), {"rank": rank, "fused_activation_function": activation},
+        "SVDF", f"{kind if weights is None else f'hybrid {weights}'} {name}", given, (y,),
+        {"rank": rank, "fused_activation_function": activation, "asymmetric_quantize_inputs": asymmetric},
         values if constant else {}, {} if constant else values, variables=(4,), steps=0,
         official=kind != "int8", reason="only the official runtime for microcontrollers has states of int8",
     )  # fmt: skip
@@ -209,6 +222,7 @@ CASES = [
         )
     ),
     layer("wide", weights=INT8, batch=1, time=3, depth=33, cells=40),
+    *(silent(layer(f"silent {a}", weights=INT8, asymmetric_quantize_inputs=a)) for a in (False, True)),
     layer("diagonal", weights=INT8, diagonal=True, diagonal_recurrent_tensors=True),
     layer("plain", op="LSTM"),
     layer("everything", op="LSTM", outputs=4, peephole=True, normalized=True, projection_bias=True, **CLIPS),
@@ -228,5 +242,11 @@ CASES = [
             remembering("computed weights", kind=kind, constant=False),
         )
     ),
-    *(remembering(f"activation {a}", activation=a) for a in ("NONE", "RELU6", "RELU_N1_TO_1")),
+    *(remembering(f"activation {a}", activation=a) for a in ("NONE", "RELU6", "RELU_N1_TO_1", "TANH", "SIGN_BIT")),
+    *(
+        remembering(f"{'asymmetric' if asymmetric else 'symmetric'}", weights=weights, rank=2, asymmetric=asymmetric,
+                    activation="NONE")
+        for weights in (INT8, UINT8)
+        for asymmetric in (False, True)
+    ),
 ]  # fmt: skip

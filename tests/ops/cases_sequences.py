@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lithe.types import INT8, INT16, INT32, UINT8, DType, TensorType
-from tests.ops.cases import Case, f32, tensor, u8
+from tests.ops.cases import Case, f32, i8, tensor, u8
 from tests.ops.cases_recurrent import reals, stored
 
 
@@ -35,6 +35,27 @@ def basic(name: str, batch: int = 2, depth: int = 7, outputs: int = 5, quantized
     return Case(
         "LSTM", f"basic {kind} {name}", tuple(types), tuple(results), {"kernel_type": "BASIC"}, constants,
         low=None if quantized else -1, high=None if quantized else 1, variables=(1, 4), steps=0,
+    )  # fmt: skip
+
+
+def narrow(name: str, batch: int = 2, depth: int = 7, cells: int = 9, outputs: int = 5, **attrs: object) -> Case:
+    """A row of an LSTM whose products have 8 bits."""
+    random = np.random.default_rng(cells)
+    types: dict[int, TensorType] = {0: i8(batch, depth, scale=0.02, zero_point=5)}
+    for g in range(1, 4):
+        types[1 + g], types[5 + g] = tensor(INT8, cells, depth, scale=0.011), tensor(INT8, cells, outputs, scale=0.008)
+        types[12 + g], types[20 + g] = tensor(INT32, cells, scale=1e-8), tensor(INT16, cells, scale=3e-5)
+    types |= {16: tensor(INT8, outputs, cells, scale=0.009), 17: tensor(INT32, outputs, scale=3e-7)}
+    types |= {18: i8(batch, outputs, scale=0.0078, zero_point=-4), 19: tensor(INT16, batch, cells, scale=2.0**-15)}
+    constants = {i: stored(INT8, i, *types[i].shape) for i in types if types[i].dtype == INT8 and i not in (0, 18)}
+    spreads = {INT32: 300_000, INT16: 32_000}
+    for i, t in types.items():
+        if t.dtype in spreads and i != 19:
+            constants[i] = random.integers(-spreads[t.dtype], spreads[t.dtype], t.shape).astype(t.dtype.numpy)
+    inside = [tensor(INT8, 0, scale=s, zero_point=z) for s, z in ((0.0005, 0), (0.021, 4), (0.013, -7))]
+    return Case(
+        "LSTM", f"narrow {name}", laid_out(types, 24), (i8(batch, outputs, scale=0.0078, zero_point=-4),), attrs,
+        constants, variables=(18, 19), intermediates=tuple(inside * 4), steps=0,
     )  # fmt: skip
 
 
@@ -198,6 +219,10 @@ CASES = [
     both(LSTM, "coupled, peephole", coupled=True, peephole=True, cell_clip=0.6),
     both(LSTM, "projection", outputs=3, peephole=True, proj_clip=0.3, auxiliary="crossed"),
     both(LSTM, "projection", outputs=3, peephole=True, weights=INT8, merge_outputs=True),
+    narrow("plain"),
+    narrow("clips", cell_clip=0.5, proj_clip=0.3),
+    narrow("of one", 1, 1, 1, 1),
+    narrow("wide", 1, 33, 40, 20),
     gated("plain"),
     gated("of one", 1, 1, 1, 1),
     gated("computed weights", constant=False),

@@ -31,10 +31,10 @@ def transposed(
     **attrs: object,
 ) -> Case:
     """A row with the operands of a convolution, in the order of TRANSPOSE_CONV."""
-    base = convolution(name, kind, x, w, y, with_bias=with_bias, constant=constant)
+    base = convolution(name, kind, x, w, y, with_bias=with_bias, constant=constant, **attrs)
     inputs = (i32(4), base.inputs[1], base.inputs[0], *base.inputs[2:])
     constants = {0: np.array(y), **{(1 if i == 1 else 3): v for i, v in base.constants.items()}}
-    attrs = {"stride_h": step, "stride_w": step, "padding": padding, **attrs}
+    attrs = {"stride_h": step, "stride_w": step, "padding": padding, **base.attrs}
     return replace(base, op="TRANSPOSE_CONV", inputs=inputs, constants=constants, attrs=attrs, official=True, reason="")
 
 
@@ -71,7 +71,9 @@ def with_options(
 
 
 CASES = [
-    *(case for kind in ("float", "int8", "uint8", "int16") for case in rows(kind)),
+    *(case for kind in ("float", "int8", "uint8", "int16", "dynamic") for case in rows(kind)),
+    transposed("few", "int16, int32 bias", (1, 3, 3, 4), (2, 4, 4, 4), (1, 6, 6, 2), 2),
+    transposed("few", "float by float16", (1, 3, 3, 4), (2, 4, 4, 4), (1, 6, 6, 2), 2),
     transposed("computed filter", "float", (1, 4, 5, 3), (6, 3, 3, 3), (1, 8, 10, 6), 2, constant=False),
     transposed("relu", "float", (1, 4, 3, 8), (5, 2, 2, 8), (1, 8, 6, 5), 2, fused_activation_function="RELU"),
     with_options("2x2", (1, 4, 3, 8), (1, 2, 2, 8), (1, 8, 5, 1), 2, "SAME"),

@@ -95,7 +95,7 @@ RULES = [
     (broken(POOL, fused_activation_function="SIGN_BIT"), "fused activation must be"),
     (broken(POOL, {0: f32(1, 0, 7, 3)}), "must not be empty"),
     (broken(POOL_INT8, {0: scaled(1, 6, 7, 3, scales=(0.1, 0.1, 0.1))}), "must have one scale"),
-    (broken(PRODUCT, {0: f32(5)}), "rank must be 2 to 5"),
+    (broken(PRODUCT, {0: f32(5)}), "rank must be at least 2"),
     (broken(PRODUCT, adj_x=True), "they must be equal"),
     (broken(PRODUCT, {0: f32(3, 3, 5)}), "do not broadcast"),
     (broken(PRODUCT, {0: f32(2, 3, 0), 1: f32(2, 0, 4)}), "must not be empty"),

@@ -138,7 +138,7 @@ REFUSED = {
     "do not divide into units of 2": changed(THIN, rank=2),
     "shape must be [5], is float32[6]": changed(THIN, {3: f32(6)}),
     "shape must be [2, 30], is float32[2, 31]": changed(THIN, {4: f32(2, 31)}),
-    "activation must be NONE": changed(THIN, fused_activation_function="SIGN_BIT"),
+    "activation must be NONE": changed(THIN, fused_activation_function="SIGMOID"),
     "of integers must be RELU": changed(THIN16, fused_activation_function="NONE"),
     "scale must be positive and finite": changed(THIN16, {1: i8(5, 7, scale=-1.0, zero_point=0)}),
     "zero point must be 0, is 3": changed(THIN16, {1: i8(5, 7)}),

@@ -24,8 +24,8 @@ _CODES = {INT: "?bh?i???q", UINT: "?BH?I???Q", FLOAT: "??e?f???d"}  # struct let
 
 
 class _Reader:
-    def __init__(self, data: memoryview) -> None:
-        self.data, self.size = data, len(data)
+    def __init__(self, data: memoryview, text: bool) -> None:
+        self.data, self.size, self.text = data, len(data), text
         self.budget = 4 * self.size + 4096
 
     def bad(self, problem: str, position: int) -> ModelError:
@@ -88,7 +88,7 @@ class _Reader:
         if kind == KEY:
             return self.key(at)
         if kind == STRING:
-            return str(self.sized(at, own), "utf-8", "replace")
+            return str(self.sized(at, own), "utf-8", "replace") if self.text else bytes(self.sized(at, own))
         if kind == BLOB:
             return bytes(self.sized(at, own))
         if kind in (INDIRECT_INT, INDIRECT_UINT, INDIRECT_FLOAT):
@@ -112,13 +112,15 @@ class _Reader:
         raise self.bad(f"there is no type {kind}", position)
 
 
-def read(data: bytes | memoryview) -> Any:
+def read(data: bytes | memoryview, *, text: bool = True) -> Any:
     """The value of a flexbuffer; raises ModelError when it breaks the format.
+
+    text  strings are text; else they are bytes, since some writers keep bytes in them.
 
     >>> read(write({"stride": 2, "scales": [0.5, 2.0], "on": True}))
     {'on': True, 'scales': [0.5, 2.0], 'stride': 2}
     """
-    r = _Reader(memoryview(data).cast("B"))
+    r = _Reader(memoryview(data).cast("B"), text)
     if r.size < 3:
         raise r.bad("fewer than 3 bytes", 0)
     width, packed = r.data[r.size - 1], r.data[r.size - 2]

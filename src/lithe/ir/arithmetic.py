@@ -152,6 +152,8 @@ ACTIVATION_BOUNDS: dict[str, tuple[float | None, float | None]] = {
     "RELU": (0.0, None),
     "RELU_N1_TO_1": (-1.0, 1.0),
     "RELU6": (0.0, 6.0),
+    "TANH": (None, None),  # these two are left out by the format's own runtime, outside of recurrent operators
+    "SIGN_BIT": (None, None),
 }
 
 
@@ -161,5 +163,5 @@ def activate(x: Any, activation: str) -> Any:
         if bound is not None:
             whole = x.dtype.is_integer if is_expr(x) else x.dtype.kind in "iu"
             value = int(bound) if whole else bound
-            x = limit(x, Const(value, x.dtype) if is_expr(x) else x.dtype.type(value))
+            x = limit(x, Const(value, x.dtype) if is_expr(x) else np.asarray(value).astype(x.dtype))
     return x

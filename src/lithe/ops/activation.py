@@ -66,7 +66,7 @@ def unary(
     return register(
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types, "Attrs": attrs,
-            "infer": same_shape, "evaluate": evaluate, "lower": lower,
+            "infer": same_shape, "evaluate": evaluate, "lower": lower, "elementwise": True,
         })
     )  # fmt: skip
 

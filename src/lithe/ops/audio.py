@@ -16,7 +16,7 @@ from lithe.ir.arithmetic import sqrt
 from lithe.ir.build import Builder
 from lithe.ir.elementary import log
 from lithe.ir.loops import INDEX, Buffer, Const, Expr, minimum, select
-from lithe.ops.fourier import FLOATS, lower_real
+from lithe.ops.fourier import FLOATS, LONGEST, lower_real
 from lithe.ops.op import Op, Site, register
 from lithe.types import FLOAT32, Shape
 
@@ -71,9 +71,6 @@ class AudioSpectrogram(Op):
                 b.store(y, (channel, frame, k), power if a.magnitude_squared else sqrt(power))
 
 
-LONGEST = 1 << 24
-
-
 def _length(a: AudioSpectrogram.Attrs) -> int:
     return 1 << (a.window_size - 1).bit_length()
 
@@ -110,7 +107,7 @@ class Mfcc(Op):
         finite = all(map(math.isfinite, limits)) and 0 <= int(limits[0]) < int(limits[1])
         site.require(finite, f"limits must be 0 <= lower < upper, are {limits[0]} and {limits[1]}")
         count = a.filterbank_channel_count
-        site.require(count <= LONGEST, f"filterbank_channel_count must be up to {LONGEST}, is {count}")
+        site.require(count <= MOST_CHANNELS, f"filterbank_channel_count must be up to {MOST_CHANNELS}, is {count}")
         site.require(
             1 <= a.dct_coefficient_count <= count,
             f"dct_coefficient_count must be in [1, filterbank_channel_count {count}], is {a.dct_coefficient_count}",
@@ -157,6 +154,7 @@ class Mfcc(Op):
 
 
 FLOOR = 1e-12
+MOST_CHANNELS = 1 << 12
 
 
 def _mel(frequency: float) -> float:

@@ -64,12 +64,16 @@ class Pair:
 
     def infer(self, site: Site) -> list[Shape]:
         x, merged = site.rank(0, 3), site.attrs.merge_outputs
-        count, (second, _) = 1 if merged else 2, self.auxiliary
+        count, (second, weights) = 1 if merged else 2, self.auxiliary
         site.require(len(site.outputs) == count, f"must have {count} outputs, has {len(site.outputs)}")
         if site.has(second):
             auxiliary = site.rank(second, 3)
             alike = auxiliary.shape[:-1] == x.shape[:-1]
             site.require(alike, f"must have the sequences of {x}, is {auxiliary}", second)
+        crossed = site.has(second) and site.has(weights)
+        for i in (*self.forward, *self.backward):
+            alone = i is not None and i > second and site.has(i) and not crossed
+            site.require(not alone, "needs the auxiliary input and its weights in both directions", i or 0)
         outputs = [sizes.outputs for _, sizes, _ in self.halves(site)]
         return [(*x.shape[:-1], size) for size in ([sum(outputs)] if merged else outputs)]
 

@@ -30,7 +30,8 @@ from lithe.ir.elementary import floor_mod, power
 from lithe.ir.loops import Buffer, Expr
 from lithe.ops.broadcast import broadcast_of_all
 from lithe.ops.op import NoAttrs, Op, Site, register
-from lithe.types import FLOAT32, INT32, Shape
+from lithe.ops.precision import FLOATS, in_float32, is_rescaled
+from lithe.types import DTYPES, FLOAT32, INT32, Shape
 
 Rule = Callable[[Any, Any], Any]
 
@@ -61,26 +62,30 @@ def binary(
     """Defines and registers y = rule(a, b) with broadcasting.
 
     whole      the rule for integers that are not quantized (default: as for real numbers).
-    quantized  gives the rule for a quantized site (default: that of the stored integers).
+    quantized  gives the rule for integers that stand for real numbers (default: that of the stored integers).
     check      a condition on b, without which the inference ends with `failure`; for integers only.
     """
 
     def chosen(site: Site) -> Rule:
-        if site.quantized and quantized:
+        if quantized and is_rescaled(site, types):
             return quantized(site)
-        activation = getattr(site.attrs, "fused_activation_function", "NONE")
-        plain = whole if whole and site.input(0).dtype.is_integer else rule
-        return lambda a, b: activate(plain(a, b), activation)
+        dtype = site.input(0).dtype
+        plain = whole if whole and dtype.is_integer else rule
+        fused = _fused(site) if dtype.kind != "complex" else "NONE"
+        return in_float32(lambda a, b: activate(plain(a, b), fused), dtype)
 
     def infer(site: Site) -> list[Shape]:
         activation = getattr(site.attrs, "fused_activation_function", "NONE")
-        site.require(activation in ACTIVATION_BOUNDS, f"fused activation must be one of {', '.join(ACTIVATION_BOUNDS)}")
+        site.require(activation in ACTIVATIONS, f"fused activation must be one of {', '.join(ACTIVATIONS)}")
         return broadcast_of_all(site)
+
+    def lowers(site: Site) -> bool:
+        return site.input(0).dtype.kind != "complex"
 
     def allowed(site: Site, b: Any) -> Any:
         """The condition on b, of a quantized b without its zero point."""
         assert check is not None
-        real = cast(b, INT32) - site.quantization(site.input(1))[1] if site.quantized and quantized else b
+        real = cast(b, INT32) - site.quantization(site.input(1))[1] if quantized and is_rescaled(site, types) else b
         return check(real)
 
     def checked(site: Site) -> bool:
@@ -109,9 +114,20 @@ def binary(
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types, "Attrs": attrs,
             "operands": (("input1", "input2"), ("output",)),
-            "infer": infer, "evaluate": evaluate, "lower": lower, "elementwise": True,
+            "infer": infer, "evaluate": evaluate, "lower": lower, "lowers": lowers, "elementwise": True,
+            "activations": ACTIVATIONS,
         })
     )  # fmt: skip
+
+
+# The official kernels take these too, and do nothing. Source: TensorFlow Lite, CalculateActivationRange.
+ACTIVATIONS = (*ACTIVATION_BOUNDS, "TANH", "SIGN_BIT")
+
+
+def _fused(site: Site) -> str:
+    """The fused activation that has an effect on numbers."""
+    activation = getattr(site.attrs, "fused_activation_function", "NONE")
+    return activation if activation in ACTIVATION_BOUNDS else "NONE"
 
 
 def nonzero(b: Any) -> Any:
@@ -160,7 +176,8 @@ def floored_remainder(a: Any, b: Any) -> Any:
 def whole_power(a: Any, b: Any) -> Any:
     """a**b in integers that wrap, b >= 0: by squaring, one step for each bit of b."""
     result, base = _one(a), a
-    for bit in range(31):
+    kind = a.dtype if is_expr(a) else DTYPES[a.dtype.name]
+    for bit in range(kind.bits - (kind.kind == "int")):
         factor = where(nonzero(b & (1 << bit)), base, _one(a))
         result, base = result * factor, base * base
     return result
@@ -174,7 +191,7 @@ def _pairs(site: Site) -> tuple[tuple[np.float32, int], ...]:
 
 def _limits(site: Site) -> tuple[int, int]:
     y = site.outputs[0]
-    return activation_range(getattr(site.attrs, "fused_activation_function", "NONE"), *site.quantization(y), y.dtype)
+    return activation_range(_fused(site), *site.quantization(y), y.dtype)
 
 
 def quantized_sum(sign: int) -> Callable[[Site], Rule]:
@@ -259,25 +276,27 @@ def _squared_difference(a: Any, b: Any) -> Any:
     return difference * difference
 
 
-Add = binary("ADD", 0, lambda a, b: a + b, "y = a + b", "T T -> T: float32 int16 int32 int64 int8q uint8q int16q",
+NUMBERS = f"T T -> T: {FLOATS}"
+STORED = "int8q uint8q int16q"
+WHOLE = "int8 uint8 int16 int32 int64"
+
+Add = binary("ADD", 0, lambda a, b: a + b, "y = a + b", f"{NUMBERS} int16 int32 int64 {STORED}",
              attrs=AddAttrs, quantized=quantized_sum(1))  # fmt: skip
-Sub = binary("SUB", 41, lambda a, b: a - b, "y = a - b", "T T -> T: float32 int32 int64 int8q uint8q int16q",
+Sub = binary("SUB", 41, lambda a, b: a - b, "y = a - b", f"{NUMBERS} int32 int64 {STORED}",
              attrs=AddAttrs, quantized=quantized_sum(-1))  # fmt: skip
 Mul = binary("MUL", 18, lambda a, b: a * b, "y = a * b",
-             "T T -> T: float32 int16 int32 uint32 int64 int8q uint8q int16q",
+             f"{NUMBERS} int16 int32 uint32 int64 complex64 {STORED}\nint16q int16q -> Y: Y= int8q uint8q",
              attrs=FusedAttrs, quantized=quantized_product)  # fmt: skip
-Div = binary("DIV", 42, lambda a, b: a / b, "y = a / b, towards zero in integers",
-             "T T -> T: float32 int32 uint8q int8q",
+Div = binary("DIV", 42, lambda a, b: a / b, "y = a / b, towards zero in integers", f"{NUMBERS} int32 {STORED}",
              attrs=FusedAttrs, whole=truncated_quotient, quantized=quantized_quotient,
              check=nonzero, failure="division by zero")  # fmt: skip
-Maximum = binary("MAXIMUM", 55, maximum, "the greater one", "T T -> T: float32 int16 int32 int64 int8q uint8q int16q")
-Minimum = binary("MINIMUM", 57, minimum, "the lesser one", "T T -> T: float32 int16 int32 int64 int8q uint8q int16q")
+Maximum = binary("MAXIMUM", 55, maximum, "the greater one, of integers as they are stored", f"{NUMBERS} {WHOLE}")
+Minimum = binary("MINIMUM", 57, minimum, "the lesser one, of integers as they are stored", f"{NUMBERS} {WHOLE}")
 SquaredDifference = binary("SQUARED_DIFFERENCE", 99, _squared_difference, "y = (a - b)**2",
-                           "T T -> T: float32 int32 int8q", quantized=quantized_squared_difference)  # fmt: skip
-FloorDiv = binary("FLOOR_DIV", 90, lambda a, b: floor(a / b), "y = floor(a / b)",
-                  "T T -> T: float32 int8 int16 int32", whole=floored_quotient,
-                  check=nonzero, failure="division by zero")  # fmt: skip
-FloorMod = binary("FLOOR_MOD", 95, floor_mod, "y = a - floor(a / b) * b", "T T -> T: float32 int8 int16 int32 int64",
+                           f"{NUMBERS} int32 {STORED}", quantized=quantized_squared_difference)  # fmt: skip
+FloorDiv = binary("FLOOR_DIV", 90, lambda a, b: floor(a / b), "y = floor(a / b)", f"{NUMBERS} int8 int16 int32 int64",
+                  whole=floored_quotient, check=nonzero, failure="division by zero")  # fmt: skip
+FloorMod = binary("FLOOR_MOD", 95, floor_mod, "y = a - floor(a / b) * b", f"{NUMBERS} int8 int16 int32 int64",
                   whole=floored_remainder, check=nonzero, failure="division by zero")  # fmt: skip
-Pow = binary("POW", 78, power, "y = a**b", "T T -> T: float32 int32", whole=whole_power,
+Pow = binary("POW", 78, power, "y = a**b", f"{NUMBERS} int32", whole=whole_power,
              check=not_negative, failure="a negative exponent of an integer")  # fmt: skip

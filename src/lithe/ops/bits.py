@@ -10,12 +10,14 @@ from lithe.ir.arithmetic import clamp, is_expr
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
 from lithe.ops.binary import binary
-from lithe.ops.layout import copy
+from lithe.ops.layout import NOT_IN_LOOPS, copy
 from lithe.ops.op import Op, Site, register
 from lithe.types import UINT8, Shape
 
 INTEGERS = "T T -> T: int8 uint8 int16 uint16 int32 uint32"
-CASTABLE = "float32 float16 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64"
+CASTABLE = (
+    "float32 float16 bfloat16 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool complex64 complex128"
+)
 
 
 def shifted(a: Any, b: Any) -> Any:
@@ -49,6 +51,9 @@ class Bitcast(Op):
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         (shape,) = Bitcast.infer(site)
         return [np.frombuffer(np.ascontiguousarray(x).tobytes(), site.outputs[0].dtype.numpy).reshape(shape).copy()]
+
+    def lowers(site: Site) -> bool:
+        return not any(t.dtype.name in NOT_IN_LOOPS for t in (site.input(0), site.outputs[0]))
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
         x, y = xs[0], ys[0]

@@ -11,7 +11,7 @@ from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, Expr
 from lithe.ops.op import Site
 from lithe.ops.padding import Window, taps
-from lithe.types import FLOAT32, INT16, INT32, INT64, DType, TensorType
+from lithe.types import DTYPES, FLOAT32, INT16, INT32, INT64, UINT8, DType, TensorType
 
 ROOM = 1 << 17  # sums that `convolve` works on at a time: they stay in the processor's cache
 
@@ -69,6 +69,19 @@ def zero_point(t: TensorType) -> int:
     return t.quantization.zero_point[0] if t.quantization is not None and t.quantization.zero_point else 0
 
 
+def multiplied(b: Builder, t: Buffer) -> Buffer:
+    """The operand in a type that schedules multiply: halves as float32, packed integers as bytes."""
+    if t.dtype.is_integer:
+        return t.viewed(t.shape, DTYPES[f"{t.dtype.kind}{t.dtype.bits}"])
+    if t.dtype == FLOAT32:
+        return t
+    if t.values is not None:
+        return b.constant(t.values.astype(np.float32), t.name)
+    wide = b.local(FLOAT32, t.shape, t.name)
+    b.compute(wide, lambda *i: t[i].to(FLOAT32))
+    return wide
+
+
 def accumulator(site: Site) -> DType:
     x = site.inputs[0].dtype
     return FLOAT32 if x.is_float else INT64 if x == INT16 else INT32
@@ -92,6 +105,8 @@ def require_arithmetic(site: Site, axis: int, outputs: int) -> None:
             site.require(q.axis == axis, f"scales must belong to axis {axis}, belong to axis {q.axis}", 1)
             site.require(len(q.scale) == w.shape[axis], f"{len(q.scale)} scales for {w.shape[axis]} output channels", 1)
             site.require(not any(q.zero_point), "zero points for each channel must be 0", 1)
+        legacy = w.dtype == UINT8 and site.input(0).dtype.is_float
+        site.require(not legacy or zero_point(w) == 0, "uint8 weights of float activations hold int8: no zero point", 1)
         low, high = w.dtype.minimum, w.dtype.maximum
         site.require(low <= zero_point(w) <= high, f"zero point {zero_point(w)} is outside of {w.dtype}", 1)
     if site.has(2):
@@ -121,7 +136,7 @@ def finished(site: Site, total: np.ndarray, bias: np.ndarray | None) -> np.ndarr
     activation = site.attrs.fused_activation_function
     if not site.quantized:
         real = total if bias is None else total + bias.astype(np.float64)
-        return np.asarray(activate(real.astype(np.float32), activation))
+        return np.asarray(activate(real.astype(np.float32), activation)).astype(y.dtype.numpy)
     if bias is not None:
         total = total + bias
     total = total.astype(accumulator(site).numpy)
@@ -135,16 +150,16 @@ class Epilogue:
 
     def __init__(self, b: Builder, site: Site, outputs: int) -> None:
         self.activation = site.attrs.fused_activation_function
+        self.dtype = site.outputs[0].dtype
         self.factor: Buffer | None = None
         if site.quantized:
-            self.dtype = site.outputs[0].dtype
             scale, self.zero = site.quantization(site.outputs[0])
             self.low, self.high = activation_range(self.activation, scale, self.zero, self.dtype)
             self.factor = b.constant(multipliers(site, outputs), "multiplier")
 
     def __call__(self, total: Expr, o: Expr, pixel: tuple[Expr, ...]) -> Expr:
         if self.factor is None:
-            return activate(total, self.activation)
+            return activate(total, self.activation).to(self.dtype)
         return requantize(total, self.factor[o], self.zero, self.low, self.high, self.dtype)
 
 
@@ -152,8 +167,8 @@ def wide_bias(b: Builder, bias: Buffer | None, wide: DType) -> Buffer | None:
     """The bias in the accumulator's type."""
     if bias is None or bias.dtype == wide:
         return bias
-    if bias.data is not None:
-        return b.constant(bias.data.reshape(bias.shape).astype(wide.numpy), "bias")
+    if bias.values is not None:
+        return b.constant(bias.values.astype(wide.numpy), "bias")
     copy = b.local(wide, bias.shape, "bias")
     b.compute(copy, lambda o: bias[o].to(wide))
     return copy

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import cast
 
 import numpy as np
 
-from lithe.ops.op import Op, RuleViolation, Site, register
+from lithe.ops.op import Call, Op, RuleViolation, Site, register
 from lithe.types import Shape, TensorType
 
 
@@ -50,6 +51,7 @@ class If(Op):
 
     name, code = "IF", 118
     operands = (("condition", "inputs*"), ("outputs*",))
+    calls = MappingProxyType({"then_subgraph_index": Call(1), "else_subgraph_index": Call(1)})
     stateful = True
 
     @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class StablehloCase(Op):
 
     name, code = "STABLEHLO_CASE", 209
     operands = (("index", "inputs*"), ("outputs*",))
+    calls = MappingProxyType({"branch_subgraph_indices": Call(first=1)})
     stateful = True
 
     @dataclass(frozen=True)
@@ -124,6 +127,7 @@ def loop(name: str, code: int, source: str) -> type[Op]:
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": f"values = body(values) while condition(values). Source: {source}", "__module__": __name__,
             "name": name, "code": code, "operands": (("inputs*",), ("outputs*",)), "stateful": True,
+            "calls": {"cond_subgraph_index": Call(results=False), "body_subgraph_index": Call()},
             "Attrs": Attrs, "infer": infer, "evaluate": evaluate,
         })
     )  # fmt: skip
@@ -139,6 +143,7 @@ class CallOnce(Op):
 
     name, code = "CALL_ONCE", 129
     operands = ((), ())
+    calls = MappingProxyType({"init_subgraph_index": Call()})
     stateful = True
 
     @dataclass(frozen=True)
@@ -159,6 +164,7 @@ class StablehloComposite(Op):
 
     name, code = "STABLEHLO_COMPOSITE", 206
     operands = (("inputs*",), ("outputs*",))
+    calls = MappingProxyType({"decomposition_subgraph_index": Call()})
     inlined = "decomposition_subgraph_index"
 
     @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from lithe.ops.contraction import (
     centred,
     convolve,
     finished,
+    multiplied,
     require_arithmetic,
     wide_bias,
     zero_point,
@@ -24,11 +25,11 @@ from lithe.ops.padding import Window, actual, placed, require_window
 from lithe.types import FLOAT32, DType, Shape
 
 TYPES = """
-float32 float32 float32? -> float32
-int8q W int32? -> int8q: W= int8q int4q
+float32 W float32? -> float32: W= float32 float16 int8q uint8q int4q int2q
+float16 float16 B? -> float16: B= float16 float32
+int8q W int32? -> int8q: W= int8q int4q int2q
 uint8q uint8q int32? -> uint8q
-int16q int8q B? -> int16q: B= int64 int32
-float32 W float32? -> float32: W= int8q int4q
+int16q W B? -> int16q: W= int8q int4q int2q; B= int64 int32
 """
 
 
@@ -107,6 +108,7 @@ def lower_image(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | Non
     """The convolution of x with w [O, KH, KW, C / groups], by the builder's schedule."""
     p = window(site, w.shape[1:3])
     groups = x.shape[3] // w.shape[3]
+    x, w = multiplied(b, x), multiplied(b, w)
     if dynamic.used(site):
         dynamic.lower(b, site, x, w, bias, y, p, groups)
         return

@@ -9,7 +9,7 @@ import numpy as np
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
 from lithe.ops import dynamic
-from lithe.ops.contraction import centred, convolve, finished, require_arithmetic
+from lithe.ops.contraction import centred, convolve, finished, multiplied, require_arithmetic
 from lithe.ops.convolution import TYPES, lower_image, require_image, window
 from lithe.ops.op import Op, Site, register
 from lithe.ops.padding import actual
@@ -62,8 +62,8 @@ class DepthwiseConv2D(Op):
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         x, w = xs[0], xs[1]
         _, kh, kw, outputs = w.shape
-        if w.data is not None:
-            turned = b.constant(w.data.reshape(w.shape).transpose(3, 1, 2, 0), "filter")
+        if w.values is not None:
+            turned = multiplied(b, Buffer(w.name, w.dtype, (outputs, kh, kw, 1), w.values.transpose(3, 1, 2, 0)))
         else:
             turned = b.local(w.dtype, (outputs, kh, kw, 1), "filter")
             b.compute(turned, lambda o, i, j, _: w[0, i, j, o])

@@ -15,6 +15,8 @@ Sources: XNNPACK, asymmetric quantization parameters; TensorFlow Lite, Asymmetri
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +26,10 @@ from lithe.ir.loops import Buffer, Const, Expr
 from lithe.ops.contraction import convolve, weight_scales, zero_point
 from lithe.ops.op import Site
 from lithe.ops.padding import Window
-from lithe.types import FLOAT32, INT8, INT32, Shape
+from lithe.types import FLOAT32, INT8, INT16, INT32, Shape
 
 LANES = 64  # partial extremes, so that the search for them runs on vectors
+Finish = Callable[[Expr, Expr, tuple[Expr, ...]], Expr]  # as `Convolution.epilogue`
 MOST_PADDED = 1 << 28  # elements of the quantized input with its padding
 
 
@@ -84,6 +87,11 @@ def nearest(x: np.ndarray | Expr, own: bool) -> np.ndarray | Expr:
     return cast(x + where(x < half - half, -half, half), INT32)
 
 
+def signed(w: np.ndarray) -> np.ndarray:
+    """Integer weights as they are meant: with float activations, old writers stored the bits of int8 as uint8."""
+    return w.view(np.int8) if w.dtype == np.uint8 else w
+
+
 def convolved(
     site: Site,
     x: np.ndarray,
@@ -93,7 +101,15 @@ def convolved(
     groups: int,
 ) -> np.ndarray:
     """The output for x [N, H, W, C] and integer w [O, KH, KW, I]."""
-    row = (x.shape[0], 1, 1, 1)
+    less = signed(w).astype(np.int32) - zero_point(site.inputs[1])
+    return scaled(site, x, bias, lambda stored: convolve(stored, less, p, groups))
+
+
+def scaled(
+    site: Site, x: np.ndarray, bias: np.ndarray | None, product: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """The output for x [N, H, W, C]; `product` makes integer sums [N, OH, OW, O] of the quantized x."""
+    row, x = (x.shape[0], 1, 1, 1), x.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         own = away(site)
         values = parameters(x.min(axis=(1, 2, 3)), x.max(axis=(1, 2, 3)), own)
@@ -101,11 +117,11 @@ def convolved(
         zero = nearest(point, own)
         inside = clamp(x * factor, (-128 - zero).astype(np.float32), (127 - zero).astype(np.float32))
         stored = nearest(inside, own)  # less the zero point
-        total = convolve(stored, w.astype(np.int32) - zero_point(site.inputs[1]), p, groups)
+        total = product(stored)
         real = total.astype(np.int32).astype(np.float32) * scale
-        real = real * weight_scales(site.inputs[1], w.shape[0])
-        real = real if bias is None else real + bias
-        return np.asarray(activate(real, site.attrs.fused_activation_function), np.float32)
+        real = real * weight_scales(site.inputs[1], real.shape[-1])
+        real = real if bias is None else real + bias.astype(np.float32)
+        return np.asarray(activate(real, site.attrs.fused_activation_function)).astype(site.outputs[0].dtype.numpy)
 
 
 def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: Buffer, p: Window, groups: int) -> None:
@@ -114,8 +130,46 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
     The zero point is known only while the model runs, so its share, zero point * sum of an output's weights,
     is subtracted from the finished sum.
     """
+    own, w = away(site), w.viewed(w.shape, INT8)
+    factor, scale, zero = _rows(b, x, own)
+    shape = padded(x.shape, w.shape[1:3], p)
+    stored = b.local(INT8, shape, "quantized")
+    if shape != x.shape:
+        b.compute(stored, lambda n, *_: zero[n].to(INT8))
+    top, left = p.before
+    with b.nest(x.shape, "parallel") as (n, r, c, i):
+        b.store(stored, (n, r + top, c + left, i), (_less(x[n, r, c, i], factor[n], zero[n], own) + zero[n]).to(INT8))
+    sums, scales = _weight_sums(b, site, w), b.constant(weight_scales(site.inputs[1], w.shape[0]), "scale")
+
+    def epilogue(total: Expr, o: Expr, pixel: tuple[Expr, ...]) -> Expr:
+        n = pixel[0]
+        return _real(site, (total - zero[n] * sums[o]).to(FLOAT32) * scale[n] * scales[o], bias, o)
+
+    b.convolution(
+        Convolution(
+            stored, w, None, y, p.strides, p.dilation, (0, 0), groups, INT32, epilogue,
+            w_zero=zero_point(site.inputs[1]),
+        )
+    )  # fmt: skip
+
+
+def centred_rows(b: Builder, site: Site, x: Buffer, bias: Buffer | None) -> tuple[Buffer, Finish]:
+    """(quantized x less its zero points, what makes an output of a sum of it and weights)."""
+    own, y = away(site), site.outputs[0]
+    factor, scale, zero = _rows(b, x, own)
+    stored = b.local(INT16, x.shape, "quantized")
+    b.compute(stored, lambda n, *i: _less(x[(n, *i)], factor[n], zero[n], own).to(INT16))
+    scales = b.constant(weight_scales(site.inputs[1], y.shape[-1]), "scale")
+
+    def epilogue(total: Expr, o: Expr, pixel: tuple[Expr, ...]) -> Expr:
+        return _real(site, total.to(FLOAT32) * scale[pixel[0]] * scales[o], bias, o)
+
+    return stored, epilogue
+
+
+def _rows(b: Builder, x: Buffer, own: bool) -> tuple[Buffer, Buffer, Buffer]:
+    """(factor, scale, zero point) of each batch of x."""
     batches = x.shape[0]
-    own = away(site)
     factor, scale = b.local(FLOAT32, (batches,), "factor"), b.local(FLOAT32, (batches,), "row_scale")
     zero = b.local(INT32, (batches,), "zero_point")
     with b.loop(batches, "parallel", "row") as n:
@@ -124,28 +178,18 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
         b.store(factor, n, up)
         b.store(scale, n, down)
         b.store(zero, n, nearest(point, own))
-    shape = padded(x.shape, w.shape[1:3], p)
-    stored = b.local(INT8, shape, "quantized")
-    if shape != x.shape:
-        b.compute(stored, lambda n, *_: zero[n].to(INT8))
-    top, left = p.before
-    with b.nest(x.shape, "parallel") as (n, r, c, i):
-        point = zero[n].to(FLOAT32)
-        inside = clamp(x[n, r, c, i] * factor[n], -point + np.float32(-128.0), -point + np.float32(127.0))
-        b.store(stored, (n, r + top, c + left, i), (nearest(inside, own) + zero[n]).to(INT8))
-    sums, scales = _weight_sums(b, site, w), b.constant(weight_scales(site.inputs[1], w.shape[0]), "scale")
+    return factor, scale, zero
 
-    def epilogue(total: Expr, o: Expr, pixel: tuple[Expr, ...]) -> Expr:
-        n = pixel[0]
-        real = (total - zero[n] * sums[o]).to(FLOAT32) * scale[n] * scales[o]
-        return activate(real if bias is None else real + bias[o], site.attrs.fused_activation_function)
 
-    b.convolution(
-        Convolution(
-            stored, w, None, y, p.strides, p.dilation, (0, 0), groups, INT32, epilogue,
-            w_zero=zero_point(site.inputs[1]),
-        )
-    )  # fmt: skip
+def _less(x: Expr, factor: Expr, zero: Expr, own: bool) -> Any:
+    """The quantized element less its zero point."""
+    point = zero.to(FLOAT32)
+    return nearest(clamp(x * factor, -point + np.float32(-128.0), -point + np.float32(127.0)), own)
+
+
+def _real(site: Site, real: Expr, bias: Buffer | None, o: Expr) -> Expr:
+    real = real if bias is None else real + bias[o].to(FLOAT32)
+    return activate(real, site.attrs.fused_activation_function).to(site.outputs[0].dtype)
 
 
 def extremes(b: Builder, rows: Buffer, n: Expr) -> tuple[Expr, Expr]:
@@ -175,7 +219,7 @@ def extremes(b: Builder, rows: Buffer, n: Expr) -> tuple[Expr, Expr]:
 def _weight_sums(b: Builder, site: Site, w: Buffer) -> Buffer:
     """int32 [O]: the sum of each output's weights less their zero point."""
     outputs, *rest = w.shape
-    offset, data = zero_point(site.inputs[1]), w.storage.data
+    offset, data = zero_point(site.inputs[1]), w.values
     if data is not None:
         total = (data.reshape(outputs, -1).astype(np.int64) - offset).sum(axis=1)
         return b.constant(total.astype(np.int32), "weight_sum")

@@ -26,6 +26,7 @@ from lithe.types import FLOAT32, INT16, INT32, INT64, DType
 
 Pair = tuple[Any, Any]  # real and imaginary part
 RADICES = (4, 2, 3, 5)
+LONGEST = 1 << 20  # real numbers of a transform whose tables are made here, one root after the other
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from lithe.ops.contraction import (
     centred,
     convolve,
     finished,
+    multiplied,
     require_arithmetic,
     wide_bias,
     zero_point,
@@ -37,11 +38,11 @@ class FullyConnected(Op):
     name, code = "FULLY_CONNECTED", 9
     operands = (("input", "weights", "bias?"), ("output",))
     types = """
-    float32 float32 float32? -> float32
-    int8q W int32? -> int8q: W= int8q int4q
-    uint8q uint8q int32? -> uint8q
-    int16q int8q B? -> int16q: B= int64 int32
-    float32 W float32? -> float32: W= int8q int4q
+    float32 W float32? -> float32: W= float32 float16 int8q uint8q int4q int2q
+    float16 W B? -> float16: W= float16 int8q int4q int2q; B= float16 float32
+    int8q W int32? -> Y: W= int8q int4q int2q; Y= int8q int16q
+    uint8q uint8q int32? -> Y: Y= uint8q int16q
+    int16q W B? -> int16q: W= int8q int4q int2q int16q; B= int64 int32
     """
 
     @dataclass(frozen=True)
@@ -81,7 +82,8 @@ class FullyConnected(Op):
         count = xs[0].size // depth
         if count == 0:
             return
-        x, w = xs[0].viewed((count, 1, 1, depth)), xs[1].viewed((outputs, 1, 1, depth))
+        x = multiplied(b, xs[0]).viewed((count, 1, 1, depth))
+        w = multiplied(b, xs[1]).viewed((outputs, 1, 1, depth))
         y, bias = ys[0].viewed((count, 1, 1, outputs)), xs[2] if len(xs) > 2 else None
         if dynamic.used(site):
             dynamic.lower(b, site, x, w, bias, y, POINT, 1)

@@ -216,7 +216,7 @@ def _ahead(b: Builder, sizes: Sizes, p: Parts, rows: Any) -> dict[int, Buffer]:
 
 
 def _normalize(b: Builder, x: Buffer, p: Parts, g: int, cell: Buffer) -> None:
-    """Each row, with the share of the cell state, less its mean, divided by its spread, times a factor, plus the bias."""
+    """Each row, with the share of the cell state, less its mean, by its spread, times a factor, plus the bias."""
     batch, cells = x.shape
     share, factor, bias = F(1.0 / cells), p.normalization[g], p.bias[g]
     if p.peephole[g] is not None:

@@ -50,8 +50,8 @@ ONE = 32767  # the greatest value of a sigmoid
 HIDDEN = 4  # the intermediate of the hidden value
 
 
-def require(site: Site) -> None:
-    """The rules of integers beyond those of the layer."""
+def require_stored(site: Site) -> None:
+    """The rules of integer operands."""
     activation = site.attrs.fused_activation_function
     site.require(activation == "TANH", f"the activation of integers must be TANH, is {activation}")
     weights = (*(k for k in range(1, 9)), PROJECTION)
@@ -77,6 +77,11 @@ def require(site: Site) -> None:
     site.require(
         fraction == 0.5 and -15 <= exponent - 1 <= -9, "scale must be a power of two, 2**-15 to 2**-9", OUTPUT_STATE + 1
     )
+
+
+def require(site: Site) -> None:
+    """The rules of integers beyond those of the layer."""
+    require_stored(site)
     count = len(site.intermediates)
     site.require(count in (0, HIDDEN + 1), f"integers have {HIDDEN + 1} intermediates, not {count}")
     normalized, projected = site.has(NORMALIZATION + OUTPUT), site.has(PROJECTION)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,21 +11,32 @@ import numpy as np
 from lithe.ir.arithmetic import requantize
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, Expr, constant
+from lithe.ops.dynamic import extremes
 from lithe.ops.op import Op, Site, register
-from lithe.types import FLOAT32, INT32, Shape
+from lithe.ops.products import less_zero, row_parameters
+from lithe.types import FLOAT32, INT16, INT32, INT64, DType, Shape
+
+F = np.float32
 
 
 @register
 class BatchMatMul(Op):
     """z[..., m, n] = sum over k of x[..., m, k] * y[..., k, n]
 
-    The axes before the last two broadcast. adj_x: x is stored as [..., k, m]; adj_y: y as [..., n, k].
+    The axes before the last two broadcast. adj_x: x is stored as [..., k, m]; adj_y: y as [..., n, k], which may have a
+    scale for each n. Real x with integer y: each row of x is quantized while the model runs (see `lithe.ops.products`),
+    with a zero point if asked for, or if y is a constant. int32 z: the integer sums themselves.
     Source: schema.fbs, BatchMatMulOptions.
     """
 
     name, code = "BATCH_MATMUL", 126
     operands = (("x", "y"), ("output",))
-    types = "T T -> T: float32 int8q"
+    types = """
+    T T -> T: float32 float16 int16q
+    int8q int8q -> O: O= int8q int16q int32
+    int16q int8q -> int16q
+    float32 int8q -> float32
+    """
 
     @dataclass(frozen=True)
     class Attrs:
@@ -35,15 +47,19 @@ class BatchMatMul(Op):
     def infer(site: Site) -> list[Shape]:
         x, y = site.input(0), site.input(1)
         for i, t in enumerate((x, y)):
-            site.require(2 <= t.rank <= 5, f"rank must be 2 to 5, is {t.rank} ({t})", i)
+            site.require(t.rank >= 2, f"rank must be at least 2, is {t.rank} ({t})", i)
         rows, depth = x.shape[-2:][:: -1 if site.attrs.adj_x else 1]
         other, columns = y.shape[-2:][:: -1 if site.attrs.adj_y else 1]
         site.require(depth == other, f"{x} has {depth} columns and {y} has {other} rows: they must be equal")
         site.require(depth >= 1, f"must not be empty, is {x}", 0)
-        if site.quantized:
-            for t, name in ((x, "x"), (y, "y"), (site.outputs[0], "output")):
-                scale, _ = site.quantization(t, name)
-                site.require(scale > 0 and math.isfinite(scale), f"scale must be positive and finite, is {scale}", name)
+        whole = ((x, "x"), (site.outputs[0], "output")) if site.quantized else ()
+        for t, name in whole:
+            scale, _ = site.quantization(t, name)
+            site.require(scale > 0 and math.isfinite(scale), f"scale must be positive and finite, is {scale}", name)
+        q = y.quantization
+        if q is not None and q.per_channel:
+            fits = q.axis == y.rank - (2 if site.attrs.adj_y else 1) and len(q.scale) == columns
+            site.require(fits and not any(q.zero_point), f"must have one scale, or {columns} for its columns", 1)
         try:
             batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
         except ValueError:
@@ -54,39 +70,111 @@ class BatchMatMul(Op):
     def evaluate(site: Site, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
         x = x.swapaxes(-1, -2) if site.attrs.adj_x else x
         y = y.swapaxes(-1, -2) if site.attrs.adj_y else y
-        if not site.quantized:
-            return [np.matmul(x.astype(np.float64), y.astype(np.float64)).astype(np.float32)]
-        x_zero, y_zero = (site.quantization(t)[1] for t in site.inputs)
-        total = np.matmul(x.astype(np.float64) - x_zero, y.astype(np.float64) - y_zero)  # exact below 2**53
-        z = site.outputs[0]
-        return [requantize(total.astype(np.int64).astype(np.int32), *_scaling(site), z.dtype)]
+        dtype = site.outputs[0].dtype
+        if site.inputs[1].dtype.is_float:
+            return [np.matmul(x.astype(np.float64), y.astype(np.float64)).astype(F).astype(dtype.numpy)]
+        x_zero, y_zero = _zeros(site)
+        scale = None
+        if _hybrid(site):
+            with np.errstate(over="ignore", invalid="ignore"):
+                extremes = (np.minimum(x.min(-1, initial=0), F(0)), np.maximum(x.max(-1, initial=0), F(0)))
+                factor, scale, zero = (np.asarray(v)[..., None] for v in row_parameters(*extremes, _asymmetric(site)))
+                x = less_zero(x, factor, zero, _asymmetric(site))
+        total = np.matmul(x.astype(np.int64) - x_zero, y.astype(np.int64) - y_zero).astype(_wide(site).numpy)
+        if scale is not None:
+            return [total.astype(F) * (scale.astype(F) * _column_scales(site))]
+        return [_finished(site, total, _multipliers(site))]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         x, y, z = xs[0], xs[1], ys[0]
-        adj_x, adj_y = site.attrs.adj_x, site.attrs.adj_y
-        depth = x.shape[-2 if adj_x else -1]
-        wide = INT32 if site.quantized else FLOAT32
-        zeros = [site.quantization(t)[1] if site.quantized else 0 for t in site.inputs]
-
-        def element(t: Buffer, batch: tuple[Expr, ...], place: tuple[Expr, Expr], zero: int) -> Expr:
-            own = batch[len(batch) - (len(t.shape) - 2) :]
-            at = tuple(constant(0) if size == 1 else i for size, i in zip(t.shape, own, strict=False))
-            value = t[(*at, *place)].to(wide)
-            return value - zero if zero else value
-
+        depth, wide = x.shape[-2 if site.attrs.adj_x else -1], _wide(site)
+        zeros, scale = _zeros(site), None
+        left: Callable[[tuple[Expr, ...], Expr, Expr], Expr]
+        if _hybrid(site):
+            stored, scale = _quantized(b, site, x)
+            left = lambda batch, m, k: _element(stored, batch, (m, k), wide)  # noqa: E731
+        else:
+            left = lambda batch, m, k: _element(x, batch, (k, m) if site.attrs.adj_x else (m, k), wide)  # noqa: E731
+        factors = None
+        if not site.inputs[1].dtype.is_float and z.dtype != INT32:
+            values = _column_scales(site) if scale is not None else _multipliers(site)
+            factors = b.constant(np.array(np.broadcast_to(values, z.shape[-1])), "multiplier")
         with b.nest(z.shape, "parallel") as (*batch, m, n):
             total = b.variable(0, "total", wide)
             with b.loop(depth) as k:
-                left = element(x, tuple(batch), (k, m) if adj_x else (m, k), zeros[0])
-                right = element(y, tuple(batch), (n, k) if adj_y else (k, n), zeros[1])
-                b.store(total, (), total[()] + left * right)
-            value = requantize(total[()], *_scaling(site), z.dtype) if site.quantized else total[()]
+                right = _element(y, tuple(batch), (n, k) if site.attrs.adj_y else (k, n), wide)
+                term = (left(tuple(batch), m, k) - zeros[0]) * (right - zeros[1]) if any(zeros) else (
+                    left(tuple(batch), m, k) * right
+                )  # fmt: skip
+                b.store(total, (), total[()] + term)
+            if scale is not None:
+                value = total[()].to(FLOAT32) * (_element(scale, tuple(batch), (m,), FLOAT32) * factors[n])
+            elif factors is not None:
+                value = _finished(site, total[()], factors[n])
+            else:
+                value = total[()].to(z.dtype)
             b.store(z, (*batch, m, n), value)
 
 
-def _scaling(site: Site) -> tuple[np.float32, int, int, int]:
-    """(multiplier, zero point, least, greatest stored value) of the output."""
-    scale, zero = site.quantization(site.outputs[0])
-    x_scale, y_scale = (np.float32(site.quantization(t)[0]) for t in site.inputs)
-    dtype = site.outputs[0].dtype
-    return x_scale * y_scale / np.float32(scale), zero, dtype.minimum, dtype.maximum
+def _hybrid(site: Site) -> bool:
+    return site.inputs[0].dtype.is_float and not site.inputs[1].dtype.is_float
+
+
+def _asymmetric(site: Site) -> bool:
+    return site.attrs.asymmetric_quantize_inputs or site.known(1) is not None
+
+
+def _wide(site: Site) -> DType:
+    """The type of the sums."""
+    return FLOAT32 if site.inputs[1].dtype.is_float else INT64 if site.inputs[0].dtype == INT16 else INT32
+
+
+def _zeros(site: Site) -> tuple[int, int]:
+    """The zero points of x and y; those of quantized rows are subtracted already."""
+    found = [0 if t.quantization is None or t.dtype.is_float else t.quantization.zero_point[0] for t in site.inputs]
+    return found[0], found[1]
+
+
+def _column_scales(site: Site) -> np.ndarray:
+    """float32: y's scale, or the scales of its columns."""
+    return np.asarray(site.inputs[1].quantization.scale, F)
+
+
+def _multipliers(site: Site) -> np.ndarray:
+    if not site.quantized:
+        return np.ones(1, F)
+    (x_scale, _), (scale, _) = site.quantization(site.inputs[0]), site.quantization(site.outputs[0])
+    return F(x_scale) * _column_scales(site) / F(scale)
+
+
+def _finished(site: Site, total: np.ndarray | Expr, multiplier: np.ndarray | Expr) -> np.ndarray | Expr:
+    """An integer sum as the output holds it."""
+    z = site.outputs[0]
+    if not site.quantized:
+        return total
+    return requantize(total, multiplier, site.quantization(z)[1], z.dtype.minimum, z.dtype.maximum, z.dtype)
+
+
+def _element(t: Buffer, batch: tuple[Expr, ...], place: tuple[Expr, ...], wide: DType) -> Expr:
+    own = batch[len(batch) - (len(t.shape) - len(place)) :]
+    at = tuple(constant(0) if size == 1 else i for size, i in zip(t.shape, own, strict=False))
+    return t[(*at, *place)].to(wide)
+
+
+def _quantized(b: Builder, site: Site, x: Buffer) -> tuple[Buffer, Buffer]:
+    """(rows [..., m, k] less their zero points, the scale [..., m] of each row)."""
+    *batch, rows, depth = (*x.shape[:-2], *x.shape[-2:][:: -1 if site.attrs.adj_x else 1])
+    if site.attrs.adj_x:
+        turned = b.local(FLOAT32, (*batch, rows, depth), "turned")
+        b.compute(turned, lambda *i: x[(*i[:-2], i[-1], i[-2])])
+        x = turned
+    count = math.prod((*batch, rows))
+    flat = x.viewed((count, depth))
+    stored, scale = b.local(INT16, (count, depth), "quantized"), b.local(FLOAT32, (count,), "row_scale")
+    with b.loop(count, "parallel", "row") as n:
+        factor, step, zero = row_parameters(*extremes(b, flat, n), _asymmetric(site))
+        factor, point = b.variable(factor, "factor"), b.variable(zero, "point")
+        b.store(scale, n, step)
+        with b.loop(depth, "parallel") as i:
+            b.store(stored, (n, i), less_zero(flat[n, i], factor[()], point[()], _asymmetric(site)).to(INT16))
+    return stored.viewed((*batch, rows, depth)), scale.viewed((*batch, rows))

@@ -14,7 +14,7 @@ An operator class is a namespace of functions that take a `Site` first; it is ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -195,6 +195,14 @@ class Signature:
         return [(tuple(fill(w, c) for w in self.inputs), tuple(fill(w, c) for w in self.outputs)) for c in combos]
 
 
+@dataclass(frozen=True)
+class Call:
+    """How an operator calls a graph: with its inputs from `first` on; whether the graph's outputs are its own."""
+
+    first: int = 0
+    results: bool = True
+
+
 class Op:
     """Base of operators; see the module's text for what a subclass holds."""
 
@@ -208,6 +216,7 @@ class Op:
     stateful: ClassVar[bool] = False  # two runs on the same inputs may differ, or change something: never folded
     activations: ClassVar[tuple[str, ...]] = tuple(ACTIVATION_BOUNDS)  # what may be fused into it
     of_shapes: ClassVar[bool] = False  # the result depends on the inputs' shapes alone, never on their elements
+    calls: ClassVar[Mapping[str, Call]] = {}  # how it calls the graph that an option names
     inlined: ClassVar[str] = ""  # the attribute with the number of the graph that the operator stands for
     elementwise: ClassVar[bool] = False  # on operands of one shape, each element depends on those in its place alone
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
@@ -234,11 +243,26 @@ class Op:
 
 @dataclass
 class Registry:
-    """Operators by builtin code and by name. Sealed once `lithe.ops` has imported every family."""
+    """Operators by builtin code and by name. Sealed once `lithe.ops` has imported every family.
+
+    users     the operators that users registered, by name (see `lithe.ops.registration`).
+    prefixes  families of custom operators that are made when they are asked for, by how their names begin.
+    """
 
     by_code: dict[int, type[Op]] = field(default_factory=dict)
     by_name: dict[str, type[Op]] = field(default_factory=dict)
+    users: dict[str, type[Op]] = field(default_factory=dict)
+    prefixes: dict[str, Callable[[str], type[Op]]] = field(default_factory=dict)
     sealed: bool = False
+
+    def custom(self, name: str) -> type[Op] | None:
+        """The class of a custom operator, None when nobody knows it."""
+        found = self.by_name.get(name)
+        if found is not None and found.code is None:
+            return found
+        if name in self.users:
+            return self.users[name]
+        return next((make(name) for start, make in self.prefixes.items() if name.startswith(start)), None)
 
     def add(self, cls: type[Op]) -> None:
         if self.sealed:
@@ -270,6 +294,7 @@ def dtype_named(word: str) -> DType:
 
 __all__ = [
     "REGISTRY",
+    "Call",
     "Environment",
     "NoAttrs",
     "Op",

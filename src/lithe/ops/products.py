@@ -69,7 +69,7 @@ class Factor:
         return cast(value, FLOAT32) * self.scale
 
 
-def _parameters(low: Any, high: Any, asymmetric: bool) -> tuple[Any, Any, Any]:
+def row_parameters(low: Any, high: Any, asymmetric: bool) -> tuple[Any, Any, Any]:
     """(factor, scale, zero point) of rows whose values, and 0, lie in low..high."""
     if asymmetric:
         factor, scale, point = dynamic.parameters(low, high, own=True)
@@ -80,7 +80,7 @@ def _parameters(low: Any, high: Any, asymmetric: bool) -> tuple[Any, Any, Any]:
     return most / span, span / most, cast(low - low, INT32)
 
 
-def _stored(x: Any, factor: Any, zero: Any, asymmetric: bool) -> Any:
+def less_zero(x: Any, factor: Any, zero: Any, asymmetric: bool) -> Any:
     """The quantized elements less their zero point, as int32."""
     least, most = (-128 - zero, 127 - zero) if asymmetric else (zero - 127, zero + 127)
     return dynamic.nearest(clamp(x * factor, cast(least, FLOAT32), cast(most, FLOAT32)), own=True)
@@ -92,8 +92,8 @@ def multiplied(x: np.ndarray, w: Factor, asymmetric: bool) -> np.ndarray:
         return x * w.values if w.values.ndim == 1 else x @ w.values.T
     with np.errstate(over="ignore", invalid="ignore"):
         extremes = (np.minimum(x.min(axis=1, initial=0), F(0)), np.maximum(x.max(axis=1, initial=0), F(0)))
-        factor, scale, zero = (np.asarray(v)[:, None] for v in _parameters(*extremes, asymmetric))
-        stored = _stored(x, factor, zero, asymmetric)
+        factor, scale, zero = (np.asarray(v)[:, None] for v in row_parameters(*extremes, asymmetric))
+        stored = less_zero(x, factor, zero, asymmetric)
         total = stored.astype(np.float64) @ w.values.T.astype(np.float64)
         return total.astype(F) * (scale.astype(F) * w.scale)
 
@@ -114,12 +114,12 @@ class Rows:
             return
         b, (count, depth) = self.b, self.x.shape
         with b.loop(count, "parallel", "row") as n:
-            factor, scale, zero = _parameters(*dynamic.extremes(b, self.x, n), self.asymmetric)
+            factor, scale, zero = row_parameters(*dynamic.extremes(b, self.x, n), self.asymmetric)
             factor, point = b.variable(factor, "factor"), b.variable(zero, "point")
             b.store(self.scale, n, scale)
             b.store(self.zero, n, point[()])
             with b.loop(depth, "parallel") as i:
-                less = _stored(self.x[n, i], factor[()], point[()], self.asymmetric)
+                less = less_zero(self.x[n, i], factor[()], point[()], self.asymmetric)
                 b.store(self.stored, (n, i), (less + point[()]).to(INT8))
 
     def times(

@@ -11,8 +11,9 @@ import numpy as np
 from lithe.ir.arithmetic import F, cast, clamp, floor, requantize, round_to_int
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
+from lithe.ops.fixed_point import multiplier_of, scaled
 from lithe.ops.op import Op, Site, register
-from lithe.types import FLOAT32, INT32, Quantization, Shape, TensorType
+from lithe.types import FLOAT32, INT32, INT64, Quantization, Shape, TensorType
 
 Rule = Callable[[Any, Any, Any], Any]
 
@@ -48,14 +49,14 @@ def _in_loops(b: Builder, t: TensorType, scales: np.ndarray, rule: Rule, x: Buff
 class Quantize(Op):
     """y = clamp(round(x / scale) + zero_point), halves to even.
 
-    x: float32 (y may be per channel), or quantized integers, which get another scale, zero point or type.
+    x: floats (y may be per channel), or quantized integers, which get another scale, zero point or type.
     Source: XNNPACK, f32-qs8-vcvt (a product with the reciprocal of the scale) and qs8-vcvt (8 bits to 8 bits:
     a multiplier of 8 fraction bits, at most a quarter of a step from the exact product).
     """
 
     name, code = "QUANTIZE", 114
     types = """
-        float32 -> Y: Y= int8q uint8q int16q int4q
+        X -> Y: X= float32 float16 bfloat16; Y= int8q uint8q int16q int4q uint4q int2q
         X -> Y: X= int8q uint8q int16q; Y= int8q uint8q int16q int32q
         int32q -> Y: Y= int8q int16q
     """
@@ -71,7 +72,7 @@ class Quantize(Op):
         if site.input(0).dtype.is_integer:
             return [_requantized(site)(x)]
         with np.errstate(all="ignore"):
-            return [_stored(site.outputs[0])(x, *_for_slices(site.outputs[0], _reciprocals(site)))]
+            return [_stored(site.outputs[0])(x.astype(F), *_for_slices(site.outputs[0], _reciprocals(site)))]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
         if site.input(0).dtype.is_integer:
@@ -88,10 +89,20 @@ def _reciprocals(site: Site) -> np.ndarray:
 def _stored(y: TensorType) -> Rule:
     def rule(x: Any, factor: Any, zero: Any) -> Any:
         offset = F(zero) if isinstance(zero, int) else cast(zero, FLOAT32)
-        inside = clamp(x * factor, -offset + F(y.dtype.minimum), -offset + F(y.dtype.maximum))
+        inside = clamp(cast(x, FLOAT32) * factor, -offset + F(y.dtype.minimum), -offset + F(y.dtype.maximum))
         return cast(round_to_int(inside) + zero, y.dtype)
 
     return rule
+
+
+def _times(factor: float) -> Callable[[Any], Any]:
+    """The product with a real number of 31 bits, below 2**34, for 64-bit integers of at most 17 bits."""
+    multiplier, exponent = multiplier_of(factor)
+    if exponent <= 0:
+        return lambda v: scaled(v, (multiplier, exponent))
+    if exponent <= 30:
+        return lambda v: (v * multiplier + (1 << (30 - exponent))) >> (31 - exponent)
+    return lambda v: v * (multiplier << (exponent - 31))
 
 
 @np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
@@ -99,14 +110,15 @@ def _requantized(site: Site) -> Callable[[Any], Any]:
     x, y = site.input(0), site.outputs[0]
     (scale, zero), (out_scale, out_zero) = site.quantization(x), site.quantization(y)
     ratio = F(scale) / F(out_scale)
-    if y.dtype.bits == 32:  # float32 cannot hold the limits
-        least, most = F(-(2.0**31)), F(2.0**31 - 128)
-        return lambda v: round_to_int(clamp(cast(cast(v, INT32) - zero, FLOAT32) * ratio, least, most)) + out_zero
+    if y.dtype.bits == 32:  # float32 cannot hold the results
+        ends = y.dtype.minimum, y.dtype.maximum
+        times = _times(min(float(F(scale)) / max(float(F(out_scale)), 1e-45), 2.0**33))
+        return lambda v: cast(clamp(times(cast(v, INT64) - zero) + out_zero, *ends), INT32)
     if max(x.dtype.bits, y.dtype.bits) == 8 and 1 / 256 <= ratio <= 128:
-        factor, bias = round(256 * float(ratio)), (out_zero << 8) + 128
+        steps, bias = round(256 * float(ratio)), (out_zero << 8) + 128
 
         def fixed(v: Any) -> Any:
-            total = ((cast(v, INT32) - zero) * factor + bias) >> 8
+            total = ((cast(v, INT32) - zero) * steps + bias) >> 8
             return cast(clamp(total, y.dtype.minimum, y.dtype.maximum), y.dtype)
 
         return fixed
@@ -119,7 +131,7 @@ class Dequantize(Op):
 
     name, code = "DEQUANTIZE", 6
     types = """
-        X -> float32: X= int8q uint8q int16q int4q
+        X -> float32: X= int8q uint8q int16q int4q uint4q int2q
         X -> float32: X= float16 bfloat16
     """
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
-from lithe.ops import lstm_basic, lstm_float, lstm_integer
+from lithe.ops import lstm_basic, lstm_float, lstm_integer, lstm_narrow
 from lithe.ops.lstm_float import AUXILIARY, GATES, NORMALIZATION, OUTPUT_STATE, PROJECTION, Parts, Sizes
 from lithe.ops.op import Op, Site, register
 from lithe.ops.products import ACTIVATIONS
@@ -99,7 +99,7 @@ def require_layer(site: Site) -> Sizes:
         for i in range(absent, GATES):
             shaped(site, AUXILIARY + 1 + i, (cells, auxiliary.shape[-1]))
     if not x.dtype.is_float:
-        lstm_integer.require(site)
+        arithmetic(site).require(site)
     elif not site.input(4).dtype.is_float:
         require_weights(site, (*range(1, 12), PROJECTION, *range(AUXILIARY + 1, AUXILIARY + 5)))
     return sizes
@@ -132,8 +132,10 @@ def _together(site: Site, present: bool, operands: tuple[int, ...], shape: Shape
 
 
 def arithmetic(site: Site) -> Any:
-    """The module with the arithmetic of a layer: `evaluate` and `lower`."""
-    return lstm_float if site.input(0).dtype.is_float else lstm_integer
+    """The module with the arithmetic of a layer: `evaluate` and `lower`, and `require` of integers."""
+    if site.input(0).dtype.is_float:
+        return lstm_float
+    return lstm_narrow if len(site.intermediates) == lstm_narrow.INTERMEDIATES else lstm_integer
 
 
 def _infer(site: Site) -> list[Shape]:
@@ -162,7 +164,8 @@ class UnidirectionalSequenceLstm(Op):
 
     Without input weights the input gate is 1 - sigmoid(f) ("coupled"). Recurrent weights R of rank 1 are a diagonal.
     x: [batch, time, depth], time first when time_major; y: the same with the size of h last.
-    float32: weights are floats, or integers (see `lithe.ops.products`). int8 and int16: see `lithe.ops.lstm_integer`.
+    float32: weights are floats, or integers (see `lithe.ops.products`). int8 and int16: see `lithe.ops.lstm_integer`
+    and, with products of 8 bits, `lithe.ops.lstm_narrow`.
     Source: schema.fbs, UnidirectionalSequenceLSTMOptions.
     """
 

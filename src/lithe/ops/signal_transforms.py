@@ -14,7 +14,16 @@ from lithe.ir.arithmetic import absolute, cast, maximum
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, Expr, constant, minimum, select
 from lithe.ops.fixed_point import saturated
-from lithe.ops.fourier import NUMBERS, RADICES, factors, lower_real, lower_restored, real_restored, real_transformed
+from lithe.ops.fourier import (
+    LONGEST,
+    NUMBERS,
+    RADICES,
+    factors,
+    lower_real,
+    lower_restored,
+    real_restored,
+    real_transformed,
+)
 from lithe.ops.integer_bits import bit_length
 from lithe.ops.op import NoAttrs, Op, Site, register
 from lithe.types import FLOAT32, INT16, INT32, UINT32, Shape
@@ -34,8 +43,8 @@ def _require_transform(site: Site) -> None:
     a, x = site.attrs, site.input(0)
     site.require(TYPE_NUMBERS[x.dtype.name] == a.T, f"option T is {a.T}, {x.dtype} has {TYPE_NUMBERS[x.dtype.name]}")
     length = a.fft_length
-    good = length >= 4 and length % 2 == 0 and set(factors(length // 2)) <= set(RADICES)
-    site.require(good, f"fft_length must be 2 times a product of 2, 3 and 5, is {length}")
+    good = 4 <= length <= LONGEST and length % 2 == 0 and set(factors(length // 2)) <= set(RADICES)
+    site.require(good, f"fft_length must be 2 times a product of 2, 3 and 5, up to {LONGEST}, is {length}")
     site.require(x.rank >= 1, f"must have an axis, is {x}", 0)
 
 

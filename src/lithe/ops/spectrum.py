@@ -1,16 +1,33 @@
-"""Complex numbers and the Fourier transform. Loops have no complex numbers: these are evaluated, not compiled."""
+"""Complex numbers and the Fourier transform. Loops see a complex64 as two float32; complex128 is evaluated only."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import numpy as np
 
 from lithe.errors import ExecutionError
+from lithe.ir.arithmetic import F, absolute, maximum, minimum, sqrt, where
+from lithe.ir.build import Builder
+from lithe.ir.elementary import INFINITY
+from lithe.ir.loops import Buffer, Const, Expr, constant, select
 from lithe.ops.activation import same_shape
+from lithe.ops.fourier import FLOATS, LONGEST, Plan, lower_real, lower_transform
 from lithe.ops.layout import integers, known_integers
 from lithe.ops.op import Op, Site, register
-from lithe.types import Shape
+from lithe.types import COMPLEX64, FLOAT32, Shape
 
 PARTS = "complex64 -> float32\ncomplex128 -> float64"
+
+
+def in_two(site: Site) -> bool:
+    """Whether loops can see the numbers."""
+    return site.input(0).dtype == COMPLEX64
+
+
+def _pairs(x: Buffer, *shape: int) -> Buffer:
+    return x.viewed((*shape, 2), FLOAT32)
 
 
 @register
@@ -24,6 +41,12 @@ class Real(Op):
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         return [np.array(x.real)]
 
+    lowers = in_two
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
+        x, y = _pairs(xs[0], xs[0].size), ys[0].viewed((ys[0].size,))
+        b.compute(y, lambda i: x[i, 0])
+
 
 @register
 class Imag(Op):
@@ -36,6 +59,12 @@ class Imag(Op):
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         return [np.array(x.imag)]
 
+    lowers = in_two
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
+        x, y = _pairs(xs[0], xs[0].size), ys[0].viewed((ys[0].size,))
+        b.compute(y, lambda i: x[i, 1])
+
 
 @register
 class ComplexAbs(Op):
@@ -47,6 +76,20 @@ class ComplexAbs(Op):
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         return [np.asarray(np.abs(x))]
+
+    lowers = in_two
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
+        x, y = _pairs(xs[0], xs[0].size), ys[0].viewed((ys[0].size,))
+        b.compute(y, lambda i: _length(absolute(x[i, 0]), absolute(x[i, 1])))
+
+
+def _length(a: Any, b: Any) -> Any:
+    """sqrt(a**2 + b**2) of absolute values, whose squares may leave the range; infinity beats NaN."""
+    most, least = maximum(a, b), minimum(a, b)
+    ratio = least / where(most > F(0.0), most, F(1.0))
+    length = where(a.equals(a), most * sqrt(ratio * ratio + F(1.0)), a)
+    return where(a.equals(INFINITY) | b.equals(INFINITY), INFINITY, length)
 
 
 @register
@@ -72,6 +115,37 @@ class Rfft2d(Op):
         if not _powers_of_two([rows, columns]) or rows * columns > MOST_ELEMENTS:
             raise ExecutionError(f"fft_length must be powers of two up to {MOST_ELEMENTS}, are {rows} and {columns}")
         return [np.fft.rfft2(x, (rows, columns)).astype(np.complex64)]
+
+    def lowers(site: Site) -> bool:
+        return site.known(1) is not None and max(integers(site.constant(1))) <= LONGEST
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
+        rows, columns = integers(site.constant(1))
+        *outer, height, width = xs[0].shape
+        batch, half = math.prod(outer), columns // 2 + 1
+        x, y = xs[0].viewed((batch, height, width)), _pairs(ys[0], batch, rows, half)
+        across, along = (b.scratch(FLOAT32, (max(1, n), 2), "work") for n in (columns // 2, rows))
+        zero = Const(0.0, FLOAT32)
+        with b.loop(batch, name="picture") as n:
+            with b.loop(min(rows, height), name="row") as row:
+
+                def element(i: Expr) -> Expr:
+                    if columns <= width:
+                        return x[n, row, i]
+                    return select(i < width, x[n, row, minimum(i, constant(width - 1))], zero)
+
+                if columns > 1:
+                    lower_real(b, FLOATS, columns, element, y, (n, row), across)
+                else:
+                    b.store(y, (n, row, 0, 0), element(constant(0)))
+                    b.store(y, (n, row, 0, 1), zero)
+            with b.nest((max(0, rows - height), half, 2)) as (row, k, part):
+                b.store(y, (n, row + height, k, part), zero)
+            if rows > 1:
+                with b.loop(half, name="column") as k:
+                    lower_transform(b, Plan(FLOATS, rows), lambda i: (y[n, i, k, 0], y[n, i, k, 1]), along)
+                    with b.nest((rows, 2)) as (i, part):
+                        b.store(y, (n, i, k, part), along[i, part])
 
 
 MOST_ELEMENTS = 1 << 26

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from lithe.ir.arithmetic import ACTIVATION_BOUNDS, activate
 from lithe.ir.build import Builder, Convolution
 from lithe.ir.loops import Buffer, Expr
 from lithe.ops.fixed_point import multiplier_of, saturated, scaled
 from lithe.ops.op import Op, Site, register
+from lithe.ops.products import ACTIVATIONS, Factor, Rows, activated, multiplied
+from lithe.ops.recurrent import require_weights
 from lithe.types import FLOAT32, INT8, INT32, INT64, Shape
 
 F = np.float32
@@ -26,6 +27,7 @@ class Svdf(Op):
 
     x: [batch, depth]; feature: [filters, depth]; time: [filters, memory]; state: [batch, filters * memory], a variable;
     y: [batch, filters / rank]: each unit has `rank` filters, one after the other.
+    float32: weights are floats, or integers (see `lithe.ops.products`; those of time are made real again).
     int8: time and state are int16, or int8 as runtimes for microcontrollers have them; the activation RELU is
     the output's own range. Source: schema.fbs, SVDFOptions; TensorFlow Lite, svdf.
     """
@@ -34,9 +36,11 @@ class Svdf(Op):
     operands = (("input", "feature_weights", "time_weights", "bias?", "state"), ("output",))
     types = """
     float32 float32 float32 float32? float32 -> float32
+    float32 W W float32? float32 -> float32: W= int8q uint8q
     int8q int8q S int32? S -> int8q: S= int16q int8q
     """
     stateful = True
+    activations = ACTIVATIONS
 
     @dataclass(frozen=True)
     class Attrs:
@@ -59,8 +63,8 @@ class Svdf(Op):
             state.shape == (batch, filters * memory), f"shape must be {[batch, filters * memory]}, is {state}", STATE
         )
         if site.input(0).dtype.is_float:
-            allowed = ", ".join(ACTIVATION_BOUNDS)
-            site.require(activation in ACTIVATION_BOUNDS, f"activation must be {allowed}, is {activation}")
+            site.require(activation in ACTIVATIONS, f"activation must be {', '.join(ACTIVATIONS)}, is {activation}")
+            require_weights(site, (1, 2))
         else:
             site.require(activation == "RELU", f"the activation of integers must be RELU, is {activation}")
             for t, i in ((site.input(0), 0), (feature, 1), (time, 2), (state, STATE), (site.outputs[0], "output")):
@@ -77,7 +81,12 @@ class Svdf(Op):
         (filters, memory), n = time.shape, Numbers(site)
         remembered = state.reshape(x.shape[0], filters, memory)
         remembered[..., :-1] = remembered[..., 1:].copy()
-        remembered[..., -1] = n.kept((x.astype(n.wide) - n.x_zero) @ feature.T.astype(n.wide))
+        if n.is_float:
+            left, factor = Factor.of(feature, site.inputs[1]), Factor.of(time, site.inputs[2])
+            remembered[..., -1] = multiplied(x, left, site.attrs.asymmetric_quantize_inputs)
+            time = factor[:]
+        else:
+            remembered[..., -1] = n.kept((x.astype(n.wide) - n.x_zero) @ feature.T.astype(n.wide))
         product = (remembered.astype(n.wide) - n.state_zero) * time.astype(n.wide)
         total = product.sum(axis=2).reshape(x.shape[0], -1, site.attrs.rank).sum(axis=2)
         return [np.asarray(n.shown(total if bias is None else total + bias), site.outputs[0].dtype.numpy)]
@@ -88,25 +97,31 @@ class Svdf(Op):
         if batch == 0:
             return
         remembered = state.viewed((batch, filters, memory))
-        newest = b.scratch(state.dtype, (batch, 1, 1, filters), "newest")
-        b.convolution(
-            Convolution(
-                x.viewed((batch, 1, 1, depth)), feature.viewed((filters, 1, 1, depth)), None, newest,
-                (1, 1), (1, 1), (0, 0), 1, FLOAT32 if n.is_float else INT32,
-                lambda total, o, pixel: n.kept(total if n.is_float else total.to(INT64)).to(state.dtype),
-                x_zero=n.x_zero,
-            )
-        )  # fmt: skip
+        newest = b.scratch(state.dtype, (batch, filters), "newest")
+        if n.is_float:
+            left, factor = Factor.of(feature, site.inputs[1]), Factor.of(time, site.inputs[2])
+            rows = Rows(b, x, left.scale is not None, site.attrs.asymmetric_quantize_inputs)
+            rows.quantize()
+            rows.times(left, None, newest)
+        else:
+            factor = Factor(time)
+            b.convolution(
+                Convolution(
+                    x.viewed((batch, 1, 1, depth)), feature.viewed((filters, 1, 1, depth)), None,
+                    newest.viewed((batch, 1, 1, filters)), (1, 1), (1, 1), (0, 0), 1, INT32,
+                    lambda total, o, pixel: n.kept(total.to(INT64)).to(state.dtype), x_zero=n.x_zero,
+                )
+            )  # fmt: skip
         wide = FLOAT32 if n.is_float else INT64
 
         def step(total: Expr, f: Expr, m: Expr, i: Expr, u: Expr) -> Expr:
             at = u * rank + f
-            return total + (remembered[i, at, m].to(wide) - n.state_zero) * time[at, m].to(wide)
+            return total + (remembered[i, at, m].to(wide) - n.state_zero) * factor[at, m].to(wide)
 
         with b.nest((batch, filters), "parallel") as (i, f):
             with b.loop(memory - 1) as m:
                 b.store(remembered, (i, f, m), remembered[i, f, m + 1])
-            b.store(remembered, (i, f, memory - 1), newest[i, 0, 0, f])
+            b.store(remembered, (i, f, memory - 1), newest[i, f])
         with b.nest(ys[0].shape, "parallel") as (i, u):
             first = 0 if bias is None else bias[u].to(wide)
             total = b.reduce(first, (rank, memory), lambda t, f, m: step(t, f, m, i, u), wide)
@@ -130,12 +145,12 @@ class Numbers:
         self.second = multiplier_of(float(F(state) * F(time) / F(y)))
 
     def kept(self, total: Any) -> Any:
-        """What the state remembers of a product with the feature weights."""
-        return total if self.is_float else saturated(scaled(total, self.first) + self.state_zero, self.bits)
+        """What the state remembers of an integer product with the feature weights."""
+        return saturated(scaled(total, self.first) + self.state_zero, self.bits)
 
     def shown(self, total: Any) -> Any:
         """The output for a sum over the state."""
         if not self.is_float:
             return saturated(scaled(total, self.second) + self.zero, 8)
         real = total if isinstance(total, Expr) else total.astype(F)
-        return activate(real, self.activation)
+        return activated(real, self.activation)

@@ -12,18 +12,20 @@ import numpy as np
 from lithe.errors import ExecutionError
 from lithe.ir.build import Builder, Convolution
 from lithe.ir.loops import Buffer, Expr, constant
+from lithe.ops import dynamic
 from lithe.ops.contraction import (
     Epilogue,
     accumulator,
     centred,
     finished,
+    multiplied,
     require_arithmetic,
     wide_bias,
     zero_point,
 )
 from lithe.ops.op import Op, RuleViolation, Site, register
 from lithe.ops.padding import actual, placed, require_window, taps, upsampled
-from lithe.types import FLOAT32, DType, Shape
+from lithe.types import FLOAT32, INT32, DType, Shape
 
 MOST_PHASES = 16  # more would make more code than they save time
 
@@ -82,10 +84,14 @@ def lower_transposed(
     Where strides are small: a convolution for each phase of the output's rows and columns, which is then copied to
     its places. Else the sum is gathered directly.
     """
-    wide, outputs = accumulator(site), y.shape[3]
-    bias, epilogue = wide_bias(b, bias, wide), Epilogue(b, site, outputs)
-    zeros = (zero_point(t) if site.quantized else 0 for t in site.inputs[:2])
-    x_zero, w_zero = zeros
+    outputs, w = y.shape[3], multiplied(b, w)
+    x_zero, w_zero = (zero_point(t) if site.quantized else 0 for t in site.inputs[:2])
+    if dynamic.used(site):
+        x, epilogue = dynamic.centred_rows(b, site, x, bias)
+        bias, wide, w_zero = None, INT32, zero_point(site.inputs[1])
+    else:
+        wide = accumulator(site)
+        bias, epilogue = wide_bias(b, bias, wide), Epilogue(b, site, outputs)
     rows, columns = (phases(y.shape[a + 1], w.shape[a + 1], strides[a], cut[a]) for a in (0, 1))
     direct = len(rows) * len(columns) > MOST_PHASES or any(p.taps == 0 or p.before < 0 for p in (*rows, *columns))
     if direct:
@@ -105,8 +111,8 @@ def lower_transposed(
 
 def _own_taps(b: Builder, w: Buffer, row: Phase, column: Phase, strides: tuple[int, int]) -> Buffer:
     """The filter's taps of one phase, last ones first."""
-    if w.data is not None:
-        taps = w.data.reshape(w.shape)[:, row.tap :: strides[0], column.tap :: strides[1]]
+    if w.values is not None:
+        taps = w.values[:, row.tap :: strides[0], column.tap :: strides[1]]
         return b.constant(taps[:, ::-1, ::-1], "filter")
     own = b.local(w.dtype, (w.shape[0], row.taps, column.taps, w.shape[3]), "filter")
     last_row, last_column = (row.tap + (row.taps - 1) * strides[0], column.tap + (column.taps - 1) * strides[1])
@@ -162,7 +168,7 @@ class TransposeConv(Op):
     name, code = "TRANSPOSE_CONV", 67
     operands = (("output_shape", "weights", "input", "bias?"), ("output",))
     types = """
-    int32 float32 float32 float32? -> float32
+    int32 W float32 B? -> float32: W= float32 float16 int8q; B= float32 float16
     int32 int8q int8q int32? -> int8q
     int32 uint8q uint8q int32? -> uint8q
     int32 int8q int16q B? -> int16q: B= int64 int32
@@ -218,9 +224,11 @@ class TransposeConv(Op):
         except RuleViolation as violation:
             raise ExecutionError(f"output_shape {violation.rule}", where="TRANSPOSE_CONV") from None
         inner = TransposeConv.ordered(site)
+        strides, cut = (site.attrs.stride_h, site.attrs.stride_w), TransposeConv.cut(site, size)
+        if dynamic.used(inner):
+            return [dynamic.scaled(inner, x, bias, lambda stored: spread(stored, w, size[1:3], strides, cut))]
         x, w = centred(x, inner.inputs[0]), centred(w, inner.inputs[1])
-        strides = (site.attrs.stride_h, site.attrs.stride_w)
-        return [finished(inner, spread(x, w, size[1:3], strides, TransposeConv.cut(site, size)), bias)]
+        return [finished(inner, spread(x, w, size[1:3], strides, cut), bias)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         inner, y = TransposeConv.ordered(site), ys[0]

@@ -9,16 +9,16 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from lithe.errors import InputError, LimitError, ModelError, UnsupportedOp
 from lithe.ir.graph import Graph, Module, Node, Tensor
+from lithe.ops import verify_calls as calls
 from lithe.ops.op import Op, RuleViolation, Site
-from lithe.types import STRING, TensorType
+from lithe.types import DTYPES, STRING, TensorType
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,24 @@ def verify(module: Module, limits: Limits | None = None) -> None:
     ):
         if count > limit:
             raise LimitError(f"the model has {count} {what}, the limit is {limit}")
-    for i, graph in enumerate(module.graphs):
-        if graph.refusal is not None:
-            continue
+    calls.verify(module, limits.call_depth)
+    verified: set[int] = set()
+
+    def graph_after_its_callers(i: int) -> None:
+        """Verifies a graph, and where it calls others those first: they take the types that they are given."""
+        graph = module.graphs[i]
+        if i in verified or graph.refusal is not None:
+            return
+        verified.add(i)
         try:
-            _GraphVerifier(module, i, limits).run()
+            _GraphVerifier(module, i, limits, graph_after_its_callers).run()
         except ModelError as cause:
             if i == 0:
                 raise
             graph.refusal = cause
-    _verify_calls(module, limits)
+
+    for i in range(len(module.graphs)):
+        graph_after_its_callers(i)
     _verify_signatures(module)
 
 
@@ -95,7 +103,8 @@ def _graph_prefix(index: int) -> str:
 class _GraphVerifier:
     """The rules of one graph."""
 
-    def __init__(self, module: Module, index: int, limits: Limits) -> None:
+    def __init__(self, module: Module, index: int, limits: Limits, verify_graph: Callable[[int], None]) -> None:
+        self.module, self.verify_graph = module, verify_graph
         self.graph: Graph = module.graphs[index]
         self.prefix = _graph_prefix(index)
         self.main = index == 0
@@ -205,6 +214,8 @@ class _GraphVerifier:
         refusal = n.refusal
         if n.op.known:
             self.operands(n)
+            for option, number in calls.called_graphs(n) if n.op.calls else ():
+                calls.give_types(n, option, self.module.graphs[number], lambda i=number: self.verify_graph(i))
             self.activation(n)
             self.element_types(n)
         n.refusal = refusal or n.refusal
@@ -251,6 +262,11 @@ class _GraphVerifier:
             if misfit is None:
                 return
             failures.append(misfit)
+        corrected = next((s[1] for s, f in zip(_expanded(n.op), failures, strict=True) if _corrected(s[1], f, n)), None)
+        if corrected is not None:
+            for t, word in zip(n.outputs, corrected, strict=True):
+                t.type = dataclasses.replace(t.type, dtype=DTYPES[word.rstrip("?*").removesuffix("q")])
+            return
         reached, side, i, _ = max(failures, key=lambda f: f[0])
         wanted = list(dict.fromkeys(f[3] for f in failures if f[:3] == (reached, side, i)))
         given = ", ".join("-" if t is None else str(t.type.dtype) for t in n.inputs)
@@ -341,83 +357,17 @@ def _misfit(signature: tuple[tuple[str, ...], tuple[str, ...]], n: Node) -> tupl
     return None
 
 
+def _corrected(words: tuple[str, ...], misfit: tuple[int, str, int, str], n: Node) -> bool:
+    """Whether only the types that results declare speak against a combination: an operator's rules decide those."""
+    if misfit[1] == "input" or len(words) != len(n.outputs) or any(w.endswith("*") for w in words):
+        return False
+    needs = [w.rstrip("?").endswith("q") for w in words]
+    return all(not q or t.type.quantization is not None for q, t in zip(needs, n.outputs, strict=True))
+
+
 def _blockwise(t: Tensor) -> bool:
     details = t.extras.get("quantization_details")
     return details is not None and details[0] != "CustomQuantization"
-
-
-# -- between graphs ----------------------------------------------------------------------------------------------
-
-
-def called_graphs(node: Node) -> list[tuple[str, int]]:
-    """(option, graph index) of every graph that an operator's options refer to."""
-    attrs = node.attrs if isinstance(node.attrs, dict) else dict(_fields(node.attrs))
-    calls: list[tuple[str, int]] = []
-    for name, value in attrs.items():
-        if name == "branch_subgraph_indices" and value is not None:
-            calls += [(name, int(v)) for v in value]
-        elif (name == "subgraph" or name.endswith("_subgraph_index")) and isinstance(value, int):
-            calls.append((name, value))
-    return calls
-
-
-def _fields(attrs: Any) -> Iterator[tuple[str, Any]]:
-    for f in dataclasses.fields(attrs):
-        yield f.name, getattr(attrs, f.name)
-
-
-def _verify_calls(module: Module, limits: Limits) -> None:
-    """Calls name graphs that exist, fit them, and never come back to their caller."""
-    callees: list[dict[int, str]] = []  # called graph: the place of the call
-    for i, g in enumerate(module.graphs):
-        found: dict[int, str] = {}
-        try:
-            for n in g.nodes if g.refusal is None else ():
-                for option, target in called_graphs(n) if n.op.code is not None else ():
-                    where = f"{_graph_prefix(i)}{n!r}, {option}"
-                    if not 0 <= target < len(module.graphs):
-                        count = len(module.graphs)
-                        raise ModelError(f"graph {target} does not exist, the model has {count}", where=where)
-                    if module.graphs[target].refusal is None:
-                        _verify_call(n, option, module.graphs[target], where)
-                    found.setdefault(target, where)
-        except ModelError as cause:
-            if i == 0:
-                raise
-            g.refusal = cause
-        callees.append(found)
-    depth: dict[int, int] = {}
-    for start in range(len(callees)):
-        _call_depth(start, callees, depth, (), limits.call_depth)
-
-
-def _call_depth(i: int, callees: list[dict[int, str]], depth: dict[int, int], path: tuple[int, ...], limit: int) -> int:
-    where = callees[path[-1]][i] if path else f"graph #{i}"
-    if i in path:
-        raise ModelError(f"graphs call one another in a circle: {' -> '.join(map(str, (*path, i)))}", where=where)
-    if len(path) >= limit:
-        raise LimitError(f"calls are nested deeper than {limit}", where=where)
-    if i not in depth:
-        depth[i] = 1 + max((_call_depth(c, callees, depth, (*path, i), limit) for c in sorted(callees[i])), default=0)
-    if depth[i] + len(path) > limit:
-        raise LimitError(f"calls are nested deeper than {limit}", where=where)
-    return depth[i]
-
-
-def _verify_call(n: Node, option: str, callee: Graph, where: str) -> None:
-    """The numbers of inputs and outputs of a called graph."""
-    expected = {
-        "then_subgraph_index": (len(n.inputs) - 1, len(n.outputs)),
-        "else_subgraph_index": (len(n.inputs) - 1, len(n.outputs)),
-        "cond_subgraph_index": (len(n.inputs), 1),
-        "body_subgraph_index": (len(n.inputs), len(n.outputs)),
-        "init_subgraph_index": (0, 0),
-    }.get(option)
-    if n.op.name not in ("IF", "WHILE", "CALL_ONCE") or expected is None:
-        return
-    got = (len(callee.inputs), len(callee.outputs))
-    if got != expected:
-        raise ModelError(f"the graph must have {expected[0]} inputs and {expected[1]} outputs, has {got}", where=where)
 
 
 def _verify_signatures(module: Module) -> None:

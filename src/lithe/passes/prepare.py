@@ -10,8 +10,9 @@ from lithe.errors import ResizeError
 from lithe.ir.graph import Graph
 from lithe.ops.op import Environment
 from lithe.passes.assign_once import assign_once
+from lithe.passes.deflex import as_builtins, refuse_without_tensorflow
 from lithe.passes.fold_constants import fold_node
-from lithe.passes.infer_shapes import LARGEST_DIMENSION, LARGEST_TENSOR, infer_node, infer_shapes
+from lithe.passes.infer_shapes import LARGEST_DIMENSION, LARGEST_TENSOR, infer_node
 from lithe.passes.inline_graphs import inline_graphs
 from lithe.passes.merge_reshapes import drop_identity_reshape, merge_reshapes
 from lithe.passes.pipeline import Pass, pipeline, run
@@ -23,11 +24,20 @@ def infer_and_fold(graph: Graph, environment: Environment | None = None) -> None
     """Shapes and constants in one walk, because each needs the other: shape operands are often computed."""
     outputs = set(graph.outputs)
     kept = []
-    for node in graph.nodes:
+    for node in (part for original in graph.nodes for part in as_builtins(graph, original)):
         infer_node(node, environment)
         if not outputs.isdisjoint(node.outputs) or not fold_node(node):
             kept.append(node)
     graph.nodes = kept
+
+
+def infer_all(graph: Graph, environment: Environment | None = None) -> None:
+    """Shapes alone, so that every tensor keeps its place."""
+    nodes = []
+    for node in (part for original in graph.nodes for part in as_builtins(graph, original)):
+        infer_node(node, environment)
+        nodes.append(node)
+    graph.nodes = nodes
 
 
 def simplify_reshapes(graph: Graph) -> None:
@@ -41,6 +51,7 @@ def execution(environment: Environment | None = None) -> Sequence[Pass]:
         Pass(assign_once),
         Pass(partial(inline_graphs, environment=environment)),
         Pass(partial(infer_and_fold, environment=environment), gives=("shapes inferred", "constants folded")),
+        Pass(refuse_without_tensorflow, needs=("shapes inferred",)),
         Pass(simplify_reshapes, needs=("shapes inferred", "constants folded")),
         Pass(remove_dead, gives=("nothing dead",)),
     )
@@ -48,7 +59,11 @@ def execution(environment: Environment | None = None) -> Sequence[Pass]:
 
 def watching(environment: Environment | None = None) -> Sequence[Pass]:
     """What a graph goes through of which every tensor is to have a value."""
-    return pipeline(Pass(assign_once), Pass(partial(infer_shapes, environment=environment), gives=("shapes inferred",)))
+    return pipeline(
+        Pass(assign_once),
+        Pass(partial(infer_all, environment=environment), gives=("shapes inferred",)),
+        Pass(refuse_without_tensorflow, needs=("shapes inferred",)),
+    )
 
 
 def prepare(graph: Graph, environment: Environment | None = None, *, keep_all: bool = False) -> Graph:
@@ -60,10 +75,7 @@ def prepare(graph: Graph, environment: Environment | None = None, *, keep_all: b
     Kept tensors keep their index. A dimension that depends on data is None in the tensor's shape.
     Raises ModelError when the model breaks a rule of an operator, LimitError when a tensor is too large.
     """
-    watching = pipeline(
-        Pass(assign_once), Pass(partial(infer_shapes, environment=environment), gives=("shapes inferred",))
-    )
-    return run(graph.copy(), watching if keep_all else execution(environment))
+    return run(graph.copy(), (watching if keep_all else execution)(environment))
 
 
 def resize_inputs(graph: Graph, shapes: Mapping[int, Sequence[int]]) -> Graph:

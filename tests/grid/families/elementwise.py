@@ -18,7 +18,7 @@ ACTIVATIONS = ("NONE", "NONE", "NONE", "RELU", "RELU6", "RELU_N1_TO_1")
 class Unary:
     """low, high    range of the data.
     special         whether what is huge, tiny and not finite is compared too.
-    each            differences relative to each element (else to the greatest one).
+    floor           the size of terms that cancel: differences are relative to no less.
     output          (scale, zero point) by bits that the format fixes for quantized outputs, signed and unsigned.
     least           the smallest real number of a quantized input (for logarithms and roots).
     """
@@ -26,7 +26,7 @@ class Unary:
     low: float = -8
     high: float = 8
     special: bool = True
-    each: bool = True
+    floor: float = 0.0
     tolerance: float = 1e-5
     output: dict[str, tuple[float, int]] | None = None
     least: float | None = None
@@ -42,20 +42,20 @@ UNARY = {
                      "SIGN", "ZEROS_LIKE"), Unary(-9, 9)),
     "ELU": Unary(tolerance=TRANSCENDENTAL),
     "HARD_SWISH": Unary(-5, 5),
-    "GELU": Unary(-6, 6, tolerance=TRANSCENDENTAL, each=False),
+    "GELU": Unary(-6, 6, tolerance=TRANSCENDENTAL, floor=1.0),
     "LEAKY_RELU": Unary(),
     "EXP": Unary(-20, 20, tolerance=TRANSCENDENTAL),
-    "LOG": Unary(1e-3, 50, tolerance=TRANSCENDENTAL, least=0.01),
+    "LOG": Unary(1e-3, 50, tolerance=TRANSCENDENTAL, least=0.01, floor=1.0),
     "SQRT": Unary(0, 50, least=0),
     "RSQRT": Unary(1e-3, 50, least=0.01),
-    "SIN": Unary(-30, 30, tolerance=TRANSCENDENTAL, each=False),
-    "COS": Unary(-30, 30, tolerance=TRANSCENDENTAL, each=False),
+    "SIN": Unary(-30, 30, tolerance=TRANSCENDENTAL, floor=1.0),
+    "COS": Unary(-30, 30, tolerance=TRANSCENDENTAL, floor=1.0),
     "STABLEHLO_LOGISTIC": Unary(-20, 20, tolerance=TRANSCENDENTAL),
     "STABLEHLO_TANH": Unary(-6, 6, tolerance=TRANSCENDENTAL),
     "STABLEHLO_EXPONENTIAL": Unary(-20, 20, tolerance=TRANSCENDENTAL),
-    "STABLEHLO_LOG": Unary(1e-3, 50, tolerance=TRANSCENDENTAL),
+    "STABLEHLO_LOG": Unary(1e-3, 50, tolerance=TRANSCENDENTAL, floor=1.0),
     "STABLEHLO_RSQRT": Unary(1e-3, 50),
-    "STABLEHLO_COSINE": Unary(-30, 30, tolerance=TRANSCENDENTAL, each=False),
+    "STABLEHLO_COSINE": Unary(-30, 30, tolerance=TRANSCENDENTAL, floor=1.0),
     "STABLEHLO_ABS": Unary(),
     "STABLEHLO_FLOOR": Unary(),
     "STABLEHLO_NEGATE": Unary(),
@@ -85,7 +85,7 @@ def unary(d: Draw) -> Trial:
         attrs = {"alpha": d.choice((0.0, 0.1, 0.25, d.uniform(0, 1), d.uniform(-1, 2)))}
     if d.op == "GELU":
         attrs = {"approximate": d.chance(0.5)}
-    return d.trial([d.operand(x, values)], [y], attrs, each=rule.each, tolerance=rule.tolerance)
+    return d.trial([d.operand(x, values)], [y], attrs, each=True, floor=rule.floor, tolerance=rule.tolerance)
 
 
 # What keeps the second operand from what the machine traps on or the specification leaves open.
@@ -94,9 +94,10 @@ POWERS = {"POW", "STABLEHLO_POWER"}
 SHIFTS = {"RIGHT_SHIFT", "STABLEHLO_SHIFT_LEFT"}
 FUSED = {"ADD", "SUB", "MUL", "DIV"}
 SAME_SCALES = {"MAXIMUM", "MINIMUM"}
-SAME_SHAPES = {"STABLEHLO_ADD", "STABLEHLO_SUBTRACT", "STABLEHLO_MULTIPLY", "STABLEHLO_DIVIDE", "STABLEHLO_MAXIMUM",
+SAME_SHAPES = {"ATAN2",
+               "STABLEHLO_ADD", "STABLEHLO_SUBTRACT", "STABLEHLO_MULTIPLY", "STABLEHLO_DIVIDE", "STABLEHLO_MAXIMUM",
                "STABLEHLO_MINIMUM", "STABLEHLO_POWER"}  # fmt: skip
-BINARY = ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "ATAN2", "BITWISE_XOR", *DIVISIONS, *POWERS,
+BINARY = ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "BITWISE_XOR", *DIVISIONS, *POWERS,
           *SHIFTS, *SAME_SHAPES - DIVISIONS - POWERS)  # fmt: skip
 
 
@@ -192,8 +193,8 @@ def choice(d: Draw) -> Trial:
 @generates("ADD_N")
 def sum_of_all(d: Draw) -> Trial:
     shape = d.shape()
-    xs: list[Operand | None] = [d.data(d.inputs[0], shape, special=True) for _ in range(d.integer(1, 6))]
-    return d.trial(xs, [d.type(d.outputs[0], shape)], each=False)
+    xs: list[Operand | None] = [d.data(d.inputs[0], shape) for _ in range(d.integer(1, 6))]
+    return d.trial(xs, [d.type(d.outputs[0], shape)], floor=1.0)
 
 
 @generates("PRELU")

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from lithe.errors import ModelError
-from lithe.formats import flexbuffer
+from lithe.formats import flexbuffer, node_def
 from lithe.formats.schema import OPTIONS, TFLITE, Field
 from lithe.formats.tflite.tensors import dtype_of_member
+from lithe.ops.flex import is_flex
 from lithe.ops.op import REGISTRY, NoAttrs, Op, unknown
 from lithe.types import DType
 
@@ -35,8 +36,7 @@ def operator_class(code: dict[str, Any]) -> type[Op]:
     if number == CUSTOM:
         if not code["custom_code"]:
             raise ModelError("a custom operator has no name (custom_code)")
-        found = REGISTRY.by_name.get(code["custom_code"])
-        return found if found is not None and found.code is None else unknown(code["custom_code"], None)
+        return REGISTRY.custom(code["custom_code"]) or unknown(code["custom_code"], None)
     return REGISTRY.by_code.get(number) or unknown(names.names.get(number, f"BUILTIN_{number}"), number)
 
 
@@ -101,12 +101,14 @@ def _same(value: Any, default: Any) -> bool:
 
 
 def read_custom(op: type[Op], data: bytes) -> Any:
-    """The attributes of a custom operator: its own parser's, or the fields of a flexbuffer map."""
+    """The attributes of a custom operator: its own parser's; without one, or where that says None, those of a map."""
     if not op.known:
         return decoded(data)
-    parse = getattr(op, "parse_options", None)
-    if parse is not None:
-        return parse(data)
+    if is_flex(op):
+        return node_def.read_options(data)
+    attrs = op.parse_options(data) if hasattr(op, "parse_options") else None
+    if attrs is not None:
+        return attrs
     fields = dataclasses.fields(op.Attrs)
     if not fields:
         return op.Attrs()

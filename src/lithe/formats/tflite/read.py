@@ -168,12 +168,12 @@ def _graph_or_refusal(file: _File, index: int, record: dict[str, Any]) -> Graph:
 
 def _graph(file: _File, index: int, record: dict[str, Any]) -> Graph:
     records = record["operators"] or []
-    computed = {int(t) for o in records for t in _indices(o["outputs"])} - set(_indices(record["inputs"]))
-    made = computed | set(_indices(record["inputs"]))
+    made = {int(t) for o in records for t in _indices(o["outputs"])} | set(_indices(record["inputs"]))
+    told = set(_indices(record["inputs"])) if index == 0 else set()  # callers decide the shapes of other graphs' inputs
     tensors = []
     for i, t in enumerate(record["tensors"] or ()):
         try:
-            if i in computed and not t["is_variable"]:
+            if i in made - told and not t["is_variable"]:
                 t = _without_impossible_shape(t, file.limits)
             tensors.append(_tensor(file, i, t, i in made))
         except ModelError as e:

@@ -1,0 +1,222 @@
+"""Layers: contractions, convolutions, pooling, normalization, resizing. Pictures have their channels last."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from lithe.ir.graph import Tensor
+from lithe.passes.deflex.draft import Draft, Value, rule
+from lithe.types import COMPLEX64, FLOAT32
+
+# matrices
+
+
+@rule("MatMul")
+def multiply_matrices(d: Draft) -> Tensor:
+    """A constant on the right becomes weights, with its rows and columns exchanged."""
+    x, y = d.inputs
+    left, right = d.attribute("transpose_a", False), d.attribute("transpose_b", False)
+    if y.data is None or left or x.type.dtype != FLOAT32:
+        return _batched(d, x, y, left, right)
+    weights = y if right else d.transpose(y, (1, 0))
+    return d("FULLY_CONNECTED", x, weights, None, fused_activation_function="NONE", weights_format="DEFAULT",
+             keep_num_dims=False)  # fmt: skip
+
+
+@rule("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
+def multiply_batches(d: Draft) -> Tensor:
+    x, y = d.inputs
+    return _batched(d, x, y, d.attribute("adj_x", False), d.attribute("adj_y", False))
+
+
+def _batched(d: Draft, x: Tensor, y: Tensor, left: bool, right: bool) -> Tensor:
+    return d("BATCH_MATMUL", x, y, adj_x=left, adj_y=right)
+
+
+@rule("Einsum")
+def einsum(d: Draft) -> Tensor:
+    """One operand: a sum over what is missing, and a transpose. Two: a product of matrices between transposes.
+
+    abc,cd->abd: axes of both and of the result are batches, those of both and not of the result are summed over.
+    """
+    given, wanted = d.attribute("equation", "").replace(" ", "").split("->")
+    labels = given.split(",")
+    d.require("." not in given and all(len(set(part)) == len(part) for part in (*labels, wanted)))
+    d.require([len(part) for part in labels] == [t.type.rank for t in d.inputs])
+    if len(labels) == 1:
+        return _sum_and_transpose(d, d.inputs[0], labels[0], wanted)
+    d.require(len(labels) == 2)
+    (x, y), (of_x, of_y) = d.inputs, labels
+    sizes = dict(zip(of_x + of_y, d.shape(x) + d.shape(y), strict=True))
+    both = [c for c in of_x if c in of_y]
+    batch, summed = [c for c in both if c in wanted], [c for c in both if c not in wanted]
+    left, right = [c for c in of_x if c not in both], [c for c in of_y if c not in both]
+    d.require(set(left + right) <= set(wanted) and len(wanted) == len(batch + left + right))
+
+    def matrices(t: Tensor, own: str, rows: list[str], columns: list[str]) -> Tensor:
+        turned = d.transpose(t, [own.index(c) for c in (*batch, *rows, *columns)])
+        return d.reshape(turned, [*(sizes[c] for c in batch), count(rows), count(columns)])
+
+    def count(axes: list[str]) -> int:
+        return math.prod(sizes[c] for c in axes)
+
+    z = _batched(d, matrices(x, of_x, left, summed), matrices(y, of_y, summed, right), False, False)
+    order = [*batch, *left, *right]
+    return d.transpose(d.reshape(z, [sizes[c] for c in order]), [order.index(c) for c in wanted])
+
+
+def _sum_and_transpose(d: Draft, x: Tensor, given: str, wanted: str) -> Tensor:
+    d.require(set(wanted) <= set(given))
+    missing = [i for i, c in enumerate(given) if c not in wanted]
+    if missing:
+        x = d("SUM", x, d.constant(missing), keep_dims=False)
+    kept = [c for c in given if c in wanted]
+    return d.transpose(x, [kept.index(c) for c in wanted])
+
+
+# convolutions
+
+
+def _layout(d: Draft, format_: str = "NHWC") -> None:
+    d.require(d.attribute("data_format", format_) == format_)
+
+
+def _window(d: Draft, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """The sizes of a window along the middle axes; there is none along batches and channels."""
+    first, *inner, last = d.attribute(name, default)
+    d.require(first == last == 1)
+    return tuple(inner)
+
+
+def _steps(d: Draft) -> dict[str, Any]:
+    """Strides and dilations, as a convolution's attributes."""
+    stride_h, stride_w = _window(d, "strides", (1, 1, 1, 1))
+    dilation_h, dilation_w = _window(d, "dilations", (1, 1, 1, 1))
+    return {
+        "stride_h": stride_h, "stride_w": stride_w, "dilation_h_factor": dilation_h, "dilation_w_factor": dilation_w,
+        "fused_activation_function": "NONE",
+    }  # fmt: skip
+
+
+def _padded(d: Draft, x: Tensor) -> tuple[Tensor, str]:
+    """(input, kind of padding): a padding in numbers is written out."""
+    kind = d.attribute("padding", "VALID")
+    if kind != "EXPLICIT":
+        return x, kind
+    amounts = np.array(d.attribute("explicit_paddings", ())).reshape(-1, 2)
+    return d("PAD", x, d.constant(amounts)), "VALID"
+
+
+@rule("Conv2D")
+def convolve(d: Draft) -> Tensor:
+    """The filter's axes: height, width, in, out there; out, height, width, in here."""
+    _layout(d)
+    x, padding = _padded(d, d.inputs[0])
+    return d("CONV_2D", x, d.transpose(d.inputs[1], (3, 0, 1, 2)), None, padding=padding, **_steps(d))
+
+
+@rule("DepthwiseConv2dNative")
+def convolve_depthwise(d: Draft) -> Tensor:
+    """The filter's axes: height, width, in, multiplier there; 1, height, width, in * multiplier here."""
+    _layout(d)
+    x, padding = _padded(d, d.inputs[0])
+    height, width, channels, multiplier = d.shape(d.inputs[1])
+    filter_ = d.reshape(d.inputs[1], (1, height, width, channels * multiplier))
+    return d("DEPTHWISE_CONV_2D", x, filter_, None, padding=padding, depth_multiplier=multiplier, **_steps(d))
+
+
+@rule("Conv2DBackpropInput")
+def convolve_transposed(d: Draft) -> Tensor:
+    """The filter's axes: height, width, out, in there; out, height, width, in here."""
+    _layout(d)
+    shape, filter_, x = d.inputs
+    stride_h, stride_w = _window(d, "strides", (1, 1, 1, 1))
+    padding = d.attribute("padding", "VALID")
+    d.require(padding in ("SAME", "VALID") and _window(d, "dilations", (1, 1, 1, 1)) == (1, 1))
+    return d("TRANSPOSE_CONV", d.int32(shape), d.transpose(filter_, (2, 0, 1, 3)), x, None, dtype=x.type.dtype, rank=4,
+             padding=padding, stride_h=stride_h, stride_w=stride_w, fused_activation_function="NONE")  # fmt: skip
+
+
+@rule("Conv3D")
+def convolve_volume(d: Draft) -> Tensor:
+    _layout(d, "NDHWC")
+    ones = (1, 1, 1, 1, 1)
+    names = ("stride_d", "stride_h", "stride_w", "dilation_d_factor", "dilation_h_factor", "dilation_w_factor")
+    sizes = (*_window(d, "strides", ones), *_window(d, "dilations", ones))
+    steps: dict[str, Any] = dict(zip(names, sizes, strict=True))
+    padding = d.attribute("padding", "VALID")
+    return d("CONV_3D", *d.inputs, None, padding=padding, fused_activation_function="NONE", **steps)
+
+
+@rule("MaxPool", "AvgPool")
+def pool(d: Draft) -> Tensor:
+    _layout(d)
+    (height, width), (stride_h, stride_w) = _window(d, "ksize", ()), _window(d, "strides", ())
+    padding = d.attribute("padding", "VALID")
+    d.require(padding in ("SAME", "VALID"))
+    builtin = "MAX_POOL_2D" if d.definition.op == "MaxPool" else "AVERAGE_POOL_2D"
+    return d(builtin, d.inputs[0], padding=padding, stride_h=stride_h, stride_w=stride_w, filter_height=height,
+             filter_width=width, fused_activation_function="NONE")  # fmt: skip
+
+
+# biases and normalization
+
+
+@rule("BiasAdd", "BiasAddV1")
+def add_bias(d: Draft) -> Tensor:
+    """Along the last axis, or along the second where channels come first."""
+    x, bias = d.inputs
+    if d.attribute("data_format", "NHWC") == "NCHW":
+        bias = d.reshape(bias, [-1, *[1] * (x.type.rank - 2)])
+    return d("ADD", x, bias, fused_activation_function="NONE")
+
+
+@rule("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+def normalize_batch(d: Draft) -> list[Tensor | None]:
+    """(x - mean) scale / sqrt(variance + epsilon) + offset, with the means and variances that are given."""
+    _layout(d)
+    d.require(not d.attribute("is_training", True))
+    x, scale, offset, mean, variance = (Value(d, t) for t in d.inputs)
+    factor = scale * (variance + d.attribute("epsilon", 1e-4)).apply("RSQRT")
+    y = (x - mean) * factor + offset
+    return [y.tensor, mean.tensor, variance.tensor, None, None, None][: len(d.node.outputs)]
+
+
+@rule("LRN")
+def normalize_response(d: Draft) -> Tensor:
+    return d("LOCAL_RESPONSE_NORMALIZATION", d.inputs[0], radius=d.attribute("depth_radius", 5),
+             **{name: d.attribute(name, default) for name, default in (("bias", 1.0), ("alpha", 1.0), ("beta", 0.5))}
+             )  # fmt: skip
+
+
+@rule("Softmax")
+def softmax(d: Draft) -> Tensor:
+    return d("SOFTMAX", d.inputs[0], beta=1.0)
+
+
+# pictures and spectra
+
+
+@rule("ResizeBilinear", "ResizeNearestNeighbor")
+def resize(d: Draft) -> Tensor:
+    builtin = "RESIZE_BILINEAR" if d.definition.op == "ResizeBilinear" else "RESIZE_NEAREST_NEIGHBOR"
+    flags = {name: d.attribute(name, False) for name in ("align_corners", "half_pixel_centers")}
+    return d(builtin, *d.inputs, rank=4, **flags)
+
+
+@rule("RFFT2D")
+def transform(d: Draft) -> Tensor:
+    return d("RFFT2D", *d.inputs, dtype=COMPLEX64, rank=d.inputs[0].type.rank)
+
+
+@rule("RFFT")
+def transform_rows(d: Draft) -> Tensor:
+    """A picture of one row."""
+    x, length = d.inputs
+    rank = x.type.rank
+    sizes = d.constant([1, *d.array(length).tolist()])
+    rows = d("RFFT2D", d("EXPAND_DIMS", x, d.constant(-2), rank=rank + 1), sizes, dtype=COMPLEX64, rank=rank + 1)
+    return d("SQUEEZE", rows, rank=rank, squeeze_dims=(rank - 1,))
