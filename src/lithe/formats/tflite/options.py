@@ -11,7 +11,7 @@ from lithe.errors import ModelError
 from lithe.formats import flexbuffer, node_def
 from lithe.formats.schema import OPTIONS, TFLITE, Field
 from lithe.formats.tflite.tensors import dtype_of_member
-from lithe.ops.flex import is_flex
+from lithe.ops.flex import NodeDef
 from lithe.ops.op import REGISTRY, NoAttrs, Op, unknown
 from lithe.types import DType
 
@@ -97,7 +97,7 @@ def read_custom(op: type[Op], data: bytes) -> Any:
     """The attributes of a custom operator: its own parser's; without one, or where that says None, those of a map."""
     if not op.known:
         return decoded(data)
-    if is_flex(op):
+    if op.Attrs is NodeDef:
         return node_def.read_options(data)
     attrs = op.parse_options(data) if hasattr(op, "parse_options") else None
     if attrs is not None:
