@@ -27,6 +27,9 @@ if TYPE_CHECKING:
         StateError,
         UnsupportedOp,
     )
+    from lithe.ops.op import Op
+    from lithe.ops.registration import register_op, unregister_op
+    from lithe.runtime.deflexed import deflex
     from lithe.runtime.interpreter import Interpreter
     from lithe.runtime.model import Model, load
 
@@ -35,6 +38,10 @@ if TYPE_CHECKING:
 _HOME = {
     "Interpreter": "lithe.runtime.interpreter",
     "Model": "lithe.runtime.model",
+    "Op": "lithe.ops.op",
+    "deflex": "lithe.runtime.deflexed",
+    "register_op": "lithe.ops.registration",
+    "unregister_op": "lithe.ops.registration",
     "load": "lithe.runtime.model",
     **dict.fromkeys(
         (
@@ -65,12 +72,16 @@ __all__ = [
     "MissingDependency",
     "Model",
     "ModelError",
+    "Op",
     "ResizeError",
     "StateError",
     "UnsupportedOp",
     "__version__",
+    "deflex",
     "lite",
     "load",
+    "register_op",
+    "unregister_op",
 ]
 
 

@@ -76,7 +76,7 @@ def printed_as_shown(printed: str, shown: str) -> bool:
 def test_python(block: Block, folder: Path) -> None:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(block.text, str(block), "exec"), {"__name__": "example"})
+        exec(compile(block.text, str(block), "exec", dont_inherit=True), {"__name__": "example"})
     if block.output is not None:
         assert printed_as_shown(printed.getvalue(), block.output), printed.getvalue()
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lithe.types import INT8, UINT8
+from lithe.types import FLOAT16, FLOAT32, INT2, INT4, INT8, UINT8
 from tests.ops.cases import Case, f32, i8, i16, i32, per_channel, tensor, u8
 from tests.ops.cases_shape import ANY, HALVES, SIZED, USUAL, each_type, ints, kind
 
@@ -17,8 +17,10 @@ def strided(name: str, shape: tuple, result: tuple, begin: tuple, end: tuple, st
                 {1: ints(*begin), 2: ints(*end), 3: ints(*step)})  # fmt: skip
 
 
+NO_HALVES = "the official kernel does not take these types"
 SMALL = np.array([[1, 0], [2, 0]])
 BORDER = np.array([[0, 0], [1, 2], [3, 0]])
+SCATTERED = ("float32", "int8", "uint8", "int32", "int64", "bool")
 CASES = [
     *each_type("SLICE", ((3, 4, 5), i32(3), i32(3)), ((2, 4, 3),), (*SIZED, "string"),
                constants={1: ints(1, 0, 2), 2: ints(2, -1, 3)}),
@@ -74,14 +76,19 @@ CASES = [
     Case("GATHER_ND", "elements", (f32(4, 5), i32(2, 2, 2)), (f32(2, 2),), constants={1: ints(3, 0, 2, 4, 0, 0, 1, 1)}),
     Case("GATHER_ND", "int64 indices", (f32(4, 5), kind("int64", 2, 1)), (f32(2, 5),), values={1: ints(3, 1)}),
     *(Case("SCATTER_ND", n, (i32(4, 1), kind(n, 4, 2), i32(2)), (kind(n, 5, 2),), values={0: ints(3, 0, 3, 1)},
-           constants={2: ints(5, 2)}, official=n != "int16",
-           reason="" if n != "int16" else "the official kernel does not take this type")
-      for n in ("float32", "int8", "uint8", "int16", "int32", "int64")),
+           constants={2: ints(5, 2)}, official=n in SCATTERED,
+           reason="" if n in SCATTERED else "the official kernel does not take this type")
+      for n in (*SCATTERED, "float64", "int16", "uint16", "uint32", "uint64")),
     Case("SCATTER_ND", "elements", (i32(3, 2), f32(3), i32(2)), (f32(3, 4),), values={0: ints(2, 0, 0, 3, 2, 0)},
          constants={2: ints(3, 4)}),
     *each_type("EMBEDDING_LOOKUP", (i32(3), (5, 4)), ((3, 4),), ANY[:-1], values={0: ints(3, 0, 3)}),
     Case("EMBEDDING_LOOKUP", "int8 rows", (i32(3), per_channel(INT8, 4, 2, scales=(0.1, 0.2, 0.3, 0.4), axis=0)),
          (f32(3, 2),), values={0: ints(3, 0, 3)}),
+    *(Case("EMBEDDING_LOOKUP", f"{t} rows to {y}",
+           (i32(3), per_channel(t, 4, 8, scales=(0.1, 0.2, 0.3, 0.4), axis=0)), (tensor(y, 3, 8),),
+           constants={1: np.arange(32) % (t.maximum + 1)}, values={0: ints(3, 0, 3)},
+           official=(t, y) != (INT2, FLOAT16), reason=NO_HALVES if (t, y) == (INT2, FLOAT16) else "")
+      for t in (INT8, INT4, INT2) for y in (FLOAT32, FLOAT16)),
     Case("EMBEDDING_LOOKUP", "uint8 with one scale", (i32(3), tensor(UINT8, 4, 2, scale=0.5)), (f32(3, 2),),
          values={0: ints(3, 0, 3)}, official=False, reason="the official kernel reads uint8 rows as signed"),
 ]  # fmt: skip

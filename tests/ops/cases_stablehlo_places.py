@@ -113,7 +113,7 @@ def old_window(function: str, dtype: str, start: int) -> Case:
 
 def bits(algorithm: str, dtype: str, state: tuple[int, ...], *shape: int) -> Case:
     given = kind("uint64", len(state))
-    return Case("STABLEHLO_RNG_BIT_GENERATOR", f"{algorithm} {dtype} {len(state)} {shape}", (given,),
+    return Case("STABLEHLO_RNG_BIT_GENERATOR", f"{algorithm} {dtype} {state[0] & 255} {len(state)} {shape}", (given,),
                 (given, kind(dtype, *shape)), {"algorithm": algorithm},
                 values={0: np.array(state, np.uint64)}, steps=0)  # fmt: skip
 

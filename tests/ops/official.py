@@ -22,7 +22,8 @@ OPTIONS = {
     ),
 }  # fmt: skip
 ENUMS = ("ActivationFunctionType", "Padding", "MirrorPadMode", "CombinerType", "FullyConnectedOptionsWeightsFormat",
-         "LSTMKernelType", "LSHProjectionType", "ReduceWindowFunction", "RngAlgorithm")  # fmt: skip
+         "LSTMKernelType", "LSHProjectionType", "ReduceWindowFunction", "RngAlgorithm",
+         "StablehloComparisonDirection", "StablehloComparisonType")  # fmt: skip
 VERSIONS = {"BROADCAST_TO": 2}  # operators that the official runtime has no version 1 of
 KERNELS = ("BUILTIN_WITHOUT_DEFAULT_DELEGATES", "BUILTIN_REF", "BUILTIN")  # the last one has XNNPACK
 

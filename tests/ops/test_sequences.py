@@ -7,13 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lithe.formats import tflite
 from lithe.ops import RuleViolation
 from lithe.ops.fixed_point import inverse_root, quotient, scaled_by, scaled_wide
+from lithe.ops.verify import verify
 from lithe.types import FLOAT32, Quantization, TensorType
 from tests.ops.cases import Case, every_case, f32, i8
+from tests.ops.official import model_bytes
 from tests.ops.test_recurrent import changed
 
 ALL = {str(case): case for case in every_case(lambda case: "SEQUENCE" in case.op or case.op in ("LSTM", "RNN", "SVDF"))}
+
+
+@pytest.mark.parametrize("case", ALL.values(), ids=str)
+def test_rows_are_models_that_the_verifier_takes(case: Case) -> None:
+    module = tflite.read(model_bytes(case))
+    verify(module)
+    assert module.main.nodes[0].refusal is None
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flatbuffers import flexbuffers
 
-from lithe.errors import ExecutionError
+from lithe.errors import ExecutionError, ModelError
 from lithe.formats.tflite import read
 from lithe.formats.tflite.options import read_custom
 from lithe.ir import interpret
@@ -71,6 +71,20 @@ def test_options_are_a_struct_or_a_map() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("ksize", 2, "ksize must be a list, is int"),
+        ("padding", [1], "padding must be a text, is tuple"),
+        ("fused_activation_function", {"a": 1}, "must be a text, is dict"),
+        ("include_batch_in_index", [1], "must be a number, is tuple"),
+    ],
+)
+def test_options_of_another_kind(key: str, value: Any, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        read_custom(REGISTRY.by_name["MaxPoolWithArgmax"], bytes(flexbuffers.Dumps({key: value})))
+
+
+@pytest.mark.parametrize(
     ("words", "data"),
     [
         ("at least 24 bytes, have 20", bytes(20)),
@@ -111,6 +125,7 @@ def test_places_are_checked(kind: Any, place: float) -> None:
 REFUSED: list[tuple[str, str, tuple[TensorType, ...], dict[str, Any]]] = [
     ("ksize must be", "MaxPoolingWithArgmax2D", FLAT[:1], {"attrs": {**WINDOW, "ksize": (2, 2)}}),
     ("strides must be", "MaxPoolingWithArgmax2D", FLAT[:1], {"attrs": {**WINDOW, "strides": (1, 2, 2, 2)}}),
+    ("is too large", "MaxUnpooling2D", FLAT, {"attrs": {**WINDOW, "ksize": (1, 1 << 20, 1 << 20, 1)}}),
     ("include_batch_in_index", "MaxPoolingWithArgmax2D", FLAT[:1], {"attrs": {"include_batch_in_index": True}}),
     ("must have the shape of", "MaxUnpooling2D", (FLAT[0], i32(1, 2, 2, 2)), {"attrs": WINDOW}),
     ("must be at least 1", "MaxUnpooling2D", FLAT, {"attrs": {**WINDOW, "strides": (1, 0, 2, 1)}}),

@@ -50,7 +50,8 @@ class SignalDelay(Op):
     def infer(site: Site) -> list[Shape]:
         x, length = site.input(0), site.attrs.delay_length
         site.require(min(x.shape, default=0) >= 1, f"must have an axis and elements, is {x}", 0)
-        site.require(0 <= length < LONGEST, f"delay_length must be in [0, {LONGEST}), is {length}")
+        late = math.prod(x.shape[:-1]) * length
+        site.require(0 <= late < LONGEST, f"delay_length must be in [0, {LONGEST}) for all rows together, is {length}")
         return [x.shape]
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:

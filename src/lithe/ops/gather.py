@@ -20,9 +20,10 @@ from lithe.ops.layout import (
     require_indices,
     require_known_indices,
     vector_length,
+    zero,
 )
 from lithe.ops.op import Op, Site, register
-from lithe.types import FLOAT32, Shape
+from lithe.types import BOOL, FLOAT32, Shape
 
 
 @register
@@ -141,11 +142,11 @@ class GatherNd(Movement):
 
 @register
 class ScatterNd(Op):
-    """Zeros of the given shape, to which updates[n] is added at indices[n]; repeated places add up in order."""
+    """Zeros of the given shape, to which updates[n] is added at indices[n]; repeats add up in order (bool: or)."""
 
     name, code = "SCATTER_ND", 122
     operands = (("indices", "updates", "shape"), ("output",))
-    types = "int32 T int32 -> T: T= float32 int8 uint8 int16 int32 int64"
+    types = "int32 T int32 -> T: T= float32 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool"
 
     def infer(site: Site) -> list[Shape]:
         indices, updates = site.input(0), site.input(1)
@@ -181,17 +182,18 @@ class ScatterNd(Op):
         limits, inner = y.shape[:depth], math.prod(y.shape[depth:])
         places = indices.viewed((math.prod(indices.shape[:-1]), depth))
         _check_places(b, site, 0, places, limits)
-        fill(b, y, 0)
+        fill(b, y, zero(y.dtype))
         source, target = updates.viewed((places.shape[0], inner)), y.viewed((math.prod(limits), inner))
         with b.loop(places.shape[0]) as n:
             place = b.variable(_flat(places, n, limits), "place")
             with b.loop(inner, "parallel") as i:
-                b.store(target, (place[()], i), target[place[()], i] + source[n, i])
+                held, more = target[place[()], i], source[n, i]
+                b.store(target, (place[()], i), held | more if y.dtype == BOOL else held + more)
 
 
 @register
 class EmbeddingLookup(Movement):
-    """y[n] = value[ids[n]]; int8 and uint8 rows come out as float32, times the scale of the tensor or of the row."""
+    """y[n] = value[ids[n]]; quantized rows may come out as reals, times the scale of the tensor or of the row."""
 
     name, code = "EMBEDDING_LOOKUP", 7
     operands = (("ids", "value"), ("output",))
@@ -215,6 +217,7 @@ class EmbeddingLookup(Movement):
             scale, zero = _row_scales(site)
             wide = (-1,) + (1,) * (value.ndim - 1)
             rows = (rows.astype(np.float32) - zero[ids].reshape(wide)) * scale[ids].reshape(wide)
+            rows = rows.astype(site.outputs[0].dtype.numpy)
         return [rows]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
@@ -230,12 +233,12 @@ class EmbeddingLookup(Movement):
             with b.loop(inner, "parallel") as i:
                 x = source[place[()], i]
                 if scales is not None:
-                    x = (x.to(FLOAT32) - zeros[place[()]]) * scales[place[()]]
+                    x = ((x.to(FLOAT32) - zeros[place[()]]) * scales[place[()]]).to(y.dtype)
                 b.store(y, (n, i), x)
 
 
 def _dequantized(site: Site) -> bool:
-    return site.outputs[0].dtype is FLOAT32 and site.input(1).dtype is not FLOAT32
+    return site.outputs[0].dtype != site.input(1).dtype
 
 
 def _row_scales(site: Site) -> tuple[np.ndarray, np.ndarray]:

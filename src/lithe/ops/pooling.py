@@ -5,15 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from lithe.ir.arithmetic import ACTIVATION_BOUNDS, activate, activation_range, clamp, maximum, minimum, sqrt
+from lithe.ir.arithmetic import (
+    ACTIVATION_BOUNDS,
+    activate,
+    activation_range,
+    cast,
+    clamp,
+    maximum,
+    minimum,
+    quantize_real,
+    sqrt,
+)
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, Const, Expr, all_of, constant, select
 from lithe.ops.op import Op, Site, register
 from lithe.ops.padding import Window, actual, placed, require_window, taps
-from lithe.types import FLOAT32, INT32, Shape
+from lithe.types import FLOAT32, INT32, INT64, Shape
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,7 @@ def _bounded(site: Site, y: np.ndarray) -> np.ndarray:
     t, activation = site.outputs[0], site.attrs.fused_activation_function
     if site.quantized:
         return np.clip(y, *activation_range(activation, *site.quantization(t), t.dtype)).astype(t.dtype.numpy)
-    return np.asarray(activate(y.astype(t.dtype.numpy), activation))
+    return np.asarray(activate(y.astype(np.float32), activation)).astype(t.dtype.numpy)
 
 
 def lower_windows(
@@ -144,7 +155,7 @@ class AveragePool2D(Op):
     """
 
     name, code = "AVERAGE_POOL_2D", 1
-    types = "T -> T: float32 int8q uint8q int16q"
+    types = "T -> T: float32 float16 int8q uint8q int16q"
     Attrs = PoolAttrs
     infer = infer
 
@@ -168,7 +179,7 @@ class AveragePool2D(Op):
         def last(total: Expr, number: Expr) -> Expr:
             number = number.to(wide)
             if not site.quantized:
-                return activate(total / number, activation)
+                return activate(total / number, activation).to(t.dtype)
             low, high = activation_range(activation, *site.quantization(t), t.dtype)
             half = number / 2
             away = select(total > zero, total + half, total - half) / number
@@ -185,13 +196,13 @@ class MaxPool2D(Op):
     """
 
     name, code = "MAX_POOL_2D", 17
-    types = "T -> T: float32 int8q uint8q int16q"
+    types = "T -> T: float32 float16 int8q uint8q int16q"
     Attrs = PoolAttrs
     infer = infer
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         site = actual(site, x)
-        lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
+        lowest = -np.inf if site.outputs[0].dtype.is_float else np.iinfo(x.dtype).min
         y = np.full((x.shape[0], *pool_window(site).size, x.shape[3]), lowest, x.dtype)
         for out, place in _places(site, x):
             y[out] = maximum(y[out], x[place])
@@ -199,40 +210,67 @@ class MaxPool2D(Op):
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         t, activation = site.outputs[0], site.attrs.fused_activation_function
+        wide = FLOAT32 if t.dtype.is_float else t.dtype  # targets compare halves as float32
         lowest = Const(-math.inf, FLOAT32) if t.dtype.is_float else Const(t.dtype.minimum, t.dtype)
 
         def last(total: Expr, _: Expr) -> Expr:
             if not site.quantized:
-                return activate(total, activation)
+                return activate(total, activation).to(t.dtype)
             low, high = activation_range(activation, *site.quantization(t), t.dtype)
             return clamp(total, constant(low, t.dtype), constant(high, t.dtype))
 
-        lower_windows(b, site, xs[0], ys[0], lowest, lambda total, element, _: maximum(total, element), last)
+        lower_windows(b, site, xs[0], ys[0], lowest, lambda total, element, _: maximum(total, element.to(wide)), last)
 
 
 @register
 class L2Pool2D(Op):
     """y[n, r, c, k] = activation(sqrt(mean of squares of x[n, r*sh + i - top, c*sw + j - left, k]))
 
+    Integers: the squares of stored values less their zero point are summed; the root is scaled to the output.
     Source: schema.fbs, Pool2DOptions.
     """
 
     name, code = "L2_POOL_2D", 12
-    types = "float32 -> float32"
+    types = "T -> T: float32 float16 int8q uint8q int16q"
     Attrs = PoolAttrs
     infer = infer
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         site = actual(site, x)
-        total, count = _mean(site, x, lambda v: v.astype(np.float64) ** 2)
-        return [_bounded(site, np.sqrt(total / count))]
+        if not site.quantized:
+            total, count = _mean(site, x, lambda v: v.astype(np.float64) ** 2)
+            return [_bounded(site, np.sqrt(total / count))]
+        zero, finish = site.quantization(site.inputs[0])[1], _root(site)
+        total, count = _mean(site, x, lambda v: (v.astype(np.int64) - zero) ** 2)
+        return [finish(total, count)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
+        wide = INT64 if site.quantized else FLOAT32
+        zero = site.quantization(site.inputs[0])[1] if site.quantized else 0
+
         def step(total: Expr, element: Expr, inside: Expr | None) -> Expr:
-            square = element * element
-            return total + (square if inside is None else select(inside, square, 0.0))
+            less = element.to(wide) - zero if zero else element.to(wide)
+            square = less * less
+            return total + (square if inside is None else select(inside, square, constant(0, wide)))
 
         def last(total: Expr, number: Expr) -> Expr:
-            return activate(sqrt(total / number.to(FLOAT32)), site.attrs.fused_activation_function)
+            if site.quantized:
+                return _root(site)(total, number)
+            real = sqrt(total / number.to(FLOAT32))
+            return activate(real, site.attrs.fused_activation_function).to(ys[0].dtype)
 
-        lower_windows(b, site, xs[0], ys[0], Const(0.0, FLOAT32), step, last)
+        lower_windows(b, site, xs[0], ys[0], constant(0, wide), step, last)
+
+
+def _root(site: Site) -> Callable[[Any, Any], Any]:
+    """(sum of squares of stored values, how many they are) -> the stored root of their mean."""
+    y = site.outputs[0]
+    (x_scale, _), (scale, zero) = site.quantization(site.inputs[0]), site.quantization(y)
+    low, high = activation_range(site.attrs.fused_activation_function, scale, zero, y.dtype)
+    factor = np.float32(x_scale) / np.float32(scale)
+
+    def finish(total: Any, count: Any) -> Any:
+        mean = cast(total, FLOAT32) / cast(count, FLOAT32)
+        return quantize_real(sqrt(mean) * factor, zero, low, high, y.dtype)
+
+    return finish

@@ -28,9 +28,9 @@ OPERANDS = (
 )  # fmt: skip
 
 
-def words(weights: str, recurrent: str, peephole: str, bias: str, projection: str) -> list[str]:
-    """The element types of a layer's weights and biases, in the order of LAYER."""
-    given = [weights] * 4 + [recurrent] * 4 + [peephole] * 3 + [bias] * 4 + [projection, bias]
+def words(weights: str, recurrent: str, peephole: str, bias: str, projection: str, last: str = "") -> list[str]:
+    """The element types of a layer's weights and biases, in the order of LAYER; last: of the projection's bias."""
+    given = [weights] * 4 + [recurrent] * 4 + [peephole] * 3 + [bias] * 4 + [projection, last or bias]
     return [w + ("?" if name.endswith("?") else "") for w, name in zip(given, LAYER, strict=True)]
 
 
@@ -51,8 +51,9 @@ TYPES = "\n".join(
     )
 )
 WIDE = _line(
-    "int16q", words("int8q", "int8q", "int16q", "B", "int8q"), "int16q", "int16q", "int16q", ": B= int64 int32"
-)
+    "int16q", words("int8q", "int8q", "int16q", "B", "int8q", "P"), "int16q", "int16q", "int16q",
+    ": B= int64 int32; P= int64 int32",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from lithe.ir.arithmetic import F, cast, maximum, minimum, quantize_real, sqrt
 from lithe.ir.build import Builder
 from lithe.ir.elementary import exp, log, portable
 from lithe.ir.loops import INDEX, Buffer, Expr
+from lithe.ops import softmax_integer as sixteen
 from lithe.ops.op import Op, Site, register
+from lithe.ops.precision import FLOATS
 from lithe.types import FLOAT32, INT32, DType, Shape
 
 
@@ -28,11 +30,11 @@ def _with_channels(site: Site) -> list[Shape]:
     return [t.shape]
 
 
-def _greatest(b: Builder, x: Buffer, row: Expr, channels: int, dtype: DType | None = None) -> Expr:
+def _greatest(b: Builder, x: Buffer, row: Expr, channels: int, dtype: DType) -> Expr:
     """The greatest of x[row, :], cast to `dtype`."""
 
     def value(c: Any) -> Expr:
-        return x[row, c] if dtype is None else x[row, c].to(dtype)
+        return x[row, c].to(dtype)
 
     best = b.variable(value(0), "greatest")
     with b.loop(channels) as c:
@@ -56,13 +58,13 @@ class Softmax(Op):
     """y[..., c] = exp(beta * x[..., c]) / sum over k of exp(beta * x[..., k])
 
     Quantized: exponentials of the distance to the greatest value from a table of integers, their exact sum,
-    and one float32 division a row. Source of beta: schema.fbs, SoftmaxOptions.
+    and one float32 division a row; int16 in integers alone. Source of beta: schema.fbs, SoftmaxOptions.
     """
 
     name, code = "SOFTMAX", 25
     types = """
-        T -> T: float32 int8q uint8q int16q
-        int8q -> int16q
+        T -> T: float32 float16 bfloat16 int8q uint8q int16q
+        X -> int16q: X= int8q uint8q
     """
 
     @dataclass(frozen=True)
@@ -70,17 +72,25 @@ class Softmax(Op):
         beta: float = 1.0
 
     def infer(site: Site) -> list[Shape]:
-        site.require(0 <= site.attrs.beta < math.inf, f"beta must be a finite number from 0, is {site.attrs.beta}")
+        usable = not site.quantized or 0 <= site.attrs.beta < math.inf
+        site.require(usable, f"beta must be a finite number from 0, is {site.attrs.beta}")
         return _with_channels(site)
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         t, y = site.input(0), site.outputs[0]
         if not site.quantized:
+            wide = x.astype(F)
             with np.errstate(all="ignore"):
-                e = np.exp((x - x.max(axis=-1, keepdims=True)) * x.dtype.type(site.attrs.beta))
-                return [np.asarray(e / e.sum(axis=-1, keepdims=True), x.dtype)]
-        entries = _entries(site)
+                e = np.exp((wide - wide.max(axis=-1, keepdims=True)) * F(site.attrs.beta))
+                return [np.asarray(e / e.sum(axis=-1, keepdims=True)).astype(x.dtype)]
         distance = x.max(axis=-1, keepdims=True).astype(np.int32) - x
+        by = sixteen.factor(site)
+        if by is not None:
+            e = sixteen.exponential(sixteen.exponentials(), distance, by)
+            total = e.sum(axis=-1, keepdims=True, dtype=np.int32)
+            bits = sixteen.bits_of(total)
+            return [sixteen.share(e, sixteen.reciprocal(sixteen.reciprocals(), total, bits), bits)]
+        entries = _entries(site)
         e = entries[np.minimum(distance, len(entries) - 1)]
         total = e.sum(axis=-1, keepdims=True, dtype=np.int32).reshape(*t.shape[:-1], 1)
         with np.errstate(all="ignore"):
@@ -89,26 +99,36 @@ class Softmax(Op):
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
         rows, channels = _rows(site.input(0))
         x, y = xs[0].viewed((rows, channels)), ys[0].viewed((rows, channels))
+        by = sixteen.factor(site) if site.quantized else None
         quantized = site.quantized
-        entries = b.constant(_entries(site), "exponentials") if quantized else None
+        table = (sixteen.exponentials() if by else _entries(site)) if quantized else None
+        entries = None if table is None else b.constant(table, "exponentials")
+        inverse = b.constant(sixteen.reciprocals(), "reciprocals") if by else None
         with b.loop(rows, "parallel", "row") as row:
-            top = _greatest(b, x, row, channels, INT32 if quantized else None)
+            top = _greatest(b, x, row, channels, INT32 if quantized else FLOAT32)
             e = b.local(INT32 if quantized else FLOAT32, (channels,), "exponential")
             with b.loop(channels, "parallel", "channel") as c:
-                if entries is not None:
+                if by is not None:
+                    b.store(e, c, sixteen.exponential(entries, top - x[row, c].to(INT32), by))
+                elif entries is not None:
                     at = minimum(top - x[row, c].to(INT32), entries.size - 1)
                     b.store(e, c, entries[at.to(INDEX)])
                 else:
-                    b.store(e, c, exp((x[row, c] - top) * F(site.attrs.beta)))
+                    b.store(e, c, exp((x[row, c].to(FLOAT32) - top) * F(site.attrs.beta)))
             total = b.reduce(0 if quantized else 0.0, (channels,), lambda t, c: t + e[c], e.dtype)
-            if quantized:
+            if by is not None:
+                bits = b.variable(sixteen.bits_of(total), "bits")[()]
+                share = b.variable(sixteen.reciprocal(inverse, total, bits), "share")[()]
+                with b.loop(channels, "parallel", "channel") as c:
+                    b.store(y, (row, c), sixteen.share(e[c], share, bits))
+            elif quantized:
                 share = b.variable(_per_unit(site, total), "share")[()]
                 with b.loop(channels, "parallel", "channel") as c:
                     b.store(y, (row, c), _stored_share(site, e[c], share))
             else:
                 share = b.variable(1.0 / total, "share")[()]
                 with b.loop(channels, "parallel", "channel") as c:
-                    b.store(y, (row, c), e[c] * share)
+                    b.store(y, (row, c), (e[c] * share).to(y.dtype))
 
 
 def _entries(site: Site) -> np.ndarray:
@@ -135,15 +155,17 @@ class LogSoftmax(Op):
     """y[..., c] = x[..., c] - log(sum over k of exp(x[..., k]))"""
 
     name, code = "LOG_SOFTMAX", 50
-    types = "T -> T: float32 int8q uint8q"
+    types = f"T -> T: {FLOATS} int8q uint8q int16q"
 
     infer = _with_channels
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         if not site.quantized:
+            wide = x.astype(F)
             with np.errstate(all="ignore"):
-                distance = x - x.max(axis=-1, keepdims=True)
-                return [np.asarray(distance - np.log(np.exp(distance).sum(axis=-1, keepdims=True)), x.dtype)]
+                distance = wide - wide.max(axis=-1, keepdims=True)
+                total = np.exp(distance).sum(axis=-1, keepdims=True)
+                return [np.asarray(distance - np.log(total)).astype(x.dtype)]
         entries, unit = _log_entries(site)
         distance = x.max(axis=-1, keepdims=True).astype(np.int32) - x
         total = entries[np.minimum(distance, len(entries) - 1)].sum(axis=-1, keepdims=True, dtype=np.int32)
@@ -154,13 +176,13 @@ class LogSoftmax(Op):
         x, y = xs[0].viewed((rows, channels)), ys[0].viewed((rows, channels))
         if not site.quantized:
             with b.loop(rows, "parallel", "row") as row:
-                top = _greatest(b, x, row, channels)
+                top = _greatest(b, x, row, channels, FLOAT32)
                 e = b.local(FLOAT32, (channels,), "exponential")
                 with b.loop(channels, "parallel", "channel") as c:
-                    b.store(e, c, exp(x[row, c] - top))
+                    b.store(e, c, exp(x[row, c].to(FLOAT32) - top))
                 logarithm = b.variable(log(b.reduce(0.0, (channels,), lambda t, c: t + e[c])), "logarithm")[()]
                 with b.loop(channels, "parallel", "channel") as c:
-                    b.store(y, (row, c), x[row, c] - top - logarithm)
+                    b.store(y, (row, c), (x[row, c].to(FLOAT32) - top - logarithm).to(y.dtype))
             return
         values, unit = _log_entries(site)
         entries = b.constant(values, "exponentials")
@@ -199,7 +221,7 @@ class L2Normalization(Op):
     """
 
     name, code = "L2_NORMALIZATION", 11
-    types = "T -> T: float32 int8q uint8q"
+    types = f"T -> T: {FLOATS} int8q uint8q"
 
     @dataclass(frozen=True)
     class Attrs:
@@ -212,7 +234,7 @@ class L2Normalization(Op):
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         if not site.quantized:
             squares = (x.astype(np.float64) ** 2).sum(axis=-1, keepdims=True)
-            return [np.asarray(x / np.sqrt(np.maximum(squares, 1e-6)), x.dtype)]
+            return [np.asarray(x.astype(F) / np.sqrt(np.maximum(squares, 1e-6))).astype(x.dtype)]
         value = x.astype(np.int32) - site.quantization(site.input(0))[1]
         total = (value * value).sum(axis=-1, keepdims=True, dtype=np.int32)
         return [_unit_stored(site, value, sqrt(maximum(cast(total, FLOAT32), F(1.0))))]
@@ -223,7 +245,7 @@ class L2Normalization(Op):
         zero = site.quantization(site.input(0))[1] if site.quantized else 0
 
         def value(row: Expr, c: Any) -> Expr:
-            return x[row, c].to(INT32) - zero if site.quantized else x[row, c]
+            return x[row, c].to(INT32) - zero if site.quantized else x[row, c].to(FLOAT32)
 
         def added(total: Expr, v: Expr) -> Expr:
             return total + v * v
@@ -237,7 +259,7 @@ class L2Normalization(Op):
             length = b.variable(sqrt(maximum(total.to(FLOAT32), least)), "length")[()]
             with b.loop(channels, "parallel", "channel") as c:
                 v = value(row, c)
-                b.store(y, (row, c), _unit_stored(site, v, length) if site.quantized else v / length)
+                b.store(y, (row, c), _unit_stored(site, v, length) if site.quantized else (v / length).to(y.dtype))
 
 
 @np.errstate(all="ignore")  # scales may be as far apart as float32 reaches

@@ -71,6 +71,7 @@ def _plain(site: Site) -> Site:
         site.require(whole, f"{key} must be (1, rows, columns, 1), is {value}")
     site.require(not a.include_batch_in_index, "include_batch_in_index is not possible")
     (_, fh, fw, _), (_, sh, sw, _) = a.ksize, a.strides
+    site.require(fh * fw < 1 << 31, f"the window {fh} x {fw} is too large")
     return replace(site, attrs=PoolAttrs(a.padding, sw, sh, fw, fh, a.fused_activation_function))
 
 

@@ -33,7 +33,8 @@ ENTRY = "lithe_run"
 ALIGNMENT = 64
 LAYOUT = 3  # of artifacts; part of every key
 COMPILER_ROOMS = (
-    ".", "ir", "ops", "passes", "targets", "lower", "codegen", "codegen/llvm", "runtime", "formats", "formats/tflite",
+    ".", "ir", "ops", "passes", "passes/deflex", "targets", "lower", "codegen", "codegen/llvm", "runtime",
+    "formats", "formats/tflite",
 )  # fmt: skip
 ROUNDING_FUNCTIONS = ("floorf", "ceilf", "rintf", "truncf", "floor", "ceil", "rint", "trunc", "fmaf", "fmodf")
 

@@ -304,33 +304,45 @@ class CustomOps:
         self.by_name: dict[str, type[Op]] = {}
 
     def add(self, op: type[Op]) -> None:
-        self.by_name[op.name] = op
+        """Raises InputError when the class lacks what an operator needs (see `lithe.register_op`)."""
+        from lithe.ops.registration import checked_op
+
+        self.by_name[checked_op(op).name] = op
 
 
 class InterpreterWithCustomOps(Interpreter):
     """An Interpreter that knows the caller's operators.
 
-    custom_op_registerers  functions that take a `CustomOps` and add subclasses of `lithe.ops.Op` to it; their
-                           `name` is the model's custom code, their `parse_options` gets its option bytes.
+    custom_op_registerers  operator classes (see `lithe.register_op`, which makes them known everywhere), or functions
+                           that take a `CustomOps` and add such classes to it. They come before Lithe's own.
     """
 
     def __init__(
-        self, custom_op_registerers: Sequence[Callable[[CustomOps], None]] | None = None, **arguments: Any
+        self, custom_op_registerers: Sequence[type[Op] | Callable[[CustomOps], None]] | None = None, **arguments: Any
     ) -> None:
         self._custom = CustomOps()
         for register in custom_op_registerers or ():
-            if not callable(register):
-                raise InputError(f"a custom op registerer is a Python function, got {register!r}")
-            register(self._custom)
+            if isinstance(register, type):
+                self._custom.add(register)
+            elif callable(register):
+                register(self._custom)
+            else:
+                raise InputError(
+                    f"a custom op registerer is a Python function, got {register!r}", hint="or an operator class"
+                )
         super().__init__(**arguments)
 
     def _open(self, path: str | os.PathLike[str] | None, content: Any) -> Source:
+        from lithe.formats.tflite.options import read_custom
+        from lithe.ops.verify import verify
+
         source = super()._open(path, content)
-        for node in (node for graph in source.whole().graphs for node in graph.nodes):
-            op = self._custom.by_name.get(node.op.name)
-            if op is not None and not node.op.known:
-                options = bytes(node.extras.get("custom_options", b""))
-                node.attrs = op.parse_options(options) if hasattr(op, "parse_options") else op.Attrs()
-                node.op = op
-                source.forget_kept()
+        nodes = [n for g in source.whole().graphs for n in g.nodes if n.op.code is None]
+        theirs = [n for n in nodes if n.op.name in self._custom.by_name]
+        for node in theirs:
+            node.op = self._custom.by_name[node.op.name]
+            node.attrs = read_custom(node.op, bytes(node.extras.get("custom_options", b"")))
+        if theirs:
+            source.forget_kept()
+            verify(source.whole(), source.limits)
         return source

@@ -29,7 +29,7 @@ class Source:
     limits  what the model may ask for; with limits of one's own nothing is kept, and the model is always verified.
 
     digest  of the model's bytes, None when no code is kept for it: the file does not hold the whole model, or
-            changed while it was read, or the model was made in memory.
+            changed while it was read, or the model was made in memory, or has operators that users registered.
     kept    the code of its main graph at the declared shapes, when there is some.
 
     Raises FileMissing when the path cannot be opened, ModelError when the content is not a sound model.
@@ -91,6 +91,7 @@ class Source:
 
     def _read(self) -> Module:
         from lithe.formats.tflite import open_model, read
+        from lithe.ops.op import REGISTRY
         from lithe.ops.verify import verify
 
         limits, model = self.limits, self._model
@@ -100,8 +101,9 @@ class Source:
                 raise ModelError(f"'{model!s}' changed after it was opened", hint="load it again")
             self.digest = None
         verify(module, limits)
-        if "external_buffers" in module.extras:
-            self.digest = None
+        nodes = (n for g in module.graphs for n in g.nodes)
+        if "external_buffers" in module.extras or any(n.op is REGISTRY.users.get(n.op.name) for n in nodes):
+            self.digest = None  # nor for operators of users, whose code may change between runs
         return module
 
     def _digest(self) -> bytes:

@@ -12,7 +12,7 @@ from lithe.errors import ModelError
 from lithe.formats import flexbuffer, node_def
 from lithe.formats.schema import OPTIONS, TFLITE, Field
 from lithe.formats.tflite.tensors import dtype_of_member
-from lithe.ops.flex import is_flex
+from lithe.ops.flex import NodeDef
 from lithe.ops.op import REGISTRY, NoAttrs, Op, unknown
 from lithe.types import DType
 
@@ -104,7 +104,7 @@ def read_custom(op: type[Op], data: bytes) -> Any:
     """The attributes of a custom operator: its own parser's; without one, or where that says None, those of a map."""
     if not op.known:
         return decoded(data)
-    if is_flex(op):
+    if op.Attrs is NodeDef:
         return node_def.read_options(data)
     attrs = op.parse_options(data) if hasattr(op, "parse_options") else None
     if attrs is not None:
@@ -118,22 +118,21 @@ def read_custom(op: type[Op], data: bytes) -> Any:
     arguments = {}
     for f in fields:
         if f.name in values:
-            value = values[f.name]
-            arguments[f.name] = (
-                tuple(value) if isinstance(value, list) else _like(value, f.default, f"{op.name}.{f.name}")
-            )
+            arguments[f.name] = _like(values[f.name], f.default, f"{op.name}.{f.name}")
         elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ModelError(f"the options of {op.name} lack {f.name!r}")
     return op.Attrs(**arguments)
 
 
 def _like(value: Any, default: Any, name: str) -> Any:
-    """A number of the kind that the attribute's default has (flexbuffers store 1.0 as they like)."""
-    kind = type(default)
+    """A value of the kind that the attribute's default has (flexbuffers store 1.0 as they like)."""
+    kind, value = type(default), tuple(value) if isinstance(value, list) else value
     if kind in (bool, int, float) and not isinstance(value, bool | int | float):
         raise ModelError(f"option {name} must be a number, is {type(value).__name__}")
     if kind in (int, bool) and isinstance(value, float) and not value.is_integer():
         raise ModelError(f"option {name} must be an integer, is {value}")
+    if kind in (str, tuple) and not isinstance(value, kind):
+        raise ModelError(f"option {name} must be a {'text' if kind is str else 'list'}, is {type(value).__name__}")
     return kind(value) if kind in (bool, int, float) else value
 
 
