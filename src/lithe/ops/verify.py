@@ -138,7 +138,11 @@ class _GraphVerifier:
             return
         if len(q.scale) != len(q.zero_point) or not q.scale:
             raise ModelError(f"{len(q.scale)} scales and {len(q.zero_point)} zero points", where=where)
-        if len(q.scale) > 1:
+        if q.block:
+            wanted = t.type.size // q.block
+            if q.block < 0 or t.type.rank == 0 or t.type.shape[-1] % q.block or len(q.scale) != wanted:
+                raise ModelError(f"{len(q.scale)} scales for blocks of {q.block} elements of {t.type}", where=where)
+        elif len(q.scale) > 1:
             # A bias has one axis only, and older writers copied the filter's number to it.
             axis = 0 if t.type.rank == 1 else q.axis
             if not 0 <= axis < t.type.rank:
@@ -198,12 +202,17 @@ class _GraphVerifier:
         fixed = set(self.graph.inputs)
         for i, t in enumerate(n.outputs):
             where = self.place(n, "output", i)
-            if t.is_constant or t.is_variable or t in fixed:
+            remembered = t.is_variable and n.op.stateful and self.first_use(t) is n  # the operator itself does so
+            if t.is_constant or (t.is_variable and not remembered) or t in fixed:
                 kind = "a constant" if t.is_constant else "a variable" if t.is_variable else "a graph input"
                 raise ModelError(f"an operator must not write {kind}", where=where)
-            if t not in members or t in available:
+            if t not in members or (t in available and not remembered):
                 raise ModelError("two operators write it", where=where)
             available.add(t)
+
+    def first_use(self, t: Tensor) -> Node:
+        """The first node with this tensor among its operands; there is one."""
+        return next(n for n in self.graph.nodes if t in n.inputs or t in n.outputs)
 
     def operands(self, n: Node) -> None:
         """The number of inputs and outputs, and that only optional ones are absent."""
@@ -231,7 +240,7 @@ class _GraphVerifier:
         if not n.op.signatures:
             return
         for i, t in enumerate(n.inputs):
-            if t is not None and _blockwise(t):
+            if t is not None and _blockwise(t) and not (i == 1 and n.op.blocks and t.type.quantization is not None):
                 n.refusal = UnsupportedOp(
                     "weights with a scale for each block have no rule", where=self.place(n, "input", i), hint=NOT_RUN
                 )
