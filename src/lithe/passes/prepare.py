@@ -68,7 +68,15 @@ def prepare(graph: Graph, environment: Environment | None = None, *, keep_all: b
         Pass(partial(infer_all, environment=environment), gives=("shapes inferred",)),
         Pass(refuse_without_tensorflow, needs=("shapes inferred",)),
     )
-    return run(graph.copy(), watching if keep_all else execution(environment))
+    return run(with_own_state(graph.copy()), watching if keep_all else execution(environment))
+
+
+def with_own_state(graph: Graph) -> Graph:
+    """The graph, changed: a variable that an operator writes is an output like any other, as the operator remembers."""
+    for node in graph.nodes:
+        for t in node.outputs:
+            t.is_variable = False
+    return graph
 
 
 def resize_inputs(graph: Graph, shapes: Mapping[int, Sequence[int]]) -> Graph:
