@@ -122,11 +122,13 @@ class Quantization:
     """real = scale * (stored - zero_point), one pair for the tensor or one for each slice of `axis`.
 
     scale, zero_point  tuples of equal length: 1 (whole tensor) or shape[axis] (per channel).
+    block  when not 0: each `block` neighbours along the last axis have a pair of their own, in row-major order.
     """
 
     scale: tuple[float, ...]
     zero_point: tuple[int, ...]
     axis: int = 0
+    block: int = 0
 
     @property
     def per_channel(self) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lithe.types import FLOAT16, INT8, INT16, INT32, UINT8, DType, Quantization, TensorType
-from tests.ops.cases import Case, tensor
+from lithe.types import FLOAT16, INT2, INT4, INT8, INT16, INT32, UINT8, DType, Quantization, TensorType
+from tests.ops.cases import Case, f32, tensor
 from tests.ops.cases_convolution import COARSER, KINDS, WIDER, drawn, scales
 
 
@@ -58,7 +58,22 @@ def connected(
                 official=not reason, reason=reason, tolerance=tolerance)  # fmt: skip
 
 
+def in_blocks(dtype: DType, block: int, **attrs: object) -> Case:
+    """A row whose weights have a scale for each block."""
+    found = tuple(float(s) for s in np.random.default_rng(block).uniform(0.01, 0.1, 3 * 64 // block).astype(np.float16))
+    w = TensorType(dtype, (3, 64), Quantization(found, (0,) * len(found), 0, block))
+    inputs = (f32(5, 64), w, f32(3))
+    constants = {1: drawn(dtype, 3, 64), 2: drawn(inputs[2].dtype, 3)}
+    return Case("FULLY_CONNECTED", f"{dtype} in blocks of {block}", inputs, (f32(5, 3),), {**attrs}, constants,
+                official=dtype == INT4, tolerance=0.01,
+                reason="" if dtype == INT4 else "the official kernels take int4")  # fmt: skip
+
+
 CASES = [
+    in_blocks(INT4, 32),
+    in_blocks(INT4, 64, fused_activation_function="RELU"),
+    in_blocks(INT8, 32),
+    in_blocks(INT2, 32, asymmetric_quantize_inputs=True),
     *(
         case
         for kind in ("float", "int8", "uint8", "int16", "dynamic")

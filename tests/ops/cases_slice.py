@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lithe.types import FLOAT16, FLOAT32, INT2, INT4, INT8, UINT8
+from lithe.types import FLOAT16, FLOAT32, INT2, INT4, INT8, UINT8, Quantization, TensorType
 from tests.ops.cases import Case, f32, i8, i16, i32, per_channel, tensor, u8
 from tests.ops.cases_shape import ANY, HALVES, SIZED, USUAL, each_type, ints, kind
 
@@ -18,6 +18,7 @@ def strided(name: str, shape: tuple, result: tuple, begin: tuple, end: tuple, st
 
 
 NO_HALVES = "the official kernel does not take these types"
+BLOCKS = Quantization(tuple(2.0**-n for n in range(8)), (0,) * 8, 0, 32)
 SMALL = np.array([[1, 0], [2, 0]])
 BORDER = np.array([[0, 0], [1, 2], [3, 0]])
 SCATTERED = ("float32", "int8", "uint8", "int32", "int64", "bool")
@@ -82,6 +83,8 @@ CASES = [
     Case("SCATTER_ND", "elements", (i32(3, 2), f32(3), i32(2)), (f32(3, 4),), values={0: ints(2, 0, 0, 3, 2, 0)},
          constants={2: ints(3, 4)}),
     *each_type("EMBEDDING_LOOKUP", (i32(3), (5, 4)), ((3, 4),), ANY[:-1], values={0: ints(3, 0, 3)}),
+    *(Case("EMBEDDING_LOOKUP", f"{t} in blocks", (i32(3), TensorType(t, (4, 64), BLOCKS)), (f32(3, 64),),
+           constants={1: np.arange(256) % (t.maximum + 1)}, values={0: ints(3, 0, 3)}) for t in (INT4, INT2)),
     Case("EMBEDDING_LOOKUP", "int8 rows", (i32(3), per_channel(INT8, 4, 2, scales=(0.1, 0.2, 0.3, 0.4), axis=0)),
          (f32(3, 2),), values={0: ints(3, 0, 3)}),
     *(Case("EMBEDDING_LOOKUP", f"{t} rows to {y}",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lithe.types import DType, TensorType
+from lithe.types import FLOAT16, DType, TensorType
 from tests.ops.cases import Case
 
 # Operators whose options table is not named after them. Source: schema.fbs, union BuiltinOptions.
@@ -113,6 +113,12 @@ def model_bytes(case: Case) -> bytes:
             q.scale, q.zeroPoint = list(t.quantization.scale), list(t.quantization.zero_point)
             q.quantizedDimension = t.quantization.axis
             tensor.quantization = q
+        if t.quantization is not None and t.quantization.block:
+            scales = np.array(t.quantization.scale, np.float16).reshape(-1, t.shape[-1] // t.quantization.block)
+            q.scale = q.zeroPoint = None
+            q.detailsType, q.details = schema.QuantizationDetails.BlockwiseQuantization, schema.BlockwiseQuantizationT()
+            q.details.scales = add(TensorType(FLOAT16, scales.shape), f"{name}_scales", scales)
+            q.details.zeroPoints, q.details.blockSize = -1, t.quantization.block
         graph.tensors.append(tensor)
         return len(graph.tensors) - 1
 

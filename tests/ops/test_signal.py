@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from lithe.errors import ExecutionError
+from lithe.formats import tflite
 from lithe.ir import interpret
+from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.lite import Interpreter
 from lithe.ops import REGISTRY, RuleViolation, Site
 from lithe.ops.fourier import NUMBERS, Plan, factors, real_restored, real_transformed, transformed
-from lithe.types import BOOL, INT8, INT32, UINT64, TensorType
+from lithe.types import BOOL, INT8, INT32, UINT64, Quantization, TensorType
 from tests.ops.backends import given, program_of
 from tests.ops.cases import Case, f32, tensor
 from tests.ops.cases_signal import CASES, NOISE, s16, u32
@@ -138,6 +140,35 @@ def test_a_circular_buffer_that_is_not_due_ends_the_run() -> None:
             op.evaluate(site, np.full((1, 1, 1, 1), first, np.int8))
         (y,) = op.evaluate(site, np.full((1, 1, 1, 1), first + 1, np.int8))
         assert y.reshape(-1).tolist() == expected
+
+
+def streaming(cycles: int) -> Module:
+    """y = relu(circular buffer of x), the buffer a variable as microcontrollers' runtimes want it."""
+    types = [TensorType(INT8, shape, Quantization((1.0,), (-1,))) for shape in ((1, 1, 1, 1), *[(1, 3, 1, 1)] * 2)]
+    x, slots, y = tensors = [Tensor(n, t, index=i) for i, (n, t) in enumerate(zip("xsy", types, strict=True))]
+    slots.is_variable = True
+    buffer, relu = REGISTRY.by_name["CIRCULAR_BUFFER"], REGISTRY.by_name["RELU"]
+    nodes = [Node(buffer, buffer.Attrs(cycles), [x], [slots], 0), Node(relu, relu.Attrs(), [slots], [y], 1)]
+    return Module([Graph("main", [x], [y], tensors, nodes)])
+
+
+def test_what_follows_a_circular_buffer_runs_when_it_is_due() -> None:
+    interpreter = Interpreter(model_content=tflite.write(streaming(2)))
+    interpreter.allocate_tensors()
+
+    def run_with(value: int) -> list[int]:
+        interpreter.set_tensor(0, np.full((1, 1, 1, 1), value, np.int8))
+        interpreter.invoke()
+        return interpreter.get_tensor(2).reshape(-1).tolist()
+
+    for first, expected in ((1, [-1, 1, 2]), (3, [2, 3, 4])):
+        with pytest.raises(ExecutionError, match="the run ends here"):
+            run_with(first)
+        assert run_with(first + 1) == expected
+    interpreter.reset_all_variables()
+    with pytest.raises(ExecutionError, match="the run ends here"):
+        run_with(5)
+    assert run_with(6) == [-1, 5, 6]
 
 
 @pytest.mark.parametrize("length", [4, 6, 10, 18, 64, 100, 120])

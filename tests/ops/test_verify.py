@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from lithe.errors import LimitError, LitheError, ModelError, UnsupportedOp
+from lithe.formats import tflite
 from lithe.formats.tflite import open_model
 from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
 from lithe.ops import REGISTRY
@@ -18,6 +19,8 @@ from lithe.ops.verify import Limits, verify
 from lithe.ops.verify_calls import called_graphs
 from lithe.runtime.reference import ReferenceExecutor
 from lithe.types import BOOL, FLOAT32, INT8, INT32, DType, Quantization, TensorType
+from tests.ops.cases import Case, every_case
+from tests.ops.official import model_bytes
 
 
 def tensor(name: str, shape: tuple[int, ...] = (1, 4), dtype: DType = FLOAT32, data: object = None, **fields) -> Tensor:
@@ -219,6 +222,33 @@ def test_blockwise_weights_are_known_and_not_run():
     m = adds()
     m.main.tensors[2].extras["quantization_details"] = ("BlockwiseQuantization", {})
     not_run(m, "a scale for each block", "op #0 ADD, input 1")
+
+
+def in_blocks(case: Case, **changed: object) -> Module:
+    """A fully connected layer with a scale for each block, with some fields of its quantization changed."""
+    module = tflite.read(model_bytes(case))
+    w = module.main.nodes[0].inputs[1]
+    w.type = replace(w.type, quantization=replace(w.type.quantization, **changed))
+    return module
+
+
+def test_blockwise_weights_are_read_checked_and_written():
+    case = next(c for c in every_case(lambda c: str(c) == "FULLY_CONNECTED-int4_in_blocks_of_32"))
+    module = tflite.read(model_bytes(case))
+    verify(module)
+    assert module.main.nodes[0].refusal is None
+    q = module.main.nodes[0].inputs[1].type.quantization
+    assert q == case.inputs[1].quantization
+    again = tflite.read(tflite.write(module))
+    assert again.main.nodes[0].inputs[1].type.quantization == q
+    for block in (-1, 48, 16):
+        with pytest.raises(ModelError, match=r"scales for blocks of"):
+            verify(in_blocks(case, block=block))
+    with pytest.raises(ModelError, match="zero points of blocks must be 0"):
+        verify(in_blocks(case, zero_point=(1,) * len(q.scale)))
+    module.main.nodes[0].inputs[1].extras["quantization_details"][1]["scales"] = 77
+    again = tflite.read(tflite.write(module))
+    not_run(again, "a scale for each block", "op #0 FULLY_CONNECTED, input 1")
 
 
 def test_a_broken_rule_of_an_operator_names_operator_and_tensor():

@@ -101,7 +101,10 @@ def require_arithmetic(site: Site, axis: int, outputs: int) -> None:
     if not w.dtype.is_float:
         q = w.quantization
         site.require(q is not None, "integer weights must have a scale", 1)
-        if q.per_channel:
+        if q.block:
+            site.require(site.input(0).dtype.is_float, "weights with a scale for each block need float activations", 1)
+            site.require(not any(q.zero_point), "zero points of blocks must be 0", 1)
+        elif q.per_channel:
             site.require(q.axis == axis, f"scales must belong to axis {axis}, belong to axis {q.axis}", 1)
             site.require(len(q.scale) == w.shape[axis], f"{len(q.scale)} scales for {w.shape[axis]} output channels", 1)
             site.require(not any(q.zero_point), "zero points for each channel must be 0", 1)
@@ -120,7 +123,9 @@ def require_arithmetic(site: Site, axis: int, outputs: int) -> None:
 
 
 def weight_scales(t: TensorType, outputs: int) -> np.ndarray:
-    """float32 [outputs]: the scale of each output channel's weights."""
+    """float32 [outputs]: the scale of each output channel's weights; 1 where sums have met those of their blocks."""
+    if t.quantization.block:
+        return np.ones(outputs, np.float32)
     return np.broadcast_to(np.asarray(t.quantization.scale, np.float32), (outputs,)).copy()
 
 

@@ -22,7 +22,7 @@ from lithe.ops.contraction import (
 )
 from lithe.ops.op import Op, Site, register
 from lithe.ops.padding import Window, actual
-from lithe.types import FLOAT32, DType, Shape
+from lithe.types import FLOAT32, INT32, DType, Shape
 
 POINT = Window()  # a product of matrices is a convolution of one pixel
 
@@ -32,10 +32,12 @@ class FullyConnected(Op):
     """y[n, o] = activation(bias[o] + sum over i of x[n, i] * w[o, i])
 
     x: any rank, its elements in rows of I; w: [O, I], scales for each o; bias: [O].
+    Float activations meet integer weights that may have a scale for each block of neighbours in a row of w.
     y: [rows, O], or with keep_num_dims x's shape with O as the last size. Source: schema.fbs, FullyConnectedOptions.
     """
 
     name, code = "FULLY_CONNECTED", 9
+    blocks = True
     operands = (("input", "weights", "bias?"), ("output",))
     types = """
     float32 W float32? -> float32: W= float32 float16 int8q uint8q int4q int2q
@@ -70,7 +72,9 @@ class FullyConnected(Op):
         outputs, depth = w.shape
         rows = x.reshape(x.size // depth, 1, 1, depth)
         kernel = w.reshape(outputs, 1, 1, depth)
-        if dynamic.used(site):
+        if _block(site):
+            y = dynamic.scaled(site, rows, bias, lambda stored: _of_blocks(site, stored, dynamic.signed(w)))
+        elif dynamic.used(site):
             y = dynamic.convolved(site, rows, kernel, bias, POINT, 1)
         else:
             total = convolve(centred(rows, site.inputs[0]), centred(kernel, site.inputs[1]), POINT, 1)
@@ -85,6 +89,9 @@ class FullyConnected(Op):
         x = multiplied(b, xs[0]).viewed((count, 1, 1, depth))
         w = multiplied(b, xs[1]).viewed((outputs, 1, 1, depth))
         y, bias = ys[0].viewed((count, 1, 1, outputs)), xs[2] if len(xs) > 2 else None
+        if _block(site):
+            _lower_blocks(b, site, x, w, bias, y)
+            return
         if dynamic.used(site):
             dynamic.lower(b, site, x, w, bias, y, POINT, 1)
             return
@@ -97,3 +104,42 @@ class FullyConnected(Op):
                 zero_point(site.inputs[1]) if site.quantized else 0,
             )
         )  # fmt: skip
+
+
+def _block(site: Site) -> int:
+    """How many neighbours in a row of weights share a scale, 0 where all do."""
+    q = site.inputs[1].quantization
+    return q.block if q is not None else 0
+
+
+def _block_scales(site: Site) -> np.ndarray:
+    """float32 [O, blocks]"""
+    q = site.inputs[1].quantization
+    return np.asarray(q.scale, np.float32).reshape(site.inputs[1].shape[0], -1)
+
+
+def _of_blocks(site: Site, stored: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """[N, 1, 1, O]: the integer sum of each block times its scale, summed."""
+    scales, block = _block_scales(site), _block(site)
+    left = stored.reshape(-1, scales.shape[1], block).astype(np.float64)
+    right = w.reshape(*scales.shape, block).astype(np.float64)
+    total = np.zeros((len(left), len(right)), np.float32)
+    for j in range(scales.shape[1]):
+        total += (left[:, j] @ right[:, j].T).astype(np.float32) * scales[:, j]
+    return total.reshape(len(left), 1, 1, -1)
+
+
+def _lower_blocks(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: Buffer) -> None:
+    stored, epilogue = dynamic.centred_rows(b, site, x, bias)
+    block, scales = _block(site), b.constant(_block_scales(site), "block_scale")
+    with b.nest((y.shape[0], y.shape[3]), "parallel") as (n, o):
+        total = b.variable(0.0, "total", FLOAT32)
+        with b.loop(scales.shape[1]) as j:
+            part = b.reduce(
+                0,
+                (block,),
+                lambda t, i: t + stored[n, 0, 0, j * block + i].to(INT32) * w[o, 0, 0, j * block + i].to(INT32),
+                INT32,
+            )
+            b.store(total, (), total[()] + part.to(FLOAT32) * scales[o, j])
+        b.store(y, (n, 0, 0, o), epilogue(total[()], o, (n, 0, 0)))

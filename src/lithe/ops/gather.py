@@ -193,9 +193,10 @@ class ScatterNd(Op):
 
 @register
 class EmbeddingLookup(Movement):
-    """y[n] = value[ids[n]]; quantized rows may come out as reals, times the scale of the tensor or of the row."""
+    """y[n] = value[ids[n]]; quantized rows may come out as reals, times the scale of the tensor, row or block."""
 
     name, code = "EMBEDDING_LOOKUP", 7
+    blocks = True
     operands = (("ids", "value"), ("output",))
     types = f"""int32 T -> T: {PLAIN}
     int32 T -> F: T= int8q uint8q int4q int2q; F= float32 float16"""
@@ -206,7 +207,7 @@ class EmbeddingLookup(Movement):
         require_known_indices(site, 0, value.shape[0])
         if _dequantized(site):
             pairs = len(value.quantization.scale)
-            by_row = pairs in (1, value.shape[0]) and value.quantization.axis == 0
+            by_row = value.quantization.block > 0 or (pairs in (1, value.shape[0]) and value.quantization.axis == 0)
             site.require(by_row, f"must have one scale, or one for each row; has {pairs}", 1)
         return [ids.shape + value.shape[1:]]
 
@@ -214,37 +215,44 @@ class EmbeddingLookup(Movement):
         require_indices(ids, value.shape[0], "ids")
         rows = value[ids]
         if _dequantized(site):
-            scale, zero = _row_scales(site)
-            wide = (-1,) + (1,) * (value.ndim - 1)
-            rows = (rows.astype(np.float32) - zero[ids].reshape(wide)) * scale[ids].reshape(wide)
-            rows = rows.astype(site.outputs[0].dtype.numpy)
+            scale, zero = _block_scales(site)
+            blocks = (ids.size, scale.shape[1], math.prod(value.shape[1:]) // max(1, scale.shape[1]))
+            real = (rows.reshape(blocks).astype(np.float32) - zero[ids][..., None]) * scale[ids][..., None]
+            rows = real.reshape(rows.shape).astype(site.outputs[0].dtype.numpy)
         return [rows]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         ids, value = xs[0], xs[1]
         rows, inner = value.shape[0], math.prod(value.shape[1:])
         check_indices(b, site, 0, ids, rows)
-        source, y = value.viewed((rows, inner)), ys[0].viewed((ids.size, inner))
         scales = zeros = None
+        blocks = 1
         if _dequantized(site):
-            scales, zeros = (b.constant(v, n) for v, n in zip(_row_scales(site), ("scale", "zero"), strict=True))
+            scales, zeros = (b.constant(v, n) for v, n in zip(_block_scales(site), ("scale", "zero"), strict=True))
+            blocks = scales.shape[1]
+        size = inner // max(1, blocks)
+        source, y = value.viewed((rows, blocks, size)), ys[0].viewed((ids.size, blocks, size))
         with b.loop(ids.size, "parallel") as n:
             place = b.variable(ids[n].to(INDEX), "place")
-            with b.loop(inner, "parallel") as i:
-                x = source[place[()], i]
+            with b.nest((blocks, size), "parallel") as (j, i):
+                x = source[place[()], j, i]
                 if scales is not None:
-                    x = ((x.to(FLOAT32) - zeros[place[()]]) * scales[place[()]]).to(y.dtype)
-                b.store(y, (n, i), x)
+                    x = ((x.to(FLOAT32) - zeros[place[()], j]) * scales[place[()], j]).to(y.dtype)
+                b.store(y, (n, j, i), x)
 
 
 def _dequantized(site: Site) -> bool:
     return site.outputs[0].dtype != site.input(1).dtype
 
 
-def _row_scales(site: Site) -> tuple[np.ndarray, np.ndarray]:
+def _block_scales(site: Site) -> tuple[np.ndarray, np.ndarray]:
+    """float32 [rows, blocks] each: scale and zero point of every block of every row; a block may be the whole row."""
     value = site.input(1)
     q, rows = value.quantization, value.shape[0]
-    return (
-        np.array(np.broadcast_to(np.float32(q.scale), rows)),
-        np.array(np.broadcast_to(np.float32(q.zero_point), rows)),
-    )
+    shape = (rows, value.size // q.block // max(1, rows) if q.block else 1)
+
+    def each(values: tuple) -> np.ndarray:
+        known = np.asarray(values, np.float32).reshape(shape if q.block else (-1, 1))
+        return np.array(np.broadcast_to(known, shape))
+
+    return each(q.scale), each(q.zero_point)

@@ -155,7 +155,11 @@ class _GraphVerifier:
             return
         if len(q.scale) != len(q.zero_point) or not q.scale:
             raise ModelError(f"{len(q.scale)} scales and {len(q.zero_point)} zero points", where=where)
-        if len(q.scale) > 1:
+        if q.block:
+            wanted = t.type.size // q.block
+            if q.block < 0 or t.type.rank == 0 or t.type.shape[-1] % q.block or len(q.scale) != wanted:
+                raise ModelError(f"{len(q.scale)} scales for blocks of {q.block} elements of {t.type}", where=where)
+        elif len(q.scale) > 1:
             # A bias has one axis only, and older writers copied the filter's number to it.
             axis = 0 if t.type.rank == 1 else q.axis
             if not 0 <= axis < t.type.rank:
@@ -251,7 +255,7 @@ class _GraphVerifier:
         if not n.op.signatures:
             return
         for i, t in enumerate(n.inputs):
-            if t is not None and _blockwise(t):
+            if t is not None and _blockwise(t) and not (i == 1 and n.op.blocks and t.type.quantization is not None):
                 n.refusal = UnsupportedOp(
                     "weights with a scale for each block have no rule", where=self.place(n, "input", i), hint=NOT_RUN
                 )

@@ -31,7 +31,7 @@ def tensor_details(tensor: Tensor, shape: Shape) -> dict[str, Any]:
 
     shape  the shape now; `shape_signature` says -1 where the author left it open.
     """
-    quantization = tensor.type.quantization
+    quantization = tensor.type.quantization if tensor.type.quantization and not tensor.type.quantization.block else None
     scales = quantization.scale if quantization else ()
     zero_points = quantization.zero_point if quantization else ()
     signature = shape if tensor.shape_signature is None else tensor.shape_signature

@@ -6,7 +6,7 @@ import logging
 import math
 import mmap
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,8 @@ def _graph(file: _File, index: int, record: dict[str, Any]) -> Graph:
             tensors.append(_tensor(file, i, t, i in made))
         except ModelError as e:
             raise type(e)(e.problem, where=_place_of_tensor(file, index, i, t, records), hint=e.hint) from None
+    for t in tensors:
+        _with_blocks(t, tensors)
     graph = Graph(record["name"] or "", [], [], tensors, [])
     where = "" if index == 0 else f"graph #{index} "
     for i, o in enumerate(records):
@@ -316,6 +318,21 @@ def _quantization(q: dict[str, Any] | None, extras: dict[str, Any]) -> Quantizat
     if len(scale) != len(zero_point):
         raise ModelError(f"{len(scale)} scales and {len(zero_point)} zero points; there must be as many of each")
     return Quantization(tuple(scale), tuple(zero_point), q["quantized_dimension"])
+
+
+def _with_blocks(t: Tensor, tensors: list[Tensor]) -> None:
+    """Gives a tensor whose blocks have scales of their own these scales, which are other tensors, where they fit."""
+    details = t.extras.get("quantization_details")
+    if details is None or details[0] != "BlockwiseQuantization":
+        return
+    block, places = details[1]["block_size"], [details[1][k] for k in ("scales", "zero_points")]
+    scale, zero_point = (tensors[i].data if 0 <= i < len(tensors) else None for i in places)
+    if scale is None or block < 1 or t.type.rank == 0 or t.type.shape[-1] % block or scale.size * block != t.type.size:
+        return
+    zeros = np.zeros(scale.size, np.int64) if zero_point is None else zero_point.reshape(-1)
+    if zeros.size == scale.size and zeros.dtype.kind in "iu" and scale.dtype.kind != "O":
+        pairs = scale.reshape(-1).astype(np.float32).tolist(), zeros.tolist()
+        t.type = replace(t.type, quantization=Quantization(tuple(pairs[0]), tuple(pairs[1]), 0, block))
 
 
 def _node(file: _File, where: str, index: int, o: dict[str, Any], tensors: list[Tensor]) -> Node:

@@ -224,7 +224,7 @@ def _tensor(out: _Output, t: Tensor, moved: dict[int, int]) -> dict[str, Any]:
 def _quantization(t: Tensor, moved: dict[int, int]) -> dict[str, Any] | None:
     record: dict[str, Any] = dict(t.extras.get("range", {}))
     q = t.type.quantization
-    if q is not None:
+    if q is not None and not q.block:
         record |= {"scale": q.scale, "zero_point": q.zero_point, "quantized_dimension": q.axis}
     details = t.extras.get("quantization_details")
     if details is not None:
