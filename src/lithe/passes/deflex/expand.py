@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lithe.errors import ModelError, UnsupportedOp
 from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
-from lithe.ops.flex import INSTALL, is_flex, tensorflow_is_installed
+from lithe.ops.flex import INSTALL, NodeDef, is_flex, tensorflow_is_installed
 from lithe.passes.deflex import arithmetic as arithmetic
 from lithe.passes.deflex import arrays as arrays
 from lithe.passes.deflex import layers as layers
@@ -106,8 +106,8 @@ def _listed(nodes: Sequence[Node]) -> str:
 
 
 def remaining(module: Module) -> list[str]:
-    """The names of the operators of a model that only TensorFlow runs, one for each use."""
-    return [n.op.name for graph in module.graphs for n in graph.nodes if is_flex(n.op)]
+    """The names of the operators of a model that are still TensorFlow's, one for each use."""
+    return [n.op.name for graph in module.graphs for n in graph.nodes if isinstance(n.attrs, NodeDef)]
 
 
 def deflex_module(module: Module) -> Module:
