@@ -63,6 +63,6 @@ CASES = [
       for t in ("SPARSE", "DENSE") for n in HASHED),
     Case("LSH_PROJECTION", "no weights", (f32(2, 16), tensor(INT64, 7)), (i32(2),), steps=0),
     *(Case("LSH_PROJECTION", f"long items {n}", (f32(2, 5), kind("uint8", 3, n), f32(3)), (i32(10),),
-           {"type": "DENSE"}, steps=0) for n in (30, 70, 200)),
+           {"type": "DENSE"}, steps=0) for n in (1, 4, 9, 30, 60, 61, 200)),
     Case("LSH_PROJECTION", "all bits", (f32(1, 32), i32(4), f32(4)), (i32(1),), steps=0),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tables in whole models, against the official runtime; what tables and embeddings refuse; hashes against known ones."""
+"""Tables in whole models, against the official runtime; what tables and embeddings refuse; known hashes."""
 
 from __future__ import annotations
 
