@@ -110,11 +110,14 @@ def test_ngrams_leave_outer_row_splits() -> None:
     assert (plain(grams), splits) == (["a b", "b c", "e f"], [[0, 1, 3], [0, 2, 2, 3]])
 
 
-def test_skip_grams_are_in_the_official_order() -> None:
+def test_skip_grams_are_in_the_official_order(monkeypatch: pytest.MonkeyPatch) -> None:
     case = skip_grams("x", "a b c", 5, ngram_size=2, max_skip_size=1, include_all_ngrams=True)
     assert plain(evaluated(case)[0]) == ["a b", "a c", "a", "b c", "b", "c"]
     assert evaluated(skip_grams("x", "a", 0, ngram_size=2)) == [[]]
-    with pytest.raises(ExecutionError, match="more than 1048576 skip grams"):
+    few = skip_grams("x", "w " * 60, 60, ngram_size=59, max_skip_size=50)  # of very many that end too early
+    assert len(evaluated(few)[0]) == 60
+    monkeypatch.setattr("lithe.ops.text.MOST_STRINGS", 100)
+    with pytest.raises(ExecutionError, match="more than 100 skip grams"):
         evaluated(skip_grams("x", "w " * 60, 0, ngram_size=9, max_skip_size=50))
 
 
