@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import lithe
-from lithe.errors import UnsupportedOp
+from lithe.errors import LitheError, UnsupportedOp
 from lithe.formats import tflite
 from lithe.ir.graph import Graph, Module, Signature, Tensor
 from lithe.ops import flex
@@ -18,7 +20,7 @@ from lithe.passes import prepare, resize_inputs
 from lithe.passes.deflex import RULES, deflex_module, expand, remaining
 from lithe.runtime.reference import ReferenceExecutor
 from lithe.types import FLOAT32, Quantization, TensorType, dtype_of
-from tests.formats.node_defs import flex_module, flex_node
+from tests.formats.node_defs import Sizes, flex_module, flex_node
 from tests.passes.deflex_cases import ROWS, Row
 
 RANDOM = {"Multinomial", "RandomUniform", "RandomStandardNormal"}
@@ -65,6 +67,12 @@ def test_the_rewritten_model_is_sound_and_gives_the_same_numbers(row):
 
 def test_every_rule_has_a_row():
     assert {row.op for row in ROWS} | RANDOM == set(RULES)
+
+
+def test_the_documentation_names_every_rule():
+    page = Path(__file__).resolve().parents[2] / "docs" / "flex.md"
+    lines = [line.split("|")[2] for line in page.read_text().splitlines() if line.startswith("| ")][1:]
+    assert {name.strip() for line in lines for name in line.split(",")} == set(RULES)
 
 
 def with_types(row: Row) -> dict:
@@ -202,3 +210,28 @@ def test_the_public_function_takes_models_modules_and_bytes():
         plain = lithe.deflex(given)
         assert remaining(plain.module) == []
         np.testing.assert_allclose(plain(np.float32([1, 2, 3])), np.tan(np.float32([1, 2, 3])), rtol=1e-4)
+
+
+def test_operands_and_attributes_of_any_kind_end_in_a_result_or_an_error_of_ours():
+    random = np.random.default_rng(11)
+    types = [np.float32, np.int32, np.int64, np.bool_, np.int8]
+    values = [b"SAME", 3, -1, 0.5, True, (1, 2), (), FLOAT32, Sizes((2, -1))]
+
+    def other(x: np.ndarray) -> np.ndarray:
+        shape = tuple(random.integers(0, 4, random.integers(0, 5)).tolist())
+        return random.integers(-3, 4, shape).astype(types[random.integers(len(types))]) if random.random() < 0.5 else x
+
+    tried = 0
+    for row in ROWS * 6:
+        inputs = [other(x) for x in row.inputs][: random.integers(1, len(row.inputs) + 1)]
+        names = list(row.attributes)
+        changed = names[random.integers(len(names))]
+        attributes = row.attributes | {changed: values[random.integers(len(values))]}
+        constants = [i for i in range(len(inputs)) if i in row.constants or random.random() < 0.2]
+        outputs = [(r.dtype, r.shape) for r in row.results()]
+        module = flex_module(row.op, inputs, outputs, attributes, constants)
+        with contextlib.suppress(LitheError):
+            deflex_module(module)
+            prepare(module.main)
+        tried += 1
+    assert tried == 6 * len(ROWS)

@@ -32,6 +32,7 @@ def check(path: Path) -> dict[str, Any]:
     from lithe.errors import LitheError
     from lithe.formats import tflite
     from lithe.ops.verify import verify
+    from lithe.passes.deflex import deflex_module, refuse_without_tensorflow, remaining
 
     facts: dict[str, Any] = {"model": str(path), "valid": False, "reasons": [], "operators": 0, "graphs": 0}
 
@@ -49,8 +50,10 @@ def check(path: Path) -> dict[str, Any]:
                 if not node.op.known:
                     reason("unsupported", f"no rule for operator {node.op.name}", f"{graph.name}: {node}")
         verify(module)
-        for refusal in (node.refusal for graph in module.graphs for node in graph.nodes):
-            if refusal is not None:
+        plain = deflex_module(module) if remaining(module) else module
+        for graph in plain.graphs:
+            refuse_without_tensorflow(graph)
+            for refusal in dict.fromkeys(node.refusal for node in graph.nodes if node.refusal is not None):
                 reason("unsupported", refusal.problem, refusal.where)
     except LitheError as error:
         reason(type(error).__name__, error.problem, error.where)

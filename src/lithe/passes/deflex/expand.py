@@ -14,9 +14,11 @@ from lithe.passes.deflex import arrays as arrays
 from lithe.passes.deflex import layers as layers
 from lithe.passes.deflex.draft import RULES, Draft, Inexpressible
 from lithe.passes.fold_constants import fold_node
-from lithe.passes.infer_shapes import infer_node, is_dynamic
+from lithe.passes.infer_shapes import BAD_NUMBERS, infer_node, is_dynamic
 from lithe.types import INT32, Shape, TensorType
 
+# What a rule meets in operands and attributes that TensorFlow would not take either.
+BAD_OPERANDS = (*BAD_NUMBERS, TypeError, LookupError)
 WAYS_OUT = f"`{INSTALL}` runs them, or convert the model without select-TF operators (see lithe.deflex)"
 
 
@@ -38,7 +40,7 @@ def as_builtins(graph: Graph, node: Node) -> Sequence[Node]:
         results: list[Tensor | None] = [made] if isinstance(made, Tensor) else list(made)
         draft.require(len(results) == len(node.outputs))
         nodes = _ending_in_outputs(graph, draft, results)
-    except (Inexpressible, ValueError):  # operands or attributes that TensorFlow would not take either
+    except (Inexpressible, *BAD_OPERANDS):
         return (node,)
     known = set(graph.tensors)
     mentioned = dict.fromkeys(t for n in nodes for t in (*n.inputs, *n.outputs) if t is not None)
