@@ -232,7 +232,7 @@ def test_pieces_back_to_text() -> None:
 def test_damaged_sentencepiece_models_are_refused() -> None:
     sound = encoder(PIECES, replaced={"x": "y"}).tobytes()
     refused = 0
-    for place in range(0, len(sound), 61):
+    for place in range(128):
         for value in (0, 0x7F, 0xFF):
             damaged = np.frombuffer(sound[:place] + bytes([value]) + sound[place + 1 :], np.uint8)
             try:
