@@ -46,13 +46,18 @@ def tensor_message(array: np.ndarray) -> bytes:
     return field(1, NUMBERS[dtype_of(array).name]) + field(2, shape_message(array.shape)) + field(4, array.tobytes())
 
 
+class Sizes(tuple[int, ...]):
+    """A shape among the attributes; -1 is open."""
+
+
 def attribute(value: Any) -> bytes:
     """An AttrValue: text and bytes, bool, int, float, DType, array, a list of one of them."""
     kinds: dict[type, tuple[int, Any]] = {
         bytes: (2, bytes), str: (2, str), bool: (5, bool), int: (3, int), float: (4, float),
         DType: (6, lambda v: NUMBERS[v.name]), np.ndarray: (8, tensor_message),
+        Sizes: (7, shape_message),
     }  # fmt: skip
-    if isinstance(value, tuple):
+    if type(value) is tuple:
         return field(1, b"".join(field(kinds[type(v)][0], kinds[type(v)][1](v)) for v in value))
     number, convert = kinds[type(value)]
     return field(number, convert(value))

@@ -67,7 +67,7 @@ def halves(op: str) -> list[Case]:
 
 def clamped(op: str, low: float) -> list[Case]:
     return [*floats(op), every_int8(op), every_int8(op, 0.1, 0.03), every_uint8(op, out=0.07),
-            Case(op, "special", (f32(4),), (f32(4),), values={0: np.array([np.inf, -np.inf, -0.0, low])})]  # fmt: skip
+            Case(op, "special", (f32(4),), (f32(4),), values={0: np.array([np.inf, np.nan, -0.0, low])})]  # fmt: skip
 
 
 CASES = [

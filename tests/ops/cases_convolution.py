@@ -38,6 +38,12 @@ def drawn(dtype: DType, *shape: int, spread: int = 0) -> np.ndarray:
     return RANDOM.integers(low, high + 1, shape).astype(dtype.numpy)
 
 
+def weights(kind: str, *shape: int) -> np.ndarray:
+    """Random weights; none is -128 as int8, for which the official kernels have no negative."""
+    values = drawn(KINDS[kind][1], *shape)
+    return np.where(values == 128, np.uint8(129), values) if kind == "dynamic by uint8" else values
+
+
 def scales(count: int) -> tuple[float, ...]:
     """Different scales, as 32-bit floats."""
     return tuple(float(np.float32(s)) for s in RANDOM.uniform(0.002, 0.02, count))
@@ -79,7 +85,7 @@ def convolution(
     if not sums.is_float:  # XNNPACK takes no bias without scales
         found = tuple(float(np.float32(s * given.quantization.scale[0])) for s in filters.quantization.scale)
         bias = TensorType(sums, bias.shape, Quantization(found, (0,) * len(found), 0))
-    constants = {1: drawn(filters.dtype, *w)} if constant else {}
+    constants = {1: weights(kind, *w)} if constant else {}
     if with_bias:
         constants[2] = drawn(bias.dtype, outputs, spread=2000)
     inputs = (given, filters, bias) if with_bias else (given, filters)

@@ -6,7 +6,7 @@ import numpy as np
 
 from lithe.types import FLOAT16, INT2, INT4, INT8, INT16, INT32, UINT8, DType, Quantization, TensorType
 from tests.ops.cases import Case, f32, tensor
-from tests.ops.cases_convolution import COARSER, KINDS, WIDER, drawn, scales
+from tests.ops.cases_convolution import COARSER, KINDS, WIDER, drawn, scales, weights
 
 
 def connected(
@@ -43,7 +43,7 @@ def connected(
         out = tensor(to, *y, scale=unit, zero_point=zero if to == activations else 0)
         found = tuple(float(np.float32(s * given.quantization.scale[0])) for s in filters.quantization.scale)
         bias = TensorType(sums, (outputs,), Quantization(found, (0,) * len(found), 0))
-    constants = {1: drawn(filters.dtype, *w)} if constant else {}
+    constants = {1: weights(kind, *w)} if constant else {}
     if with_bias:
         constants[2] = drawn(bias.dtype, outputs, spread=3000)
     inputs = (given, filters, bias if with_bias else None)
@@ -69,7 +69,22 @@ def in_blocks(dtype: DType, block: int, **attrs: object) -> Case:
                 reason="" if dtype == INT4 else "the official kernels take int4")  # fmt: skip
 
 
+def in_tiles(rows: int, constant: bool = True) -> Case:
+    """A row whose weights are shuffled."""
+    x, y = tensor(UINT8, rows, 32, scale=0.05, zero_point=128), tensor(INT16, rows, 8, scale=0.0005)
+    w = tensor(UINT8, 8, 32, scale=0.01, zero_point=128)
+    bias = TensorType(INT32, (8,), Quantization((0.0005,), (0,)))
+    constants = {1: drawn(UINT8, 8, 32), 2: drawn(INT32, 8, spread=3000)}
+    return Case("FULLY_CONNECTED", f"{rows} rows with shuffled weights {constant}", (x, w, bias),
+                (y, TensorType(UINT8, (rows, 32))), {"weights_format": "SHUFFLED4x16INT8"},
+                constants if constant else {2: constants[2]},
+                official=constant and rows in (1, 4),
+                reason="the official kernel takes constants, and 1 or 4 rows")  # fmt: skip
+
+
 CASES = [
+    *(in_tiles(rows) for rows in (1, 3, 4)),
+    in_tiles(4, False),
     in_blocks(INT4, 32),
     in_blocks(INT4, 64, fused_activation_function="RELU"),
     in_blocks(INT8, 32),

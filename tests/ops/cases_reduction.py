@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lithe.types import BOOL, INT8, INT16, INT32, INT64, UINT8, TensorType
+from lithe.types import BFLOAT16, BOOL, FLOAT16, INT8, INT16, INT32, INT64, UINT8, DType, TensorType
 from tests.ops.cases import Case, f32, i8, i16, i32, tensor, u8
 
 ORDER = ("REDUCE_MAX", "REDUCE_MIN")
@@ -40,6 +40,8 @@ def whole(op: str, *types: TensorType, **more: object) -> list[Case]:
 
 
 def places(op: str) -> list[Case]:
+    extra = [tensor(d, 3, 17) for d in (FLOAT16, BFLOAT16, INT16, INT64)]
+    special = {0: np.array([[np.nan, 1, 2], [1, np.nan, 0], [-np.inf, np.nan, -np.inf], [np.nan] * 3])}
     plain = (tensor(INT32, 3, 17), tensor(INT8, 3, 17), tensor(UINT8, 3, 17), tensor(BOOL, 3, 17))
     typed = [f32(3, 17), *plain, i8(3, 17), u8(3, 17)]
     cases = [
@@ -50,6 +52,10 @@ def places(op: str) -> list[Case]:
     ]  # fmt: skip
     return [
         *cases,
+        *[Case(op, str(x.dtype), (x, i32()), (tensor(INT32, 3),), {"output_type": INT32}, constants={1: np.array(1)},
+               official=False, reason=NO_KERNEL) for x in extra],
+        Case(op, "not numbers", (f32(4, 3), i32()), (tensor(INT64, 4),), constants={1: np.array(1)}, values=special,
+             steps=0),
         Case(op, "middle", (f32(2, 5, 3), i32(1)), (tensor(INT64, 2, 3),), constants={1: np.array([1])}),
         Case(op, "first", (f32(5, 19), tensor(INT64)), (tensor(INT64, 19),), constants={1: np.array(0)}),
         Case(op, "ties", (f32(6), i32()), (tensor(INT64),), values={0: np.array([1, 5, 5, -2, -2, 5])},
@@ -57,8 +63,56 @@ def places(op: str) -> list[Case]:
     ]  # fmt: skip
 
 
+def products(dtype: DType, scale: float, zero: int, out: float) -> list[Case]:
+    """Quantized products of numbers around 1."""
+    x = tensor(dtype, 2, 5, 3, scale=scale, zero_point=zero)
+    y = tensor(dtype, scale=out, zero_point=zero)
+    near = (zero + round(0.5 / scale), min(zero + round(1.5 / scale), dtype.maximum))
+    return [
+        reduced("REDUCE_PROD", f"{dtype} quantized {axes}", x, axes, len(axes) == 1, y, low=near[0], high=near[1])
+        for axes in ((1,), (2,), (1, 2), (0, 2))
+    ]
+
+
+REAL = ("MEAN", "SUM", "REDUCE_PROD", *ORDER)
 PLAIN = (tensor(INT32, 3, 5, 7), tensor(INT64, 3, 5, 7))
 CASES = [
+    *[
+        reduced(
+            op,
+            f"{d} {axes}",
+            tensor(d, 2, 5, 7),
+            axes,
+            low=0.5,
+            high=1.5,
+            tolerance=tolerance,
+            official=d == FLOAT16 and op != "REDUCE_PROD",
+            reason=NO_KERNEL,
+        )
+        for op in REAL
+        for d, tolerance in ((FLOAT16, 3e-3), (BFLOAT16, 2e-2))
+        for axes in ((1, 2), (2,))
+    ],
+    *products(INT8, 0.01, -5, 0.03),
+    *products(INT16, 0.0001, 0, 0.0003),
+    *whole("REDUCE_PROD", tensor(INT8, 3, 5, 7), tensor(UINT8, 3, 5, 7), tensor(INT16, 3, 5, 7), low=1, high=2),
+    *[reduced(op, "bool", tensor(BOOL, 3, 5, 7), (1,)) for op in ("SUM", "REDUCE_PROD", *ORDER)],
+    *[
+        reduced(op, "scaled int32", tensor(INT32, 3, 5, scale=0.1), (1,), False, tensor(INT32, scale=0.3))
+        for op in ("MEAN", "SUM", *ORDER)
+    ],
+    *[
+        reduced(
+            op,
+            "not numbers",
+            f32(4, 3),
+            (1,),
+            official=False,
+            reason="its kernel sets do not agree",
+            values={0: np.array([np.nan, 1, 2, 1, np.nan, 0, np.nan, np.nan, np.nan, -np.inf, np.inf, np.nan])},
+        )
+        for op in ORDER
+    ],
     *[case for op in ("MEAN", "SUM", *ORDER) for case in shapes(op)],
     *shapes("REDUCE_PROD", low=0.5, high=1.5),
     *whole("MEAN", *PLAIN),

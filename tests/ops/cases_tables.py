@@ -8,7 +8,7 @@ import numpy as np
 
 from lithe.ops.hash_tables import Table
 from lithe.ops.layout import PLAIN
-from lithe.types import INT64, RESOURCE, STRING, DType, TensorType
+from lithe.types import BOOL, FLOAT32, INT32, INT64, RESOURCE, STRING, DType, TensorType
 from tests.ops.cases import Case, f32, i32, tensor
 from tests.ops.cases_shape import kind
 
@@ -46,6 +46,8 @@ CASES = [
           **filled(STRING, INT64, WORDS), values={1: np.array([b"two", b"", b"one", b"no"], object)}),
     table("HASHTABLE_FIND", "numbers", (kind("int64", 3), kind("string")), (kind("string", 3),),
           **filled(INT64, STRING, NUMBERS), values={1: np.array([2, 9, -7])}),
+    *(table("HASHTABLE_FIND", f"int32 to {v}", (i32(3), kind(str(v), 1)), (kind(str(v), 3),),
+            **filled(INT32, v, {1: v.numpy.type(1)}), values={1: np.array([1, 5, 1])}) for v in (BOOL, FLOAT32, INT32)),
     table("HASHTABLE_SIZE", "two", (), (kind("int64", 1),), **filled(STRING, INT64, WORDS)),
     *(Case("HASHTABLE_LOOKUP", n, (i32(5), i32(4), kind(n, 4, *rows)), (kind(n, 5, *rows), kind("uint8", 5)), steps=0,
            values={0: np.array([3, -9, 12, 70, 0]), 1: np.array([-9, 0, 3, 12])}, official=n not in UNKNOWN,
@@ -63,6 +65,6 @@ CASES = [
       for t in ("SPARSE", "DENSE") for n in HASHED),
     Case("LSH_PROJECTION", "no weights", (f32(2, 16), tensor(INT64, 7)), (i32(2),), steps=0),
     *(Case("LSH_PROJECTION", f"long items {n}", (f32(2, 5), kind("uint8", 3, n), f32(3)), (i32(10),),
-           {"type": "DENSE"}, steps=0) for n in (30, 70, 200)),
+           {"type": "DENSE"}, steps=0) for n in (1, 4, 9, 30, 60, 61, 200)),
     Case("LSH_PROJECTION", "all bits", (f32(1, 32), i32(4), f32(4)), (i32(1),), steps=0),
 ]  # fmt: skip

@@ -48,6 +48,7 @@ def detokenizer(op: str) -> Case:
 
 
 SENTENCE = "The quick\tbrown fox  jumps"
+SPACES = bytes([0, 0x3E, 0, 0, 1])  # bits of the code points 9 to 13 and 32
 SPLITS = {"row_partition_types": ("ROW_SPLITS",)}
 CASES = [
     skip_grams("two", SENTENCE, 4, ngram_size=2),
@@ -66,6 +67,11 @@ CASES = [
     *(tokenizer(op, *row) for op in ("TFSentencepieceTokenizeOp", "TFText>FastSentencepieceTokenize")
       for row in (("plain", (5, 3), False, False, False), ("marked", (9, 3), True, True, True))),
     *(detokenizer(op) for op in ("TFSentencepieceDetokenizeOp", "TFText>FastSentencepieceDetokenize")),
+    custom("TFText>WhitespaceTokenizeWithOffsetsV2", "two", (string(2), string()),
+           (string(3), kind("int64", 3), i32(3), i32(3)), {0: texts("a bb", "c"), 1: np.array(SPACES, object)}),
+    custom("TFText>ByteSplitWithOffsets", "two", (string(2),), (kind("uint8", 3), kind("int64", 3), i32(3), i32(3)),
+           {0: texts("ab", "c")}),
+    custom("TFText>NgramsStringJoin", "tensor", (string(2, 3),), (string(2, 2),), {}, width=2),
     custom("Normalize", "sentence", (string(1),), (string(1),), {0: texts("I'm good; you're welcome")}),
     custom("ExtractFeatures", "grams", (string(3),), (i32(3), f32(3)), {0: texts("<S>", "Hi", "Hi !")}),
     custom("Predict", "two", (i32(4), i32(5), i32(5, 2), f32(5, 2)), (i32(2), f32(2)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from lithe.ops import RuleViolation, dynamic
 from lithe.ops.contraction import convolve
 from lithe.ops.padding import Window, placed, taps
 from lithe.ops.transposed import Convolution2DTransposeBias
-from lithe.types import INT8, Quantization, TensorType
+from lithe.runtime.interpreter import Interpreter
+from lithe.types import INT4, INT8, Quantization, TensorType
 from tests.ops import cases_convolution, cases_matmul, cases_pooling, cases_transposed
-from tests.ops.cases import Case, f32, i8, i32
+from tests.ops.cases import Case, f32, i8, i32, u8
 from tests.ops.cases_convolution import convolution
-from tests.ops.cases_fully_connected import connected
+from tests.ops.cases_fully_connected import connected, in_blocks, in_tiles
 
 HUGE = 2**31 - 1
 FLOAT = convolution("rule", "float", (1, 8, 7, 6), (4, 3, 2, 6), (1, 8, 7, 4))
@@ -30,6 +32,8 @@ TRANSPOSED = cases_transposed.transposed("rule", "float", (1, 4, 5, 3), (6, 3, 3
 WITH_BIAS = next(c for c in cases_transposed.CASES if c.op == "Convolution2DTransposeBias")
 POOL = cases_pooling.pool("MAX_POOL_2D", "float", "rule", (1, 6, 7, 3), (1, 6, 7, 3))
 POOL_INT8 = cases_pooling.pool("AVERAGE_POOL_2D", "int8", "rule", (1, 6, 7, 3), (1, 6, 7, 3))
+SHUFFLED = in_tiles(4)
+QUANTIZED_LAYER = connected("rule", "int8", (5, 64), (3, 64), (5, 3))
 PRODUCT = cases_matmul.CASES[1]
 PRODUCT_INT8 = next(c for c in cases_matmul.CASES if c.name == "int8")
 
@@ -77,7 +81,7 @@ RULES = [
     (broken(CONNECTED, {1: f32(5, 7)}), "does not divide into rows of 7"),
     (broken(CONNECTED, {1: f32(0, 8)}), "must not be empty"),
     (broken(CONNECTED, {0: f32(3, 16)}, keep_num_dims=True), "the last size"),
-    (broken(CONNECTED, weights_format="SHUFFLED4x16INT8"), "weights_format must be DEFAULT"),
+    (broken(CONNECTED, weights_format="SHUFFLED"), "weights_format must be DEFAULT"),
     (broken(TRANSPOSED, {0: i32(3)}), "must hold 4 sizes"),
     (broken(TRANSPOSED, {1: f32(6, 3, 3, 2)}), "must have the depth of the input"),
     (broken(TRANSPOSED, {1: f32(6, 3, 0, 3)}), "must not be empty"),
@@ -99,6 +103,13 @@ RULES = [
     (broken(PRODUCT, adj_x=True), "they must be equal"),
     (broken(PRODUCT, {0: f32(3, 3, 5)}), "do not broadcast"),
     (broken(PRODUCT, {0: f32(2, 3, 0), 1: f32(2, 0, 4)}), "must not be empty"),
+    (broken(PRODUCT_INT8, {1: scaled(2, 21, 14, scales=(0.1,) * 21, axis=1)}), "one scale, or 14 for its columns"),
+    (broken(PRODUCT_INT8, {1: scaled(2, 21, 14, scales=(0.1,) * 14, zeros=(1,) * 14, axis=2)}), "must have one scale"),
+    (broken(DYNAMIC, {1: u8(4, 3, 2, 6, zero_point=128)}), "hold int8: no zero point"),
+    (broken(QUANTIZED_LAYER, weights_format="SHUFFLED4x16INT8"), "lead from uint8 to int16"),
+    (broken(SHUFFLED, {1: u8(6, 32)}), "tiles of 4 x 16"),
+    (broken(SHUFFLED, {0: u8(4, 32, zero_point=127)}), "zero points must be 128"),
+    (broken(QUANTIZED_LAYER, {1: in_blocks(INT4, 32).inputs[1]}), "need float activations"),
     (broken(PRODUCT_INT8, {0: i8(2, 9, 21, scale=-1.0)}), "must be positive and finite"),
 ]  # fmt: skip
 
@@ -203,3 +214,20 @@ def test_the_range_of_a_row_holds_zero(own: bool) -> None:
     assert ((zero >= -128) & (zero <= 127)).all()
     assert factor[4] == 1
     assert (np.rint(low[3] * factor[3]) + zero[3], np.rint(high[2] * factor[2]) + zero[2]) == (-128, 127)
+
+
+@pytest.mark.parametrize("number", [0, 2, 4])
+def test_transposed_convolutions_of_a_speech_network(corpus: Path, number: int) -> None:
+    folder = corpus / "data/seanet_golden"
+    shape, x, golden = (
+        np.loadtxt(folder / f"transpose_conv{number}_{name}.csv", delimiter=",", dtype=np.int64)
+        for name in ("input0_int32", "input1_int16", "golden_int16")
+    )
+    model = Interpreter(str(corpus / f"models/seanet_int16/transpose_conv{number}.tflite"))
+    model.allocate_tensors()
+    for detail, value in zip(model.get_input_details(), (shape.astype(np.int32), x.astype(np.int16)), strict=True):
+        model.set_tensor(detail["index"], value.reshape(detail["shape"]))
+    model.invoke()
+    result = model.get_tensor(model.get_output_details()[0]["index"])
+    assert result.shape == tuple(shape)
+    assert np.abs(result.reshape(-1).astype(np.int64) - golden.reshape(-1)).max() <= 1

@@ -14,9 +14,13 @@ from lithe.formats import flexbuffer, tflite
 from lithe.ir.arithmetic import maximum, minimum
 from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.lite import InterpreterWithCustomOps
+from lithe.lower import lower
 from lithe.ops.op import REGISTRY, Op, RuleViolation, unknown
 from lithe.ops.registration import register_op, unregister_op
+from lithe.passes import prepare
+from lithe.targets.cpu import GENERIC
 from lithe.types import FLOAT32, TensorType
+from tests import c_backend
 
 X = np.float32([[-2, -0.5, 0.25, 3]])
 
@@ -73,6 +77,13 @@ def test_one_with_loops_is_compiled(caplog: pytest.LogCaptureFixture):
     np.testing.assert_array_equal(model(X), EXPECTED)
     assert type(model._main.session()._executor).__name__ == "CompiledExecutor"
     assert "not compiled" not in caplog.text
+
+
+@pytest.mark.skipif(c_backend.compiler() is None, reason="there is no C compiler")
+def test_one_with_loops_is_printed_as_c():
+    register_op(Between)
+    program = lower(prepare(tflite.read(model_bytes("Between", OPTIONS)).main), GENERIC)
+    np.testing.assert_array_equal(c_backend.run(program, [X])[0], EXPECTED)
 
 
 def test_one_without_loops_is_evaluated():

@@ -1,4 +1,4 @@
-"""Tables in whole models, against the official runtime; what tables and embeddings refuse; hashes against known ones."""
+"""Tables in whole models, against the official runtime; what tables and embeddings refuse; known hashes."""
 
 from __future__ import annotations
 
@@ -159,7 +159,8 @@ def test_an_embedding_may_find_its_shape_later() -> None:
 @pytest.mark.parametrize(
     ("words", "op", "inputs", "more"),
     [
-        ("tables map", "HASHTABLE", (), {"attrs": {"key_dtype": FLOAT32}}),
+        ("keys must be one of", "HASHTABLE", (), {"attrs": {"key_dtype": FLOAT32}}),
+        ("values must be one of", "HASHTABLE", (), {"attrs": {"value_dtype": RESOURCE}}),
         ("must have one element", "HASHTABLE_SIZE", (TensorType(RESOURCE, (2,)),), {}),
         ("are the keys", "HASHTABLE_IMPORT", (HANDLE, kind("string", 2), kind("int64", 3)), {}),
         ("must have an element", "HASHTABLE_FIND", (HANDLE, kind("string", 2), kind("int64", 0)), {}),

@@ -17,7 +17,7 @@ from lithe.ops.sentencepiece import Encoder
 from lithe.types import Shape
 from tests.ops.cases import Case, f32, i32
 from tests.ops.cases_shape import kind
-from tests.ops.cases_text import PIECES, SENTENCE, custom, skip_grams, string, texts
+from tests.ops.cases_text import PIECES, SENTENCE, SPACES, custom, skip_grams, string, texts
 from tests.ops.sentencepieces import decoder, encoder
 
 
@@ -66,6 +66,21 @@ def test_words_end_where_the_text_is_no_utf8() -> None:
     assert plain(evaluated(case)[0]) == [["one", "tw"], ["one", ""]]
 
 
+def test_words_with_their_places() -> None:
+    """From TensorFlow Text's documentation: its configuration says which characters part words."""
+    given = np.array([b"a bb ccc", b" \xff\xc3\xa9 ", b""], object)
+    types = ((string(3), string()), (string(4), kind("int64", 4), i32(4), i32(4)))
+    case = custom("TFText>WhitespaceTokenizeWithOffsetsV2", "x", *types, {0: given, 1: np.array(SPACES, object)})
+    words = [b"a", b"bb", b"ccc", b"\xff\xc3\xa9"]
+    assert evaluated(case) == [words, [0, 3, 4, 4], [0, 2, 5, 1], [1, 4, 8, 4]]
+
+
+def test_bytes_with_their_places() -> None:
+    types = ((string(3),), (kind("uint8", 4), kind("int64", 4), i32(4), i32(4)))
+    case = custom("TFText>ByteSplitWithOffsets", "x", *types, {0: texts("\u00e9", "", "ab")})
+    assert evaluated(case) == [[0xC3, 0xA9, 97, 98], [0, 2, 2, 4], [0, 1, 0, 1], [1, 2, 1, 2]]
+
+
 @pytest.mark.parametrize(
     ("width", "separator", "expected"),
     [
@@ -95,11 +110,14 @@ def test_ngrams_leave_outer_row_splits() -> None:
     assert (plain(grams), splits) == (["a b", "b c", "e f"], [[0, 1, 3], [0, 2, 2, 3]])
 
 
-def test_skip_grams_are_in_the_official_order() -> None:
+def test_skip_grams_are_in_the_official_order(monkeypatch: pytest.MonkeyPatch) -> None:
     case = skip_grams("x", "a b c", 5, ngram_size=2, max_skip_size=1, include_all_ngrams=True)
     assert plain(evaluated(case)[0]) == ["a b", "a c", "a", "b c", "b", "c"]
     assert evaluated(skip_grams("x", "a", 0, ngram_size=2)) == [[]]
-    with pytest.raises(ExecutionError, match="more than 1048576 skip grams"):
+    few = skip_grams("x", "w " * 60, 60, ngram_size=59, max_skip_size=50)  # of very many that end too early
+    assert len(evaluated(few)[0]) == 60
+    monkeypatch.setattr("lithe.ops.text.MOST_STRINGS", 100)
+    with pytest.raises(ExecutionError, match="more than 100 skip grams"):
         evaluated(skip_grams("x", "w " * 60, 0, ngram_size=9, max_skip_size=50))
 
 
@@ -214,7 +232,7 @@ def test_pieces_back_to_text() -> None:
 def test_damaged_sentencepiece_models_are_refused() -> None:
     sound = encoder(PIECES, replaced={"x": "y"}).tobytes()
     refused = 0
-    for place in range(0, len(sound), 1 if len(sound) < 200 else 7):
+    for place in range(128):
         for value in (0, 0x7F, 0xFF):
             damaged = np.frombuffer(sound[:place] + bytes([value]) + sound[place + 1 :], np.uint8)
             try:
@@ -314,6 +332,7 @@ MODEL_AND_TEXT = (kind("uint8", 9), string(1), i32(), f32())
         ("ngram_size must be positive", "SKIP_GRAM", (string(1),), (string(1),), {}),
         ("max_skip_size must not", "SKIP_GRAM", (string(1),), (string(1),), {"ngram_size": 1, "max_skip_size": -1}),
         ("row splits for each axis", "tftext:WhitespaceTokenizer", (string(2, 2),), (string(1), kind("int64", 3)), {}),
+        ("must have one element", "TFText>WhitespaceTokenizeWithOffsetsV2", (string(1), string(2)), (string(1),), {}),
         ("width must be positive", "tftext:Ngrams", (string(2),), (string(1),), {"width": 0}),
         ("axis must be -1", "tftext:Ngrams", (string(2),), (string(1),), {**WIDTH, "axis": 0}),
         ("reduction_type must be", "tftext:Ngrams", (string(2),), (string(1),), {**WIDTH, "reduction_type": "SUM"}),
@@ -418,8 +437,20 @@ class _Labels(_Hello):
     name, answer = "CUSTOM_OP_GENERATE_LABELS", texts("label0", "label1", "label2")
 
 
+class _Lower(Op):
+    """Has the name of an operator that there is."""
+
+    name = "Normalize"
+
+    def infer(site: Site) -> list[Shape]:
+        return [site.input(0).shape]
+
+    def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
+        return [texts(*(text.decode().lower() for text in x))]
+
+
 def stand_ins(registry: CustomOps) -> None:
-    for op in (_Floats, _Doubles, _Bools, _Labels):
+    for op in (_Floats, _Doubles, _Bools, _Labels, _Lower):
         registry.add(op)
 
 
@@ -433,3 +464,8 @@ def test_models_with_operators_of_the_caller(corpus: Path) -> None:
     assert answers == [[255, 510, 765], [1, 2, 3], [b"label0", b"label1", b"label2"], [255, 510, 765]]
     bools = with_stand_ins(corpus / "models/text/test_model_nl_classifier_bool_output.tflite")
     assert run(bools, np.array(b"hello", object)) == [[True, True, False]]
+
+
+def test_the_operator_of_a_caller_goes_before_one_of_the_same_name(corpus: Path) -> None:
+    lower = with_stand_ins(corpus / "runtime_testdata/LiteRT/head/dynamic_string_custom_ops.tflite")
+    assert plain(run(lower, texts("Google", "LiteRT", "Awesome"))[0]) == ["google", "litert", "awesome"]

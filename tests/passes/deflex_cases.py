@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lithe.types import FLOAT32, INT32, INT64
+from tests.formats.node_defs import Sizes
 
 RANDOM = np.random.default_rng(5)
 
@@ -255,6 +256,13 @@ ARRAYS = [
     row("MatrixDiag", lambda x: x[..., None] * np.eye(4), floats(3, 4)),
     row("MatrixSetDiag", lambda x, v: np.where(np.eye(4) == 1, v[..., None], x), SQUARE, floats(2, 4)),
     row("MatrixDiagPart", lambda x: np.diagonal(x, 0, -2, -1), floats(2, 3, 4)),
+    *(row(f"MatrixDiag{v}", lambda x, *_: x[..., None] * np.eye(4), floats(3, 4), 0, -1, -1, np.float32(0),
+          constants=(1, 2, 3, 4)) for v in ("V2", "V3")),
+    *(row(f"MatrixSetDiag{v}", lambda x, u, k: np.where(np.eye(4) == 1, u[..., None], x), SQUARE, floats(2, 4), [0],
+          constants=(2,)) for v in ("V2", "V3")),
+    *(row(f"MatrixDiagPart{v}", lambda x, *_: np.diagonal(x, 0, -2, -1), floats(2, 3, 4), [0, 0], np.float32(0),
+          constants=(1, 2)) for v in ("V2", "V3")),
+    row("EnsureShape", lambda x: x, A, shape=Sizes((2, -1, 4))),
     row("MatrixBandPart", lambda x, *_: _band(x, 1, 4), SQUARE, 1, -1, constants=(1, 2), Tindex=INT32),
     row("MatrixBandPart", lambda x, *_: _band(x, 2, 0), SQUARE, 2, 0, constants=(1, 2), Tindex=INT32, name="lower"),
 ]  # fmt: skip

@@ -31,7 +31,7 @@ def command(context: click.Context, model: Path, output: Path, as_json: bool) ->
     else:
         click.echo(f"{output}: {_listed(rewritten) or 'no operator of TensorFlow'} rewritten")
         if left:
-            click.echo(f"only TensorFlow runs {_listed(left)}")
+            click.echo(f"still operators of TensorFlow: {_listed(left)}")
     context.exit(4 if left else 0)
 
 

@@ -32,6 +32,7 @@ def check(path: Path) -> dict[str, Any]:
     from lithe.errors import LitheError
     from lithe.formats import tflite
     from lithe.ops.verify import verify
+    from lithe.passes.deflex import deflex_module, refuse_without_tensorflow, remaining
 
     facts: dict[str, Any] = {"model": str(path), "valid": False, "reasons": [], "operators": 0, "graphs": 0}
 
@@ -52,9 +53,11 @@ def check(path: Path) -> dict[str, Any]:
         for graph in module.graphs:
             if graph.refusal is not None:
                 reason(type(graph.refusal).__name__, graph.refusal.problem, graph.refusal.where)
-            for refusal in (node.refusal for node in graph.nodes if graph.refusal is None):
-                if refusal is not None:
-                    reason("unsupported", refusal.problem, refusal.where)
+        plain = deflex_module(module) if remaining(module) else module
+        for graph in (g for g in plain.graphs if g.refusal is None):
+            refuse_without_tensorflow(graph)
+            for refusal in dict.fromkeys(node.refusal for node in graph.nodes if node.refusal is not None):
+                reason("unsupported", refusal.problem, refusal.where)
     except LitheError as error:
         reason(type(error).__name__, error.problem, error.where)
     facts["valid"] = not facts["reasons"]

@@ -65,6 +65,7 @@ from lithe.ops import stablehlo_sort as stablehlo_sort
 from lithe.ops import sums as sums
 from lithe.ops import suppression as suppression
 from lithe.ops import svdf as svdf
+from lithe.ops import tensorflow_text as tensorflow_text
 from lithe.ops import text as text
 from lithe.ops import top as top
 from lithe.ops import transpose as transpose

@@ -81,6 +81,11 @@ class GeluAttrs:
     approximate: bool = False
 
 
+def within(x: Any, low: float, high: float) -> Any:
+    """x between two bounds; NaN stays NaN."""
+    return minimum(high, maximum(low, x))
+
+
 def hard_swish(x: Any) -> Any:
     return x * clamp(x + 3.0, 0.0, 6.0) * (1 / 6)
 
@@ -93,10 +98,10 @@ def gelu(x: Any, attrs: GeluAttrs) -> Any:
 
 Logistic = unary("LOGISTIC", 14, logistic, "y = 1 / (1 + exp(-x))", REAL_OR_STORED, sixteen=sigmoid((0,), 9))
 Tanh = unary("TANH", 28, tanh, "y = tanh(x)", REAL_OR_STORED, sixteen=sigmoid((0, 1), 8))
-Relu = unary("RELU", 19, lambda x: maximum(x, 0.0), "y = max(x, 0)", REAL_OR_STORED)
-ReluN1To1 = unary("RELU_N1_TO_1", 20, lambda x: clamp(x, -1.0, 1.0), "y = min(max(x, -1), 1)", REAL_OR_STORED)
-Relu6 = unary("RELU6", 21, lambda x: clamp(x, 0.0, 6.0), "y = min(max(x, 0), 6)", REAL_OR_STORED)
-Relu0To1 = unary("RELU_0_TO_1", 152, lambda x: clamp(x, 0.0, 1.0), "y = min(max(x, 0), 1)", REAL_OR_STORED)
+Relu = unary("RELU", 19, lambda x: maximum(0.0, x), "y = max(x, 0)", REAL_OR_STORED)
+ReluN1To1 = unary("RELU_N1_TO_1", 20, lambda x: within(x, -1.0, 1.0), "y = min(max(x, -1), 1)", REAL_OR_STORED)
+Relu6 = unary("RELU6", 21, lambda x: within(x, 0.0, 6.0), "y = min(max(x, 0), 6)", REAL_OR_STORED)
+Relu0To1 = unary("RELU_0_TO_1", 152, lambda x: within(x, 0.0, 1.0), "y = min(max(x, 0), 1)", REAL_OR_STORED)
 LeakyRelu = unary(
     "LEAKY_RELU", 98, lambda x, attrs: where(x < 0.0, x * attrs.alpha, x), "y = x if x >= 0 else alpha * x",
     REAL_OR_STORED, LeakyReluAttrs,

@@ -1,27 +1,46 @@
 """FarmHash Fingerprint64: a hash of bytes that never changes from version to version.
 
-Written for a batch of byte strings of one length at a time: every step is done on arrays of uint64.
+The steps are those of numbers of 64 bits that wrap: arrays of uint64 (one element for each of many texts of one length)
+or loop expressions of that type. A text is given as a function that fetches 8, 4 or 1 of its bytes as such a number.
 Source: the FarmHash library of G. Pike, its function for fingerprints of 64 bits ("na").
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
-U = np.uint64
-K0, K1, K2 = U(0xC3A5C85C97CB3127), U(0xB492B66FBE98F273), U(0x9AE16A3B2F90404F)
-Pair = tuple[np.ndarray, np.ndarray]
+from lithe.ir.loops import Const
+from lithe.types import UINT64
+
+MASK = (1 << 64) - 1
+K0, K1, K2 = 0xC3A5C85C97CB3127, 0xB492B66FBE98F273, 0x9AE16A3B2F90404F
+Fetch = Callable[[int, int], Any]  # (place, bytes) -> little-endian number
+Pair = tuple[Any, Any]
+UNROLLED = 64  # bytes up to which there are no steps that are repeated
+
+
+def fingerprint(fetch: Fetch, length: int) -> Any:
+    """The fingerprint of a text of `length` bytes, at least one."""
+    if length <= 16:
+        return _short(fetch, length)
+    if length <= 32:
+        return _up_to_32(fetch, length)
+    return _up_to_64(fetch, length) if length <= UNROLLED else _long(fetch, length)
 
 
 def fingerprint64(texts: np.ndarray) -> np.ndarray:
     """uint64 [rows] of uint8 [rows, length]."""
+    rows, length = texts.shape
+
+    def fetch(place: int, size: int) -> np.ndarray:
+        part = np.ascontiguousarray(texts[:, place : place + size])
+        return part.view(f"<u{size}").reshape(-1).astype(np.uint64)
+
     with np.errstate(over="ignore"):
-        length = texts.shape[1]
-        if length <= 16:
-            return _short(texts)
-        if length <= 32:
-            return _up_to_32(texts)
-        return _up_to_64(texts) if length <= 64 else _long(texts)
+        return np.asarray(fingerprint(fetch, length)) if length else np.full(rows, K2, np.uint64)
 
 
 def fingerprint_of(text: bytes) -> int:
@@ -29,102 +48,95 @@ def fingerprint_of(text: bytes) -> int:
     return int(fingerprint64(np.frombuffer(text, np.uint8)[np.newaxis])[0])
 
 
-def _fetch(texts: np.ndarray, place: int, size: int = 8) -> np.ndarray:
-    """The bytes from a place on (counted from the end when negative) as little-endian numbers."""
-    place %= max(texts.shape[1], 1)
-    part = np.ascontiguousarray(texts[:, place : place + size])
-    return part.view("<u8" if size == 8 else "<u4").reshape(-1).astype(U)
+def _number(value: int, like: Any) -> Any:
+    """A constant for arithmetic with this value."""
+    return np.uint64(value & MASK) if isinstance(like, np.ndarray) else Const(value & MASK, UINT64)
 
 
-def _rotate(x: np.ndarray, by: int) -> np.ndarray:
-    return x >> U(by) | x << U(64 - by)
+def _rotate(x: Any, by: int) -> Any:
+    return x >> _number(by, x) | x << _number(64 - by, x)
 
 
-def _shift_mix(x: np.ndarray) -> np.ndarray:
-    return x ^ x >> U(47)
+def _shift_mix(x: Any) -> Any:
+    return x ^ x >> _number(47, x)
 
 
-def _mix(u: np.ndarray, v: np.ndarray, factor: np.ndarray) -> np.ndarray:
+def _mix(u: Any, v: Any, factor: Any) -> Any:
     a = _shift_mix((u ^ v) * factor)
     return _shift_mix((v ^ a) * factor) * factor
 
 
-def _short(texts: np.ndarray) -> np.ndarray:
-    rows, length = texts.shape
-    factor = K2 + U(length * 2)
+def _short(fetch: Fetch, length: int) -> Any:
+    first = fetch(0, 8 if length >= 8 else 4 if length >= 4 else 1)
+    factor = _number(K2 + length * 2, first)
     if length >= 8:
-        a, b = _fetch(texts, 0) + K2, _fetch(texts, -8)
+        a, b = first + _number(K2, first), fetch(length - 8, 8)
         return _mix(_rotate(b, 37) * factor + a, (_rotate(a, 25) + b) * factor, factor)
     if length >= 4:
-        return _mix(U(length) + (_fetch(texts, 0, 4) << U(3)), _fetch(texts, -4, 4), factor)
-    if length:
-        first, middle, last = (texts[:, i].astype(U) for i in (0, length >> 1, -1))
-        return _shift_mix((first + (middle << U(8))) * K2 ^ (U(length) + (last << U(2))) * K0) * K2
-    return np.full(rows, K2)
+        return _mix((first << _number(3, first)) + _number(length, first), fetch(length - 4, 4), factor)
+    middle, last = fetch(length >> 1, 1), fetch(length - 1, 1)
+    y, z = first + (middle << _number(8, first)), (last << _number(2, first)) + _number(length, first)
+    return _shift_mix(y * _number(K2, y) ^ z * _number(K0, z)) * _number(K2, y)
 
 
-def _up_to_32(texts: np.ndarray) -> np.ndarray:
-    factor = K2 + U(texts.shape[1] * 2)
-    a, b = _fetch(texts, 0) * K1, _fetch(texts, 8)
-    c, d = _fetch(texts, -8) * factor, _fetch(texts, -16) * K2
-    return _mix(_rotate(a + b, 43) + _rotate(c, 30) + d, a + _rotate(b + K2, 18) + c, factor)
+def _heads(fetch: Fetch, length: int, first: int) -> tuple[Any, ...]:
+    """(a, b, factor, y, z) of the middle lengths; `first` multiplies the first 8 bytes."""
+    start = fetch(0, 8)
+    factor, k2 = _number(K2 + length * 2, start), _number(K2, start)
+    a, b = start * _number(first, start), fetch(8, 8)
+    c, d = fetch(length - 8, 8) * factor, fetch(length - 16, 8) * k2
+    return a, b, factor, _rotate(a + b, 43) + _rotate(c, 30) + d, a + _rotate(b + k2, 18) + c
 
 
-def _up_to_64(texts: np.ndarray) -> np.ndarray:
-    factor = K2 + U(texts.shape[1] * 2)
-    a, b = _fetch(texts, 0) * K2, _fetch(texts, 8)
-    c, d = _fetch(texts, -8) * factor, _fetch(texts, -16) * K2
-    y = _rotate(a + b, 43) + _rotate(c, 30) + d
-    z = _mix(y, a + _rotate(b + K2, 18) + c, factor)
-    e, f = _fetch(texts, 16) * factor, _fetch(texts, 24)
-    g, h = (y + _fetch(texts, -32)) * factor, (z + _fetch(texts, -24)) * factor
+def _up_to_32(fetch: Fetch, length: int) -> Any:
+    _, _, factor, y, z = _heads(fetch, length, K1)
+    return _mix(y, z, factor)
+
+
+def _up_to_64(fetch: Fetch, length: int) -> Any:
+    a, _, factor, y, z = _heads(fetch, length, K2)
+    z = _mix(y, z, factor)
+    e, f = fetch(16, 8) * factor, fetch(24, 8)
+    g, h = (y + fetch(length - 32, 8)) * factor, (z + fetch(length - 24, 8)) * factor
     return _mix(_rotate(e + f, 43) + _rotate(g, 30) + h, e + _rotate(f + a, 18) + g, factor)
 
 
-def _weak(texts: np.ndarray, place: int, a: np.ndarray, b: np.ndarray) -> Pair:
+def _weak(fetch: Fetch, place: int, a: Any, b: Any) -> Pair:
     """A hash of 32 bytes and two seeds."""
-    w, x, y, z = (_fetch(texts, place + i) for i in (0, 8, 16, 24))
+    w, x, y, z = (fetch(place + i, 8) for i in (0, 8, 16, 24))
     a = a + w
     b = _rotate(b + a + z, 21)
     c = a + x + y
     return c + z, b + _rotate(c, 44) + a
 
 
-def _long(texts: np.ndarray) -> np.ndarray:
-    rows, length = texts.shape
-    seed, zero = np.full(rows, U(81)), np.zeros(rows, U)
-    y = seed * K1 + U(113)
-    z = _shift_mix(y * K2 + U(113)) * K2
+def _long(fetch: Fetch, length: int) -> Any:
+    start = fetch(0, 8)
+    zero = start ^ start
+    y = zero + _number(81 * K1 + 113, start)
+    z = _shift_mix(y * _number(K2, y) + _number(113, y)) * _number(K2, y)
     v: Pair = (zero, zero)
     w: Pair = (zero, zero)
-    x = seed * K2 + _fetch(texts, 0)
+    x = start + _number(81 * K2, start)
     for place in range(0, (length - 1) // 64 * 64, 64):
-        x, y, z, v, w = _chunk(texts, place, x, y, z, v, w, K1, U(1))
-    factor = K1 + ((z & U(0xFF)) << U(1))
-    w = (w[0] + U((length - 1) & 63), w[1])
+        x, y, z, v, w = _chunk(fetch, place, (x, y, z, v, w), _number(K1, x), 1)
+    factor = ((z & _number(0xFF, z)) << _number(1, z)) + _number(K1, z)
+    w = (w[0] + _number((length - 1) & 63, z), w[1])
     v = (v[0] + w[0], v[1])
     w = (w[0] + v[0], w[1])
-    x, y, z, v, w = _chunk(texts, length - 64, x, y, z, v, w, factor, U(9))
-    return _mix(_mix(v[0], w[0], factor) + _shift_mix(y) * K0 + z, _mix(v[1], w[1], factor) + x, factor)
+    x, y, z, v, w = _chunk(fetch, length - 64, (x, y, z, v, w), factor, 9)
+    return _mix(_mix(v[0], w[0], factor) + _shift_mix(y) * _number(K0, y) + z, _mix(v[1], w[1], factor) + x, factor)
 
 
-def _chunk(
-    texts: np.ndarray,
-    place: int,
-    x: np.ndarray,
-    y: np.ndarray,
-    z: np.ndarray,
-    v: Pair,
-    w: Pair,
-    factor: np.ndarray,
-    weight: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, Pair, Pair]:
-    """The state after 64 more bytes."""
-    x = _rotate(x + y + v[0] + _fetch(texts, place + 8), 37) * factor
-    y = _rotate(y + v[1] + _fetch(texts, place + 48), 42) * factor
-    x = x ^ w[1] * weight
-    y = y + v[0] * weight + _fetch(texts, place + 40)
+def _chunk(fetch: Fetch, place: int, state: tuple[Any, ...], factor: Any, weight: int) -> tuple[Any, ...]:
+    """The state (x, y, z, v, w) after 64 more bytes."""
+    x, y, z, v, w = state
+    nine = _number(weight, x)
+    x = _rotate(x + y + v[0] + fetch(place + 8, 8), 37) * factor
+    y = _rotate(y + v[1] + fetch(place + 48, 8), 42) * factor
+    x = x ^ w[1] * nine
+    y = y + v[0] * nine + fetch(place + 40, 8)
     z = _rotate(z + w[0], 33) * factor
-    v = _weak(texts, place, v[1] * factor, x + w[0])
-    w = _weak(texts, place + 32, z + w[1], y + _fetch(texts, place + 16))
+    v = _weak(fetch, place, v[1] * factor, x + w[0])
+    w = _weak(fetch, place + 32, z + w[1], y + fetch(place + 16, 8))
     return z, y, x, v, w

@@ -24,6 +24,7 @@ from lithe.ops.op import Op, Site, register
 from lithe.ops.padding import Window, actual
 from lithe.types import FLOAT32, INT32, DType, Shape
 
+SHUFFLED = "SHUFFLED4x16INT8"
 POINT = Window()  # a product of matrices is a convolution of one pixel
 
 
@@ -32,18 +33,21 @@ class FullyConnected(Op):
     """y[n, o] = activation(bias[o] + sum over i of x[n, i] * w[o, i])
 
     x: any rank, its elements in rows of I; w: [O, I], scales for each o; bias: [O].
+    weights_format SHUFFLED4x16INT8: w lies in tiles of 4 rows and 16 columns, as int8 (zero point 128 is 0), and the
+    second output holds x in tiles of all rows and 16 columns, likewise.
     Float activations meet integer weights that may have a scale for each block of neighbours in a row of w.
     y: [rows, O], or with keep_num_dims x's shape with O as the last size. Source: schema.fbs, FullyConnectedOptions.
     """
 
     name, code = "FULLY_CONNECTED", 9
     blocks = True
-    operands = (("input", "weights", "bias?"), ("output",))
+    operands = (("input", "weights", "bias?"), ("output", "shuffled_input?"))
     types = """
     float32 W float32? -> float32: W= float32 float16 int8q uint8q int4q int2q
     float16 W B? -> float16: W= float16 int8q int4q int2q; B= float16 float32
     int8q W int32? -> Y: W= int8q int4q int2q; Y= int8q int16q
     uint8q uint8q int32? -> Y: Y= uint8q int16q
+    uint8q uint8q int32? -> int16q uint8
     int16q W B? -> int16q: W= int8q int4q int2q int16q; B= int64 int32
     """
 
@@ -58,18 +62,30 @@ class FullyConnected(Op):
     def infer(site: Site) -> list[Shape]:
         x, w = site.input(0), site.rank(1, 2)
         layout = site.attrs.weights_format
-        site.require(layout == "DEFAULT", f"weights_format must be DEFAULT, is {layout}", 1)
         outputs, depth = w.shape
+        site.require(layout in ("DEFAULT", SHUFFLED), f"weights_format must be DEFAULT or {SHUFFLED}, is {layout}", 1)
+        shuffled = layout == SHUFFLED
+        wanted = f"{SHUFFLED} weights lead from uint8 to int16 and to x in tiles, and plain ones to one output"
+        site.require(shuffled == (len(site.outputs) == 2), wanted)
+        if shuffled:
+            site.require(outputs % 4 == 0 and depth % 16 == 0, f"{w} must divide into tiles of 4 x 16", 1)
+            points = [zero_point(t) for t in (x, w)]
+            site.require(points == [128, 128], f"zero points must be 128, are {points}")
         site.require(outputs >= 1 and depth >= 1, f"must not be empty, is {w}", 1)
         site.require(x.size % depth == 0, f"{x} does not divide into rows of {depth} (weights {w})", 0)
         require_arithmetic(site, 0, outputs)
+        tiles = [x.shape] if shuffled else []
         if not site.attrs.keep_num_dims:
-            return [(x.size // depth, outputs)]
+            return [(x.size // depth, outputs), *tiles]
         site.require(x.rank >= 1 and x.shape[-1] == depth, f"the last size of {x} must be {depth} (weights {w})", 0)
-        return [(*x.shape[:-1], outputs)]
+        return [(*x.shape[:-1], outputs), *tiles]
 
     def evaluate(site: Site, x: np.ndarray, w: np.ndarray, bias: np.ndarray | None = None) -> list[np.ndarray]:
         outputs, depth = w.shape
+        more = []
+        if site.attrs.weights_format == SHUFFLED:
+            w = w.reshape(_tiles(outputs, depth, 4)).transpose(0, 2, 1, 3).reshape(w.shape) ^ np.uint8(128)
+            more = [x.reshape(-1, depth // 16, 16).swapaxes(0, 1).reshape(x.shape) ^ np.uint8(128)]
         rows = x.reshape(x.size // depth, 1, 1, depth)
         kernel = w.reshape(outputs, 1, 1, depth)
         if _block(site):
@@ -79,13 +95,17 @@ class FullyConnected(Op):
         else:
             total = convolve(centred(rows, site.inputs[0]), centred(kernel, site.inputs[1]), POINT, 1)
             y = finished(site, total, bias)
-        return [y.reshape(FullyConnected.infer(actual(site, x, w))[0])]
+        return [y.reshape(FullyConnected.infer(actual(site, x, w))[0]), *more]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         outputs, depth = xs[1].shape
         count = xs[0].size // depth
         if count == 0:
             return
+        if site.attrs.weights_format == SHUFFLED:
+            xs = (xs[0], _in_order(b, xs[1]), *xs[2:])
+            tiles, rows = ys[1].viewed((depth // 16, count, 16)), xs[0].viewed((count, depth // 16, 16))
+            b.compute(tiles, lambda j, n, i: rows[n, j, i] ^ 128)
         x = multiplied(b, xs[0]).viewed((count, 1, 1, depth))
         w = multiplied(b, xs[1]).viewed((outputs, 1, 1, depth))
         y, bias = ys[0].viewed((count, 1, 1, outputs)), xs[2] if len(xs) > 2 else None
@@ -104,6 +124,20 @@ class FullyConnected(Op):
                 zero_point(site.inputs[1]) if site.quantized else 0,
             )
         )  # fmt: skip
+
+
+def _tiles(rows: int, columns: int, height: int) -> Shape:
+    return rows // height, columns // 16, height, 16
+
+
+def _in_order(b: Builder, w: Buffer) -> Buffer:
+    """Weights in rows and columns, as uint8, from tiles of int8."""
+    tiles, shape = _tiles(*w.shape, 4), w.shape
+    if w.values is not None:
+        return b.constant(w.values.reshape(tiles).transpose(0, 2, 1, 3).reshape(shape) ^ np.uint8(128), "weights")
+    plain, shuffled = b.local(w.dtype, shape, "weights"), w.viewed(tiles)
+    b.compute(plain, lambda o, i: shuffled[o // 4, i // 16, o % 4, i % 16] ^ 128)
+    return plain
 
 
 def _block(site: Site) -> int:

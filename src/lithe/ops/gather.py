@@ -125,7 +125,7 @@ class GatherNd(Movement):
         for a in range(depth):
             require_indices(indices[..., a], params.shape[a], "indices")
         shape = indices.shape[:-1] + params.shape[depth:]
-        return [np.array(params[tuple(np.moveaxis(indices, -1, 0))]).reshape(shape)]
+        return [np.array(np.broadcast_to(params[tuple(np.moveaxis(indices, -1, 0))], shape), order="C")]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         params, indices = xs[0], xs[1]

@@ -16,9 +16,12 @@ from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer, select
 from lithe.ops.layout import PLAIN, Movement, zero, zeros
 from lithe.ops.op import Op, Site, register
-from lithe.types import INT64, STRING, UINT8, DType, Shape
+from lithe.types import BOOL, FLOAT32, INT32, INT64, STRING, UINT8, DType, Shape
 
-PAIRS = ((INT64, STRING), (STRING, INT64))  # types of keys and values
+# Types of keys and of values. The official runtime has tables of int64 and string, one to the other.
+KEYS = (INT32, INT64, STRING)
+VALUES = (FLOAT32, INT32, INT64, STRING, BOOL)
+_TYPES = f"K= {' '.join(map(str, KEYS))}; V= {' '.join(map(str, VALUES))}"
 
 
 @dataclass
@@ -52,9 +55,9 @@ class Hashtable(Op):
 
     def infer(site: Site) -> list[Shape]:
         a = site.attrs
-        known = ", ".join(f"{k} to {v}" for k, v in PAIRS)
+        site.require(a.key_dtype in KEYS, f"keys must be one of {', '.join(map(str, KEYS))}, are {a.key_dtype}")
         site.require(
-            (a.key_dtype, a.value_dtype) in PAIRS, f"tables map {known}, this one {a.key_dtype} to {a.value_dtype}"
+            a.value_dtype in VALUES, f"values must be one of {', '.join(map(str, VALUES))}, are {a.value_dtype}"
         )
         return [(1,)]
 
@@ -89,8 +92,7 @@ class HashtableImport(Op):
 
     name, code = "HASHTABLE_IMPORT", 138
     operands = (("table", "keys", "values"), ())
-    types = """resource int64 string ->
-    resource string int64 ->"""
+    types = f"resource K V ->: {_TYPES}"
     stateful = True
 
     def infer(site: Site) -> list[Shape]:
@@ -114,8 +116,7 @@ class HashtableFind(Op):
 
     name, code = "HASHTABLE_FIND", 137
     operands = (("table", "keys", "default"), ("values",))
-    types = """resource int64 string -> string
-    resource string int64 -> int64"""
+    types = f"resource K V -> V: {_TYPES}"
     stateful = True
 
     def infer(site: Site) -> list[Shape]:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, reduce
+from operator import or_
 
 import numpy as np
 
-from lithe.ops.farm_hash import fingerprint64
+from lithe.ir.build import Builder
+from lithe.ir.loops import INDEX, Buffer, Expr, select
+from lithe.ops.farm_hash import UNROLLED, fingerprint, fingerprint64
 from lithe.ops.op import Op, Site, register
-from lithe.types import Shape
+from lithe.types import FLOAT64, INT32, INT64, UINT8, UINT64, Shape
 
 MOST_BITS = 32
+SEED_BYTES = 4
 
 
 @register
@@ -55,8 +60,49 @@ class LshProjection(Op):
         whole = signs.reshape(functions, bits) @ places + (np.arange(functions, dtype=np.int64) << bits)
         return [whole.astype(np.int32)]
 
+    def lowers(site: Site) -> bool:
+        return SEED_BYTES + _item_bytes(site) <= UNROLLED
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
+        functions, bits = xs[0].shape
+        if site.attrs.type == "DENSE":
+            with b.loop(functions * bits, "parallel", "bit") as k:
+                b.store(ys[0], k, _lowered_sign(b, site, xs, k))
+            return
+        with b.loop(functions, "parallel", "function") as f:
+            signature = b.variable(0, "signature", INT32)
+            with b.loop(bits, name="bit") as k:
+                b.store(signature, (), signature[()] << 1 | _lowered_sign(b, site, xs, f * bits + k))
+            b.store(ys[0], f, ((f << bits) + signature[()].to(INDEX)).to(INT32))
+
 
 def _sign(seed: np.float32, rows: np.ndarray, weights: np.ndarray) -> bool:
     head = np.broadcast_to(np.frombuffer(seed.tobytes(), np.uint8), (len(rows), seed.nbytes))
     hashes = fingerprint64(np.concatenate([head, rows], axis=1)).view(np.int64)
     return bool(np.cumsum(weights * hashes.astype(np.float64))[-1] > 0)
+
+
+def _item_bytes(site: Site) -> int:
+    items = site.input(1)
+    return items.nbytes // items.shape[0]
+
+
+def _lowered_sign(b: Builder, site: Site, xs: tuple[Buffer | None, ...], bit: Expr) -> Expr:
+    """1 or 0: `_sign` of one seed."""
+    width, rows = _item_bytes(site), xs[1].shape[0]
+    seeds, items = xs[0].viewed((xs[0].size, SEED_BYTES), UINT8), xs[1].viewed((rows, width), UINT8)
+    score = b.variable(0.0, "score", FLOAT64)
+    with b.loop(rows, name="item") as i:
+
+        @cache
+        def byte(j: int) -> Expr:
+            return (seeds[bit, j] if j < SEED_BYTES else items[i, j - SEED_BYTES]).to(UINT64)
+
+        @cache
+        def fetch(place: int, size: int) -> Expr:
+            return reduce(or_, (byte(place + j) << 8 * j if j else byte(place) for j in range(size)))
+
+        value = fingerprint(fetch, SEED_BYTES + width).to(INT64).to(FLOAT64)
+        share = value if not site.has(2) else xs[2][i].to(FLOAT64) * value
+        b.store(score, (), score[()] + share)
+    return select(score[()] > 0.0, 1, 0).to(INT32)

@@ -8,13 +8,24 @@ TensorFlow does them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 WORD, BLOCK = (1 << 32) - 1, 4
 ROUNDS = 10
-FACTORS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)
+FACTORS = (0xD2511F53, 0xCD9E8D57)
 KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
+
+
+def rounds(counter: list[Any], key: list[Any]) -> list[Any]:
+    """The four words of a block. Words are held in uint64, arrays and expressions of loops alike."""
+    c, (k, m) = counter, key
+    for _ in range(ROUNDS):
+        a, b = c[0] * FACTORS[0], c[2] * FACTORS[1]
+        c = [(b >> 32) ^ c[1] ^ k, b & WORD, (a >> 32) ^ c[3] ^ m, a & WORD]
+        k, m = (k + KEY_STEPS[0]) & WORD, (m + KEY_STEPS[1]) & WORD
+    return c
 
 
 @dataclass
@@ -45,17 +56,7 @@ def _blocks(first: int, count: int, seed: int) -> np.ndarray:
     carried = low < np.uint64(first & (1 << 64) - 1)
     high = np.uint64((first >> 64) & (1 << 64) - 1) + carried.astype(np.uint64)
     mask, half = np.uint64(WORD), np.uint64(32)
-    c = [low & mask, low >> half, high & mask, high >> half]
-    key = [seed & WORD, (seed >> 32) & WORD]
-    for _ in range(ROUNDS):
-        a, b = c[0] * FACTORS[0], c[2] * FACTORS[1]
-        c = [
-            (b >> half) ^ c[1] ^ np.uint64(key[0]),
-            b & mask,
-            (a >> half) ^ c[3] ^ np.uint64(key[1]),
-            a & mask,
-        ]
-        key = [(k + step) & WORD for k, step in zip(key, KEY_STEPS, strict=True)]
+    c = rounds([low & mask, low >> half, high & mask, high >> half], [seed & WORD, (seed >> 32) & WORD])
     return np.stack(c, axis=1).astype(np.uint32)
 
 

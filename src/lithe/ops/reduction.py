@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from lithe.ir.arithmetic import F, cast, maximum, minimum, requantize
+from lithe.ir.arithmetic import F, cast, clamp, maximum, minimum, requantize
 from lithe.ir.build import Builder
-from lithe.ir.loops import Buffer, Const, Expr, select
+from lithe.ir.loops import Buffer, Const, Expr, all_of, select
+from lithe.ops.fixed_point import multiplier_of
 from lithe.ops.op import Op, Site, register
-from lithe.types import BOOL, INT32, INT64, DType, Shape
+from lithe.ops.precision import FLOATS, is_half, is_rescaled
+from lithe.types import BOOL, FLOAT32, INT32, INT64, DType, Shape
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,13 @@ def _over_axes(
         return element(source[tuple(next(inner) if reduced else next(outer) for _, reduced in groups)])
 
     with b.nest(kept, "parallel") as k:
-        total = b.variable(at(k, (0,) * len(gone)) if initial is None else initial, "total")
+        first = at(k, (0,) * len(gone)) if initial is None else initial
+        total = b.variable(first, "total")
         with b.nest(gone) as r:
-            b.store(total, (), step(total[()], at(k, r)))
+            value = step(total[()], at(k, r))
+            if initial is None:
+                value = select(all_of(*(i.equals(0) for i in r)), first, value)
+            b.store(total, (), value)
         b.store(target, k, finish(total[()]))
 
 
@@ -89,34 +95,41 @@ def reduction(
     types: str,
     combine: np.ufunc,
     step: Callable[[Expr, Expr], Expr],
-    start: float | bool | None,
+    start: float | bool | Callable[[DType], float],
     *,
+    logic: Callable[[Expr, Expr], Expr] | None = None,
     mean: bool = False,
     rescale: bool = False,
 ) -> type[Op]:
     """Defines and registers y = combine over the axes.
 
-    start    the value of an empty reduction; None: there is none, and sizes of 0 are refused.
+    start    the value of an empty reduction; or, by type, the value to start with where an axis of size 0 is refused.
+    logic    the step for truth values.
     mean     the result is divided by the number of elements.
     rescale  quantized inputs are summed without zero point, in int32, and requantized (else stored values count).
     """
+    limited = callable(start) or mean
 
     def scaled(site: Site) -> bool:
-        return rescale and site.quantized
+        return rescale and is_rescaled(site, types)
 
     def count(site: Site) -> int:
         return math.prod(site.input(0).shape[a] for a in _axes(site))
 
     def infer(site: Site) -> list[Shape]:
-        if start is None or mean:
-            site.require(count(site) > 0, "an axis of size 0 has no result", 0)
+        site.require(not limited or count(site) > 0, "an axis of size 0 has no result", 0)
         return _reduced_shape(site)
 
     def accumulator(site: Site) -> DType:
         dtype = site.input(0).dtype
+        if is_half(dtype):
+            return FLOAT32
         if scaled(site):
             return INT32 if dtype.bits == 8 else INT64
         return INT64 if mean and dtype.is_integer else dtype
+
+    def first(dtype: DType) -> Any:
+        return start(dtype) if callable(start) else dtype.numpy.type(start).item()
 
     @np.errstate(all="ignore")  # scales may be as far apart as float32 reaches
     def finished(site: Site, total: Any) -> Any:
@@ -136,20 +149,25 @@ def reduction(
         if scaled(site):
             wide = wide - wide.dtype.type(site.quantization(site.input(0))[1])
         with np.errstate(all="ignore"):
-            total = np.asarray(combine.reduce(wide, axis=axes, keepdims=site.attrs.keep_dims, dtype=wide.dtype))
+            total = np.asarray(
+                combine.reduce(
+                    wide, axis=axes, keepdims=site.attrs.keep_dims, dtype=wide.dtype, initial=first(accumulator(site))
+                )
+            )
             if y.dtype.is_float:
-                return [np.asarray(total / count(site) if mean else total, y.dtype.numpy)]
+                return [np.asarray(total / count(site) if mean else total).astype(y.dtype.numpy)]
             return [np.asarray(finished(site, total), y.dtype.numpy)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
         wide = accumulator(site)
         zero = site.quantization(site.input(0))[1] if scaled(site) else 0
-        initial = None if start is None else Const(start if wide == BOOL else wide.numpy.type(start).item(), wide)
+        initial = Const(first(wide), wide)
 
         def element(v: Expr) -> Expr:
             return v.to(wide) - zero if zero else v.to(wide)
 
-        _over_axes(b, xs[0], ys[0], _axes(site), initial, step, lambda total: finished(site, total), element)
+        chosen = logic if logic and wide == BOOL else step
+        _over_axes(b, xs[0], ys[0], _axes(site), initial, chosen, lambda total: finished(site, total), element)
 
     return register(
         type(name.title().replace("_", ""), (Op,), {
@@ -159,6 +177,57 @@ def reduction(
     )  # fmt: skip
 
 
+def with_stored_products(op: type[Op]) -> type[Op]:
+    """A product whose quantized inputs are multiplied one by one, each product brought back to 32 bits.
+
+    The factor of each step is scale / out_scale ** (1 / number of elements), with 15 bits.
+    Source: TensorFlow Lite, QuantizedReduceProd.
+    """
+    evaluate, lower = op.evaluate, op.lower
+    assert lower is not None
+
+    def factor(site: Site) -> Callable[[Any], Any]:
+        count = math.prod(site.input(0).shape[a] for a in _axes(site))
+        (scale, _), (out_scale, _) = site.quantization(site.input(0)), site.quantization(site.outputs[0])
+        real = float(F(scale)) / max(float(F(out_scale)) ** (1.0 / max(count, 1)), 1e-45)
+        multiplier, exponent = multiplier_of(min(real, 2.0**13))
+        reduced = (multiplier + (1 << 15)) >> 16 if multiplier < 0x7FFF0000 else 0x7FFF
+        shift = 15 - exponent
+        return lambda v: cast((v * reduced + (1 << (shift - 1))) >> shift, INT32)
+
+    def steps(site: Site) -> tuple[Callable[[Any], Any], Callable[[Any, Any], Any], Callable[[Any], Any]]:
+        """(element, step, finish)"""
+        by, y = factor(site), site.outputs[0].dtype
+        zero, out_zero = site.quantization(site.input(0))[1], site.quantization(site.outputs[0])[1]
+        return (
+            lambda v: cast(v, INT32) - zero,
+            lambda total, v: by(cast(total, INT64) * cast(v, INT64)),
+            lambda total: cast(clamp(by(cast(total, INT64)) + out_zero, y.minimum, y.maximum), y),
+        )
+
+    def evaluated(site: Site, x: np.ndarray, axis: np.ndarray) -> list[np.ndarray]:
+        if not is_rescaled(site, op.types):
+            return evaluate(site, x, axis)
+        axes = _axes(site)
+        element, step, finish = steps(site)
+        kept = [a for a in range(x.ndim) if a not in axes]
+        rows = element(x).transpose(*axes, *kept).reshape(-1, *(x.shape[a] for a in kept))
+        total = rows[0] if len(rows) else np.ones(rows.shape[1:], np.int32)
+        for row in rows[1:]:
+            total = step(total, row)
+        return [np.asarray(finish(total)).reshape(_reduced_shape(site)[0])]
+
+    def lowered(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
+        if not is_rescaled(site, op.types):
+            return lower(b, site, xs, ys)
+        element, step, finish = steps(site)
+        empty = Const(1, INT32) if xs[0].size == 0 else None
+        return _over_axes(b, xs[0], ys[0], _axes(site), empty, step, finish, element)
+
+    op.evaluate, op.lower = staticmethod(evaluated), staticmethod(lowered)
+    return op
+
+
 def _divided(total: Any, n: int) -> Any:
     """Integers over a positive count, towards zero."""
     if isinstance(total, Expr):
@@ -166,23 +235,45 @@ def _divided(total: Any, n: int) -> Any:
     return np.sign(total) * (np.abs(total) // n)
 
 
-NUMBERS = "T int32 -> T: float32 int32 int64"
-ORDERED = NUMBERS + " int16 int8 uint8 int8q uint8q int16q"
+def least(dtype: DType) -> float:
+    return -math.inf if dtype.is_float else dtype.minimum
 
-Sum = reduction("SUM", 74, "y = sum over the axes", NUMBERS + " int8q uint8q int16q",
-                np.add, lambda t, v: t + v, 0, rescale=True)  # fmt: skip
-Mean = reduction("MEAN", 40, "y = sum over the axes / number of elements", NUMBERS + " int8q uint8q int16q",
+
+def greatest(dtype: DType) -> float:
+    return math.inf if dtype.is_float else dtype.maximum
+
+
+def either(total: Expr, v: Expr) -> Expr:
+    return total | v
+
+
+def both(total: Expr, v: Expr) -> Expr:
+    return total & v
+
+
+NUMBERS = f"T int32 -> T: {FLOATS} int32 int64"
+STORED = "int8q uint8q int16q"
+NARROW = "int8 uint8 int16"
+
+Sum = reduction("SUM", 74, "y = sum over the axes", f"{NUMBERS} {STORED} bool",
+                np.add, lambda t, v: t + v, 0, logic=either, rescale=True)  # fmt: skip
+Mean = reduction("MEAN", 40, "y = sum over the axes / number of elements", f"{NUMBERS} {STORED}",
                  np.add, lambda t, v: t + v, 0, mean=True, rescale=True)  # fmt: skip
-ReduceProd = reduction("REDUCE_PROD", 81, "y = product over the axes", NUMBERS, np.multiply, lambda t, v: t * v, 1)
-ReduceMax = reduction("REDUCE_MAX", 82, "the greatest", ORDERED, np.maximum, lambda t, v: maximum(v, t), None)
-ReduceMin = reduction("REDUCE_MIN", 89, "the least", ORDERED, np.minimum, lambda t, v: minimum(v, t), None)
+ReduceProd = with_stored_products(
+    reduction("REDUCE_PROD", 81, "y = product over the axes", f"{NUMBERS} {NARROW} int8q int16q bool",
+              np.multiply, lambda t, v: t * v, 1, logic=both)
+)  # fmt: skip
+ReduceMax = reduction("REDUCE_MAX", 82, "the greatest number; NaN counts as none", f"{NUMBERS} {NARROW} bool",
+                      np.fmax, lambda t, v: maximum(v, t), least, logic=either)  # fmt: skip
+ReduceMin = reduction("REDUCE_MIN", 89, "the least number; NaN counts as none", f"{NUMBERS} {NARROW} bool",
+                      np.fmin, lambda t, v: minimum(v, t), greatest, logic=both)  # fmt: skip
 ReduceAny = reduction("REDUCE_ANY", 91, "whether one is true", "bool int32 -> bool",
                       np.logical_or, lambda t, v: t | v, False)  # fmt: skip
 ReduceAll = reduction("REDUCE_ALL", 140, "whether all are true", "bool int32 -> bool",
                       np.logical_and, lambda t, v: t & v, True)  # fmt: skip
 
 
-def extreme(name: str, code: int, doc: str, greatest: bool) -> type[Op]:
+def extreme(name: str, code: int, doc: str, most: bool) -> type[Op]:
     """Defines and registers the place of the first greatest or least element along an axis."""
 
     @dataclass(frozen=True)
@@ -200,7 +291,9 @@ def extreme(name: str, code: int, doc: str, greatest: bool) -> type[Op]:
         return [(*shape[:axis], *shape[axis + 1 :])]
 
     def evaluate(site: Site, x: np.ndarray, axis: np.ndarray) -> list[np.ndarray]:
-        place = np.argmax if greatest else np.argmin
+        place, worst = (np.argmax, -np.inf) if most else (np.argmin, np.inf)
+        if site.input(0).dtype.is_float:  # NaN is never better
+            x = np.where(np.isnan(x), x.dtype.type(worst), x).astype(np.float64)
         return [np.asarray(place(x, axis=axis_of(site)), site.outputs[0].dtype.numpy)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
@@ -211,12 +304,14 @@ def extreme(name: str, code: int, doc: str, greatest: bool) -> type[Op]:
 
             def value(k: Any, o: Expr = o, i: Expr = i) -> Expr:
                 v = x[o, k, i]
-                return v.to(INT32) if v.dtype == BOOL else v
+                return v.to(INT32) if v.dtype == BOOL else v.to(FLOAT32) if is_half(v.dtype) else v
 
-            best, place = b.variable(value(0), "best"), b.variable(Const(0, y.dtype), "place")
+            dtype = value(0).dtype
+            best = b.variable(Const(least(dtype) if most else greatest(dtype), dtype), "best")
+            place = b.variable(Const(0, y.dtype), "place")
             with b.loop(size) as k:
                 v = value(k)
-                better = v > best[()] if greatest else v < best[()]
+                better = v > best[()] if most else v < best[()]
                 b.store(place, (), select(better, k.to(y.dtype), place[()]))
                 b.store(best, (), select(better, v, best[()]))
             b.store(y, (o, i), place[()])
@@ -224,7 +319,7 @@ def extreme(name: str, code: int, doc: str, greatest: bool) -> type[Op]:
     return register(
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "Attrs": Attrs,
-            "types": "T A -> I: T= float32 int32 int8 uint8 int8q uint8q bool; A= int32 int64; I= int32 int64",
+            "types": f"T A -> I: T= {FLOATS} int8 uint8 int16 int32 int64 bool; A= int32 int64; I= int32 int64",
             "operands": (("input", "axis"), ("output",)), "infer": infer, "evaluate": evaluate, "lower": lower,
         })
     )  # fmt: skip

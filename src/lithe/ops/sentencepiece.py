@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -206,6 +207,9 @@ class Encoder:
         return found[::-1]
 
 
+_encoder = lru_cache(4)(Encoder.read)  # reading takes far longer than a sentence
+
+
 class _Tokenize(Op):
     """The pieces of each string, as numbers, and where each string's begin.
 
@@ -227,7 +231,7 @@ class _Tokenize(Op):
     def evaluate(
         site: Site, model: np.ndarray, x: np.ndarray, nbest_size: np.ndarray, alpha: np.ndarray, *flags: np.ndarray
     ) -> list[np.ndarray]:
-        encoder = Encoder.read(model.tobytes())
+        encoder = _encoder(model.tobytes())
         begin, end, reverse = (bool(flag.reshape(-1)[0]) for flag in flags)
         rows = [encoder.codes(text, begin=begin, end=end, reverse=reverse) for text in x.reshape(-1)]
         values = np.array([code for row in rows for code in row], np.int64)

@@ -1,7 +1,7 @@
 """STABLEHLO_RNG_BIT_GENERATOR: random bits as a function of a state. Block n is made from the counter's n-th successor.
 
-Sources: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), Threefry 2x32-20 and Philox 4x32-10;
-the state's layout, and the counter of 64 bits, as in TensorFlow Lite's kernel.
+Sources: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (2011), Threefry 2x32-20 (Philox 4x32-10 is in
+`lithe.ops.philox`); the state's layout, and the counter of 64 bits, as in TensorFlow Lite's kernel.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ from lithe.ir.arithmetic import cast
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, constant
 from lithe.ops.op import Op, Site, register
+from lithe.ops.philox import WORD, rounds
 from lithe.types import UINT32, UINT64, Shape
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = 0x1BD11BDA
-FACTORS, WEYL = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
-WORD = 0xFFFFFFFF
 
 Words = list[Any]  # numbers below 2**32 held in uint64, arrays or expressions
 
@@ -38,16 +37,6 @@ def threefry(counter: Words, key: Words) -> Words:
         x = (x + keys[(block + 1) % 3]) & WORD
         y = (y + keys[(block + 2) % 3] + (block + 1)) & WORD
     return [x, y]
-
-
-def philox(counter: Words, key: Words) -> Words:
-    """Four words."""
-    c, (k, m) = list(counter), key
-    for _ in range(10):
-        p, q = c[0] * FACTORS[0], c[2] * FACTORS[1]
-        c = [(q >> 32) ^ c[1] ^ k, q & WORD, (p >> 32) ^ c[3] ^ m, p & WORD]
-        k, m = (k + WEYL[0]) & WORD, (m + WEYL[1]) & WORD
-    return c
 
 
 def halves(value: Any) -> Words:
@@ -120,6 +109,4 @@ def _generator(site: Site) -> Callable[[Words, Any], Words]:
     """(state, counter) -> the words of a block; the counter is the state's second element and what was counted."""
     if site.attrs.algorithm == "THREEFRY":
         return lambda state, counter: threefry(halves(counter), halves(state[0]))
-    return lambda state, counter: philox(
-        halves(counter) + halves(state[-1 if len(state) == 3 else 0]), halves(state[0])
-    )
+    return lambda state, counter: rounds(halves(counter) + halves(state[2 * (len(state) == 3)]), halves(state[0]))

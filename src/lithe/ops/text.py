@@ -72,13 +72,19 @@ def _grams(words: list[bytes], attrs: SkipGram.Attrs) -> Iterator[list[bytes]]:
     size, reach = attrs.ngram_size, attrs.max_skip_size + 1
     if len(words) < size:
         return
+
+    def choices(first: int) -> range:
+        """The words that may stand next; without short grams, so that enough are left to fill the gram."""
+        missing = 0 if attrs.include_all_ngrams else size - len(chosen) - 1
+        return range(first, min(first + reach if chosen else len(words), len(words) - missing))
+
     chosen: list[int] = []
-    left = [iter(range(len(words)))]  # for each place of the gram the words that may stand there and were not tried
+    left = [iter(choices(0))]  # for each place of the gram the words that may stand there and were not tried
     while left:
         word = next(left[-1], None)
         if word is not None:
             chosen.append(word)
-            left.append(iter(range(word + 1, min(word + 1 + reach, len(words)) if len(chosen) < size else 0)))
+            left.append(iter(choices(word + 1) if len(chosen) < size else ()))
             continue
         left.pop()
         if chosen:

@@ -22,7 +22,7 @@ from lithe.ir.loops import (
     Var,
     constant,
 )
-from lithe.types import BOOL, DType
+from lithe.types import BFLOAT16, BOOL, FLOAT32, UINT32, DType
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,8 @@ class ExpressionWriter:
     def binary(self, op: str, a: Value, b: Value) -> Value:
         lanes, (a, b) = self.level(a, b)
         dtype, kind = a.dtype, vector(scalar(a.dtype), lanes)
+        if dtype == BFLOAT16:
+            raise TypeError(f"the LLVM writer has no rule for {op} of {dtype}")
         signed = dtype.kind == "int"
         if op in _COMPARE_INTEGER:
             return Value(self.compare(op, a, b), BOOL, lanes)
@@ -209,6 +211,8 @@ class ExpressionWriter:
         )
 
     def unary(self, op: str, a: Value) -> Value:
+        if a.dtype == BFLOAT16:
+            raise TypeError(f"the LLVM writer has no rule for {op} of {a.dtype}")
         kind = vector(scalar(a.dtype), a.lanes)
         if a.dtype.name == "bool" or op == "not":
             ones = literal(1 if a.dtype.name == "bool" else -1, a.dtype, a.lanes)
@@ -230,6 +234,8 @@ class ExpressionWriter:
         old, new, lanes = a.dtype, to, a.lanes
         if a.number is not None and lanes == 1 and new.is_integer and old.is_integer:
             return Value(literal(a.number, new), new, 1, int(a.number))
+        if BFLOAT16 in (old, new):
+            return self.cast_words(a, new)
         source, target = vector(scalar(old), lanes), vector(scalar(new), lanes)
         if old.name == "bool":
             word = "uitofp" if new.is_float else "zext"
@@ -239,9 +245,7 @@ class ExpressionWriter:
             return Value(self.compare("ne", a, zero), BOOL, lanes)
         if old.is_float and new.is_float:
             if old.bits == new.bits:
-                if old.name == new.name:
-                    return a
-                return self.cast(self.cast(a, _FLOAT32), new)
+                return a
             word = "fpext" if new.bits > old.bits else "fptrunc"
         elif old.is_float:
             word = "fptosi" if new.kind == "int" else "fptoui"
@@ -254,6 +258,34 @@ class ExpressionWriter:
         else:
             word = "trunc" if new.bits < old.bits else "sext" if old.kind == "int" else "zext"
         return Value(self.let(f"{word} {source} {a.text} to {target}"), new, lanes)
+
+    def cast_words(self, a: Value, to: DType) -> Value:
+        """From or to bfloat16, which is the upper half of a float32: rounded half to even, and NaN stays NaN."""
+        if a.dtype == to:
+            return a
+        if to != BFLOAT16:
+            wide = self.unsigned(
+                self.let(f"zext {vector('i16', a.lanes)} {a.text} to {vector('i32', a.lanes)}"), a.lanes
+            )
+            bits = self.binary("shl", wide, self.unsigned("16", 1, 16))
+            real = self.let(f"bitcast {vector('i32', a.lanes)} {bits.text} to {vector('float', a.lanes)}")
+            return self.cast(Value(real, FLOAT32, a.lanes), to)
+        a = self.cast(a, FLOAT32)
+        bits = self.unsigned(
+            self.let(f"bitcast {vector('float', a.lanes)} {a.text} to {vector('i32', a.lanes)}"), a.lanes
+        )
+        upper = self.binary("shr", bits, self.unsigned("16", 1, 16))
+        half = self.binary("add", self.binary("and", upper, self.unsigned("1", 1, 1)), self.unsigned("32767", 1, 32767))
+        rounded = self.binary("shr", self.binary("add", bits, half), self.unsigned("16", 1, 16))
+        quiet = self.binary("or", upper, self.unsigned("64", 1, 64))
+        number = Value(self.let(f"fcmp ord {vector('float', a.lanes)} {a.text}, {a.text}"), BOOL, a.lanes)
+        chosen = self.select(number, rounded, quiet)
+        text = self.let(f"trunc {vector('i32', a.lanes)} {chosen.text} to {vector('i16', a.lanes)}")
+        return Value(text, BFLOAT16, a.lanes)
+
+    @staticmethod
+    def unsigned(text: str, lanes: int, number: int | None = None) -> Value:
+        return Value(text, UINT32, lanes, number)
 
     def intrinsic(self, instruction: Any, args: list[Value]) -> Value:
         lanes, args = self.level(*args)
@@ -417,6 +449,3 @@ class ExpressionWriter:
             scaled = self.let(f"mul nsw i64 {one}, {width}")
             pointers.append(self.let(f"getelementptr i8, ptr {base}, i64 {scaled}"))
         return Place("", -1, at.lanes, None, tuple(pointers))
-
-
-_FLOAT32 = DType("float32", "float", 32, 32)

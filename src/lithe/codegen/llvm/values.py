@@ -6,8 +6,9 @@ import struct
 
 from lithe.types import DType
 
+# bfloat16 is its bits: LLVM's own bfloat ends in "do not know how to soft promote" for vectors of some lengths.
 _SCALARS = {
-    "float64": "double", "float32": "float", "float16": "half", "bfloat16": "bfloat", "bool": "i1",
+    "float64": "double", "float32": "float", "float16": "half", "bfloat16": "i16", "bool": "i1",
 }  # fmt: skip
 
 
@@ -27,7 +28,7 @@ def vector(kind: str, lanes: int) -> str:
 
 def suffix(dtype: DType, lanes: int) -> str:
     """The type's part of an intrinsic's name: v16f32."""
-    letter = {"bfloat16": "bf16"}.get(dtype.name) or f"{'f' if dtype.is_float else 'i'}{dtype.bits}"
+    letter = f"{'f' if dtype.is_float else 'i'}{dtype.bits}"
     return letter if lanes == 1 else f"v{lanes}{letter}"
 
 
@@ -48,7 +49,7 @@ def _float(value: float, dtype: DType) -> str:
         case "float16":
             return f"0xH{struct.unpack('<H', struct.pack('<e', value))[0]:04X}"
         case "bfloat16":
-            return f"0xR{struct.unpack('<I', struct.pack('<f', value))[0] >> 16:04X}"
+            return str(struct.unpack("<I", struct.pack("<f", value))[0] >> 16)
         case "float32":  # LLVM writes a float as the double of equal value
             value = struct.unpack("<f", struct.pack("<f", value))[0]
     return f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}"

@@ -16,6 +16,9 @@ REDUCTIONS = {
 }  # fmt: skip
 
 
+MOST_PLACES = 1 << 22  # elements of a constant that a rule makes
+
+
 def _reduction(builtin: str) -> Callable[[Draft], Tensor]:
     def write(d: Draft) -> Tensor:
         x, axes = d.inputs
@@ -55,6 +58,15 @@ def running_sum(d: Draft) -> Tensor:
 @rule("Identity", "Snapshot", "StopGradient", "PreventGradient", "IdentityN")
 def identity(d: Draft) -> Sequence[Tensor]:
     return d.inputs
+
+
+@rule("EnsureShape")
+def ensured(d: Draft) -> Tensor:
+    """The same, where the shape is known to be the wanted one."""
+    (x,) = d.inputs
+    wanted = d.attribute("shape", ())
+    d.require(len(wanted) == x.type.rank and all(w in (-1, n) for w, n in zip(wanted, d.shape(x), strict=True)))
+    return x
 
 
 @rule("Reshape")
@@ -190,7 +202,7 @@ def linear_space(d: Draft) -> Tensor:
     """start + i (stop - start) / (n - 1), ending at `stop` itself."""
     start, stop, count = d.inputs
     n = int(d.array(count))
-    d.require(start.type.dtype == FLOAT32 and 2 <= n <= 1 << 20)
+    d.require(start.type.dtype == FLOAT32 and 2 <= n <= MOST_PLACES)
     steps = Value(d, d.constant(np.arange(n - 1), FLOAT32))
     first, last = Value(d, d.reshape(start, [1])), Value(d, d.reshape(stop, [1]))
     inner = first + steps * ((last - first) / (n - 1))
@@ -225,6 +237,7 @@ def scatter_sum(d: Draft) -> Tensor:
 def invert_permutation(d: Draft) -> Tensor:
     (x,) = d.inputs
     (count,) = d.shape(x)
+    d.require(count <= MOST_PLACES)
     places, order = d.reshape(d.int32(x), [count, 1]), d.constant(np.arange(count), x.type.dtype)
     return d("SCATTER_ND", places, order, d.constant([count]), dtype=x.type.dtype)
 
@@ -266,16 +279,40 @@ def band(d: Draft) -> Tensor:
     """Keeps what lies at most `lower` below the diagonal and `upper` above it; all of a side where negative."""
     x, lower, upper = d.inputs
     rows, columns = d.shape(x)[-2:]
+    d.require(rows * columns <= MOST_PLACES)
     below, above = int(d.array(lower)), int(d.array(upper))
     distance = np.arange(columns) - np.arange(rows)[:, None]
     kept = ((distance >= -below) | (below < 0)) & ((distance <= above) | (above < 0))
     return where(Value(d, d.constant(kept, BOOL)), Value(d, x), 0).tensor
 
 
-@rule("MatrixDiagPart")
+def _main_diagonal(d: Draft, k: Tensor) -> None:
+    """The later versions take any diagonals, the builtins the main one."""
+    d.require(d.array(k).tolist() in (0, [0], [0, 0]))
+
+
+@rule("MatrixDiagV2", "MatrixDiagV3")
+def diagonal_matrix(d: Draft) -> Tensor:
+    x, k, rows, columns, padding = d.inputs
+    _main_diagonal(d, k)
+    d.require(d.array(rows) == d.array(columns) == -1 and not d.array(padding))
+    return d("MATRIX_DIAG", x)
+
+
+@rule("MatrixSetDiagV2", "MatrixSetDiagV3")
+def set_diagonal(d: Draft) -> Tensor:
+    x, values, k = d.inputs
+    _main_diagonal(d, k)
+    return d("MATRIX_SET_DIAG", x, values)
+
+
+@rule("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3")
 def diagonal(d: Draft) -> Tensor:
-    (x,) = d.inputs
+    x, *others = d.inputs
+    if others:
+        _main_diagonal(d, others[0])
     *batch, rows, columns = d.shape(x)
+    d.require(min(rows, columns) <= MOST_PLACES)
     places = d.constant(np.arange(min(rows, columns)) * (columns + 1))
     flat = d.reshape(x, [*batch, rows * columns])
     return d("GATHER", flat, places, axis=len(batch), batch_dims=0)

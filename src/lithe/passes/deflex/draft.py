@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -123,7 +124,9 @@ class Draft:
         first = next((t.type.dtype for t in inputs if t is not None), INT32)
         outputs = [self._made(dtype or first, len(self.tensors) + i) for i, dtype in enumerate(dtypes)]
         node = Node(cls, cls.Attrs(**attrs), list(inputs), outputs)
-        self.require(has_rule(node))
+        names = cls.operands[0]
+        most = math.inf if any(name.endswith("*") for name in names) else len(names)
+        self.require(sum(not name.endswith(("?", "*")) for name in names) <= len(inputs) <= most and has_rule(node))
         try:
             shapes = self._ranks(node, rank)
             for tensor, shape in zip(outputs, shapes, strict=True):

@@ -8,15 +8,17 @@ from dataclasses import replace
 
 from lithe.errors import ModelError, UnsupportedOp
 from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
-from lithe.ops.flex import INSTALL, is_flex, tensorflow_is_installed
+from lithe.ops.flex import INSTALL, NodeDef, is_flex, tensorflow_is_installed
 from lithe.passes.deflex import arithmetic as arithmetic
 from lithe.passes.deflex import arrays as arrays
 from lithe.passes.deflex import layers as layers
 from lithe.passes.deflex.draft import RULES, Draft, Inexpressible
 from lithe.passes.fold_constants import fold_node
-from lithe.passes.infer_shapes import infer_node, is_dynamic
+from lithe.passes.infer_shapes import BAD_NUMBERS, infer_node, is_dynamic
 from lithe.types import INT32, Shape, TensorType
 
+# What a rule meets in operands and attributes that TensorFlow would not take either.
+BAD_OPERANDS = (*BAD_NUMBERS, TypeError, LookupError)
 WAYS_OUT = f"`{INSTALL}` runs them, or convert the model without select-TF operators (see lithe.deflex)"
 
 
@@ -38,7 +40,7 @@ def as_builtins(graph: Graph, node: Node) -> Sequence[Node]:
         results: list[Tensor | None] = [made] if isinstance(made, Tensor) else list(made)
         draft.require(len(results) == len(node.outputs))
         nodes = _ending_in_outputs(graph, draft, results)
-    except (Inexpressible, ValueError):  # operands or attributes that TensorFlow would not take either
+    except (Inexpressible, *BAD_OPERANDS):
         return (node,)
     known = set(graph.tensors)
     mentioned = dict.fromkeys(t for n in nodes for t in (*n.inputs, *n.outputs) if t is not None)
@@ -106,8 +108,8 @@ def _listed(nodes: Sequence[Node]) -> str:
 
 
 def remaining(module: Module) -> list[str]:
-    """The names of the operators of a model that only TensorFlow runs, one for each use."""
-    return [n.op.name for graph in module.graphs for n in graph.nodes if is_flex(n.op)]
+    """The names of the operators of a model that are still TensorFlow's, one for each use."""
+    return [n.op.name for graph in module.graphs for n in graph.nodes if isinstance(n.attrs, NodeDef)]
 
 
 def deflex_module(module: Module) -> Module:
