@@ -7,13 +7,12 @@ import json
 import random
 import sys
 import time
-from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from tests.grid import document
 from tests.grid.cells import Cell, cells
 from tests.grid.families import WITHOUT
+from tests.grid.tally import CellTally
 from tests.grid.work import Wanted, records
 
 FOLDER = Path(__file__).parents[2] / ".grid"
@@ -35,7 +34,7 @@ def main() -> int:
         return 2
     started = time.monotonic()
     found = run(wanted, arguments.jobs)
-    print(f"{len(found)} cases in {time.monotonic() - started:.0f} s; log: {LOG}")
+    print(f"{len(wanted)} cases in {time.monotonic() - started:.0f} s; log: {LOG}")
     if arguments.document:
         document.update(found)
     return summarize(found)
@@ -60,39 +59,43 @@ def tasks_of(wanted: Wanted) -> list[Wanted]:
         tasks[-1].append((cell, number))
         last = cell
     random.Random(0).shuffle(tasks)  # what is slow is spread over the run
-    return tasks
+    return sorted(tasks, key=lambda task: min(number for _, number in task))  # the first cases of every cell first
 
 
-def run(wanted: Wanted, jobs: int) -> list[dict[str, Any]]:
-    """The records of all cases, written to the log as they come."""
-    found: list[dict[str, Any]] = []
-    started, told = time.monotonic(), 0.0
+def run(wanted: Wanted, jobs: int) -> dict[str, CellTally]:
+    """The sums by cell; the records of all cases go to the log as they come."""
+    cells: dict[str, CellTally] = {}
+    started, told, done = time.monotonic(), 0.0, 0
     with LOG.open("w") as log:
         for part in records(tasks_of(wanted), jobs):
-            found += part
-            log.writelines(json.dumps(record) + "\n" for record in part)
+            for record in part:
+                cells.setdefault(record["cell"], CellTally()).add(record)
+                log.write(json.dumps(record) + "\n")
+            log.flush()
+            done += len(part)
             if time.monotonic() - told > 20:
                 told = time.monotonic()
-                failed = sum(bool(r["problems"]) for r in found)
-                print(f"{told - started:6.0f} s  {len(found)} of {len(wanted)} cases, {failed} disagree", flush=True)
-    return found
+                failed = sum(len(c.failed) for c in cells.values())
+                print(f"{told - started:6.0f} s  {done} of {len(wanted)} cases, {failed} disagree", flush=True)
+    return cells
 
 
-def summarize(found: list[dict[str, Any]]) -> int:
-    """Prints what disagrees, a line a cell with its first cases; the exit status."""
-    failed = sorted((r for r in found if r["problems"]), key=lambda r: (r["cell"], r["number"]))
-    FAILURES.write_text(
-        "".join(f"make grid ONLY='{r['cell']}#{r['number']}'  {' | '.join(r['problems'])}\n" for r in failed)
-    )
-    counts, totals = Counter(r["cell"] for r in failed), Counter(r["cell"] for r in found)
-    silent = [cell for cell in totals if not any(r["official"] for r in found if r["cell"] == cell)] if failed else []
-    for cell, count in counts.items():
-        first = next(r for r in failed if r["cell"] == cell)
-        print(f"{cell}: {count} of {totals[cell]} disagree; make grid ONLY='{cell}#{first['number']}'")
-        print("".join(f"    {problem[:300]}\n" for problem in first["problems"]), end="")
-    answered = sum(bool(r["official"]) for r in found)
-    print(f"{len(totals)} cells, {len(found)} cases, {answered} answered by the official runtime; "
-          f"{len(failed)} disagree in {len(counts)} cells (no official answer in {len(silent)} of all)")  # fmt: skip
+def summarize(found: dict[str, CellTally]) -> int:
+    """Prints what disagrees, a line a cell with its first case; the exit status."""
+    failed = {name: sorted(cell.failed) for name, cell in sorted(found.items()) if cell.failed}
+    with FAILURES.open("w") as file:
+        for name, cases in failed.items():
+            file.writelines(f"make grid ONLY='{name}#{n}'  {' | '.join(problems)}\n" for n, problems in cases)
+    for name, cases in failed.items():
+        number, problems = cases[0]
+        print(f"{name}: {len(cases)} of {found[name].cases} disagree; make grid ONLY='{name}#{number}'")
+        print("".join(f"    {problem[:300]}\n" for problem in problems), end="")
+    cases = sum(c.cases for c in found.values())
+    answered = sum(c.cases - c.silent for c in found.values())
+    wrong = sum(map(len, failed.values()))
+    silent = sum(not c.official for c in found.values())
+    print(f"{len(found)} cells, {cases} cases, {answered} answered by the official runtime (none in {silent} cells); "
+          f"{wrong} disagree in {len(failed)} cells")  # fmt: skip
     return 1 if failed else 0
 
 

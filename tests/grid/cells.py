@@ -12,6 +12,7 @@ CASES_A_COMBINATION = 20
 
 # Variables of signatures that stand for indices, axes, counts and widths of biases: a cell has all of their values.
 CYCLED = {"I", "A", "K", "B"}
+ANY = "any"
 MOST_CELLS_A_LINE = 32  # a line with more (CAST, BITCAST) has a cell for each value of its first variable
 
 Words = tuple[tuple[str, ...], tuple[str, ...]]
@@ -43,7 +44,8 @@ def cells(keep: set[str] | None = None) -> list[Cell]:
 
 
 def cells_of(op: type[Op]) -> list[Cell]:
-    found: dict[str, list[Words]] = {}
+    """The cells of an operator; one that takes any types has one cell of that name."""
+    found: dict[str, list[Words]] = {} if op.signatures else {ANY: []}
     for signature in op.signatures:
         variables = [v for v in signature.variables if v not in CYCLED]
         kept = variables if len(signature.expanded()) <= MOST_CELLS_A_LINE else variables[:1]

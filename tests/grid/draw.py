@@ -51,7 +51,8 @@ class Draw:
 
     def __post_init__(self) -> None:
         self.random = np.random.default_rng(self.cell.seed(self.number))
-        self.inputs, self.outputs = self.cell.combinations[self.number % len(self.cell.combinations)]
+        words = self.cell.combinations
+        self.inputs, self.outputs = words[self.number % len(words)] if words else ((), ())
 
     @property
     def op(self) -> str:

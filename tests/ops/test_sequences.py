@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from lithe.formats import tflite
+from lithe.ir import interpret
 from lithe.ops import RuleViolation
-from lithe.ops.fixed_point import inverse_root, quotient, scaled_by, scaled_wide
+from lithe.ops.fixed_point import inverse_root, multiplier_of, quotient, scaled_by, scaled_wide
 from lithe.ops.verify import verify
 from lithe.types import FLOAT32, Quantization, TensorType
+from tests.ops.backends import given, program_of, shared_out
 from tests.ops.cases import Case, every_case, f32, i8
 from tests.ops.official import model_bytes
 from tests.ops.test_recurrent import changed
@@ -95,6 +97,20 @@ def test_weights_of_uint8_are_the_bits_of_int8() -> None:
     )
 
 
+@pytest.mark.parametrize("scale", [1e-38, 3e-12, 1e38])
+@pytest.mark.parametrize(
+    "name", ["UNIDIRECTIONAL_SEQUENCE_LSTM-int8_everything", "UNIDIRECTIONAL_SEQUENCE_LSTM-int16_everything",
+             "LSTM-narrow_plain", "SVDF-int16_plain"],
+)  # fmt: skip
+def test_senseless_scales_give_numbers_and_the_same_ones_everywhere(name: str, scale: float) -> None:
+    case = quantized(ALL[name], 0, (scale,))
+    inner = tuple(t and replace(t, quantization=Quantization((scale,), (0,))) for t in case.intermediates)
+    case = replace(case, intermediates=inner)
+    wanted = case.operator.evaluate(case.site(), *case.arrays())
+    ((_, got),) = shared_out([case], interpret.run(program_of([case]), given(case)))
+    np.testing.assert_array_equal(got, wanted)
+
+
 def test_fixed_point_of_normalization() -> None:
     x = np.array([1, 2, 3, 7, 100, 12345, 1 << 20, (1 << 29) - 1, 1 << 29, (1 << 31) - 1], np.int64)
     multiplier, shift = inverse_root(x)
@@ -105,6 +121,8 @@ def test_fixed_point_of_normalization() -> None:
     np.testing.assert_array_equal(scaled_by(halves * 2, np.int64(1 << 30), shifts), [2, -2, 3, 6])
     np.testing.assert_array_equal(scaled_wide(np.array([1 << 40, -3, 3]), (1 << 30, 0)), [1 << 39, -1, 2])
     assert scaled_wide(np.array([4]), (0x7FFFFFFF, 0))[0] == 4
+    assert scaled_wide(np.array([3]), (1 << 30, 20))[0] == 3 << 19
+    assert multiplier_of(float("inf")) == multiplier_of(2.0**40) == multiplier_of(2.0**30)
 
 
 RNN, BOTH = ALL["RNN-float_plain"], ALL["BIDIRECTIONAL_SEQUENCE_RNN-float_crossed"]

@@ -18,10 +18,12 @@ from lithe.ir.arithmetic import clamp, is_expr, minimum, where
 def multiplier_of(scale: float) -> tuple[int, int]:
     """(multiplier, exponent) with scale = multiplier / 2**31 * 2**exponent, multiplier in 2**30..2**31.
 
+    A scale below 2**-32 counts as 0, one above 2**30 as 2**30.
+
     >>> multiplier_of(0.75)
     (1610612736, 0)
     """
-    fraction, exponent = math.frexp(scale)
+    fraction, exponent = math.frexp(min(scale, 2.0**30))
     multiplier = math.floor(fraction * 2**31 + 0.5)
     if multiplier == 2**31:
         multiplier, exponent = multiplier // 2, exponent + 1
@@ -44,6 +46,8 @@ def scaled_wide(x: Any, factor: tuple[int, int]) -> Any:
     """x of up to 48 bits * a factor of `multiplier_of`, of which 16 bits count; rounded once, halves up."""
     multiplier, exponent = factor
     reduced = 0x7FFF if multiplier >= 0x7FFF0000 else (multiplier + (1 << 15)) >> 16
+    if exponent > 14:
+        return x * (reduced << (exponent - 15))
     return (x * reduced + (1 << (14 - exponent))) >> (15 - exponent)
 
 

@@ -58,6 +58,7 @@ def infer(site: Site) -> list[Shape]:
 class Numbers:
     """The arithmetic of one layer; sums of integers have 64 bits."""
 
+    @np.errstate(over="ignore")
     def __init__(self, site: Site) -> None:
         self.is_float = site.input(X).dtype.is_float
         self.x_zero = self.w_zero = 0

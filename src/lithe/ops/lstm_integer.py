@@ -97,6 +97,7 @@ def require(site: Site) -> None:
 class Numbers:
     """The factors, tables and limits of one layer."""
 
+    @np.errstate(over="ignore")
     def __init__(self, site: Site) -> None:
         def scale(i: int) -> Any:
             return F(site.quantization(site.input(i))[0])
@@ -126,7 +127,7 @@ class Numbers:
         if self.normalized:
             scales = [scale(NORMALIZATION + g) if site.has(NORMALIZATION + g) else F(1) for g in range(GATES)]
             self.normalization = [(m, e + 12) for m, e in map(multiplier_of, map(float, scales))]
-            self.guard = [max(1, int(F(10000) * s)) for s in scales]
+            self.guard = [int(np.clip(F(10000) * s, 1, F(1 << 30))) for s in scales]
         self.logistic, self.tanh = logistic_table(), tanh_table(3)
         self.cell_tanh = tanh_table(15 + self.exponent)
 

@@ -74,6 +74,7 @@ def _nearest(x: Any) -> Any:
 class Numbers:
     """The factors and tables of one layer."""
 
+    @np.errstate(over="ignore")
     def __init__(self, site: Site) -> None:
         def scale(i: int) -> Any:
             return F(site.quantization(site.input(i))[0])

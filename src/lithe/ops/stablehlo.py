@@ -20,7 +20,8 @@ from lithe.ops.binary import binary, nonzero, not_negative, truncated_quotient, 
 from lithe.ops.cast import NUMBERS, Cast
 from lithe.ops.comparison import equal, not_equal
 from lithe.ops.op import Op, Site, register
-from lithe.types import BFLOAT16, BOOL, DTYPES, FLOAT16, FLOAT32, FLOAT64, INT32, DType, Shape
+from lithe.ops.precision import in_float32
+from lithe.types import BOOL, DTYPES, FLOAT32, FLOAT64, INT32, DType, Shape
 
 FLOATS = "float32 float16 bfloat16 float64"
 SIGNED, UNSIGNED = "int8 int16 int32 int64", "uint8 uint16 uint32 uint64"
@@ -28,28 +29,6 @@ SIGNED, UNSIGNED = "int8 int16 int32 int64", "uint8 uint16 uint32 uint64"
 
 def dtype_of(x: Any) -> DType:
     return x.dtype if is_expr(x) else DTYPES[x.dtype.name]
-
-
-def widened(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """The rule with operands of 16 bits computed with as float32."""
-
-    def wide(*xs: Any) -> Any:
-        dtype = dtype_of(xs[0])
-        if dtype not in (FLOAT16, BFLOAT16):
-            return rule(*xs)
-        return cast(rule(*(cast(x, FLOAT32) for x in xs)), dtype)
-
-    return wide
-
-
-def widened_to(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for a rule whose result is of another type."""
-
-    def wide(*xs: Any) -> Any:
-        half = dtype_of(xs[0]) in (FLOAT16, BFLOAT16)
-        return rule(*(cast(x, FLOAT32) for x in xs)) if half else rule(*xs)
-
-    return wide
 
 
 def single(op: type[Op]) -> type[Op]:
@@ -60,7 +39,7 @@ def single(op: type[Op]) -> type[Op]:
 
 def function(name: str, code: int, rule: Callable[[Any], Any], doc: str) -> type[Op]:
     """Defines and registers y = rule(x), a rule that loops have for float32 only."""
-    return single(unary(name, code, widened(rule), doc, f"T -> T: {FLOATS}"))
+    return single(unary(name, code, rule, doc, f"T -> T: {FLOATS}"))
 
 
 Logistic = function("STABLEHLO_LOGISTIC", 162, logistic, "y = 1 / (1 + exp(-x))")
@@ -70,18 +49,15 @@ Log = function("STABLEHLO_LOG", 180, log, "y = ln x")
 Rsqrt = function("STABLEHLO_RSQRT", 186, reciprocal_sqrt, "y = 1 / sqrt(x)")
 Tanh = function("STABLEHLO_TANH", 189, tanh, "y = tanh(x)")
 CubeRoot = function("STABLEHLO_CBRT", 208, cbrt, "y = the number whose cube is x")
-Absolute = unary("STABLEHLO_ABS", 175, widened(absolute), "y = |x|", f"T -> T: {FLOATS} {SIGNED}")
-Floor = unary(
-    "STABLEHLO_FLOOR", 179, widened(floor), "the greatest whole number that is not above x", f"T -> T: {FLOATS}"
-)
-Negate = unary("STABLEHLO_NEGATE", 182, widened(lambda x: -x), "y = -x", f"T -> T: {FLOATS} {SIGNED} {UNSIGNED}")
+Absolute = unary("STABLEHLO_ABS", 175, absolute, "y = |x|", f"T -> T: {FLOATS} {SIGNED}")
+Floor = unary("STABLEHLO_FLOOR", 179, floor, "the greatest whole number that is not above x", f"T -> T: {FLOATS}")
+Negate = unary("STABLEHLO_NEGATE", 182, lambda x: -x, "y = -x", f"T -> T: {FLOATS} {SIGNED} {UNSIGNED}")
 
 PAIRS = f"T T -> T: {FLOATS} {SIGNED} {UNSIGNED}"
 
 
 def _logical(of_bools: Callable[..., Any], of_numbers: Callable[..., Any]) -> Callable[..., Any]:
-    wide = widened(of_numbers)
-    return lambda a, b: of_bools(a, b) if dtype_of(a) == BOOL else wide(a, b)
+    return lambda a, b: (of_bools if dtype_of(a) == BOOL else of_numbers)(a, b)
 
 
 def both(a: Any, b: Any) -> Any:
@@ -98,7 +74,7 @@ def kept_nan(rule: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 
 Add = binary("STABLEHLO_ADD", 163, _logical(either, lambda a, b: a + b), "y = a + b; of bools, a or b", f"{PAIRS} bool")
-Subtract = binary("STABLEHLO_SUBTRACT", 188, widened(lambda a, b: a - b), "y = a - b", PAIRS)
+Subtract = binary("STABLEHLO_SUBTRACT", 188, lambda a, b: a - b, "y = a - b", PAIRS)
 Multiply = binary("STABLEHLO_MULTIPLY", 165, _logical(both, lambda a, b: a * b), "y = a * b; of bools, a and b",
                   f"{PAIRS} bool")  # fmt: skip
 Maximum = binary("STABLEHLO_MAXIMUM", 166, _logical(either, kept_nan(maximum)), "the greater one", f"{PAIRS} bool")
@@ -130,14 +106,14 @@ def _exponent(b: Any) -> Any:
     return not_negative(b) if dtype_of(b).kind == "int" else Const(True, BOOL) if is_expr(b) else True
 
 
-Divide = binary("STABLEHLO_DIVIDE", 164, widened(lambda a, b: a / b), "y = a / b, towards zero in integers", PAIRS,
+Divide = binary("STABLEHLO_DIVIDE", 164, lambda a, b: a / b, "y = a / b, towards zero in integers", PAIRS,
                 whole=quotient, check=nonzero, failure="division by zero")  # fmt: skip
 Remainder = single(
-    binary("STABLEHLO_REMAINDER", 185, widened(remainder), "y = a - d * b, d = a / b towards zero", PAIRS,
+    binary("STABLEHLO_REMAINDER", 185, remainder, "y = a - d * b, d = a / b towards zero", PAIRS,
            whole=lambda a, b: a - quotient(a, b) * b, check=nonzero, failure="division by zero")
 )  # fmt: skip
 Power = single(
-    binary("STABLEHLO_POWER", 184, widened(power), "y = a**b", PAIRS, whole=whole_power,
+    binary("STABLEHLO_POWER", 184, power, "y = a**b", PAIRS, whole=whole_power,
            check=_exponent, failure="a negative exponent of an integer")
 )  # fmt: skip
 ShiftLeft = binary("STABLEHLO_SHIFT_LEFT", 207, _shifted, "y = a * 2**b, in integers that wrap",
@@ -183,10 +159,10 @@ class Clamp(Op):
         return [x.shape]
 
     def evaluate(site: Site, low: np.ndarray, x: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
-        return [np.asarray(widened(clamp)(x, low, high), x.dtype)]
+        return [np.asarray(in_float32(clamp, site.input(1).dtype)(x, low, high), x.dtype)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
-        b.elementwise(ys[0], widened(clamp), xs[1], xs[0], xs[2])
+        b.elementwise(ys[0], in_float32(clamp, ys[0].dtype), xs[1], xs[0], xs[2])
 
 
 DIRECTIONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -212,7 +188,7 @@ def _compared(site: Site) -> Callable[[Any, Any], Any]:
     rule = DIRECTIONS[site.attrs.comparison_direction.removeprefix(DIRECTION)]
     if site.attrs.compare_type == TOTAL:
         return lambda a, b: rule(order_key(a), order_key(b))
-    return widened_to(lambda a, b: rule(_real(site, 0, a), _real(site, 1, b)))
+    return in_float32(lambda a, b: rule(_real(site, 0, a), _real(site, 1, b)), site.input(0).dtype, BOOL)
 
 
 def _real(site: Site, i: int, x: Any) -> Any:

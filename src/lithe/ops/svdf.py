@@ -131,6 +131,7 @@ class Svdf(Op):
 class Numbers:
     """The zero points and factors of one layer, and what they make of its two sums (of int64, or of floats)."""
 
+    @np.errstate(over="ignore")
     def __init__(self, site: Site) -> None:
         self.is_float = site.input(0).dtype.is_float
         self.activation = site.attrs.fused_activation_function

@@ -22,7 +22,8 @@ def rows() -> dict[str, list[Case]]:
 
 def fitting(d: Draw) -> list[Case]:
     """The rows of the operator whose operands have the element types of one of the cell's combinations."""
-    return [c for c in rows().get(d.op, []) if any(_fits(c, *words) for words in d.cell.combinations)]
+    words = d.cell.combinations
+    return [c for c in rows().get(d.op, []) if not words or any(_fits(c, *pair) for pair in words)]
 
 
 def _fits(case: Case, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> bool:

@@ -129,11 +129,6 @@ def tan(x: Value) -> Value:
     return floating(x).apply("SIN") / x.apply("COS")
 
 
-@formula("Atan")
-def atan(x: Value) -> Value:
-    return atan2(floating(x), x.like(1.0))
-
-
 def _leg(x: Value) -> Value:
     """sqrt(1 - x**2), without the cancellation near 1."""
     return sqrt((1.0 - x) * (1.0 + x))
@@ -267,6 +262,12 @@ def invert(x: Value) -> Value:
 def ones_like(x: Value) -> Value:
     shape = x.draft("SHAPE", x.tensor, dtype=INT32, out_type=INT32)
     return Value(x.draft, x.draft("FILL", shape, x.like(1).tensor, dtype=x.tensor.type.dtype, rank=x.tensor.type.rank))
+
+
+@formula("Atan")
+def atan(x: Value) -> Value:
+    """The builtin's operands have one shape."""
+    return atan2(floating(x), ones_like(x))
 
 
 @formula("L2Loss")

@@ -11,6 +11,8 @@ from lithe.ir.graph import Tensor
 from lithe.passes.deflex.draft import Draft, Value, rule
 from lithe.types import COMPLEX64, FLOAT32
 
+MOST_CHANNELS = 1 << 20
+
 # matrices
 
 
@@ -22,7 +24,7 @@ def multiply_matrices(d: Draft) -> Tensor:
     if y.data is None or left or x.type.dtype != FLOAT32:
         return _batched(d, x, y, left, right)
     weights = y if right else d.transpose(y, (1, 0))
-    return d("FULLY_CONNECTED", x, weights, None, fused_activation_function="NONE", weights_format="DEFAULT",
+    return d("FULLY_CONNECTED", x, weights, fused_activation_function="NONE", weights_format="DEFAULT",
              keep_num_dims=False)  # fmt: skip
 
 
@@ -110,12 +112,19 @@ def _padded(d: Draft, x: Tensor) -> tuple[Tensor, str]:
     return d("PAD", x, d.constant(amounts)), "VALID"
 
 
+def _no_bias(d: Draft, channels: int) -> Tensor:
+    """Zeros: the official kernels want a bias, though the schema says that there may be none."""
+    d.require(channels <= MOST_CHANNELS)
+    return d.constant(np.zeros(channels), FLOAT32)
+
+
 @rule("Conv2D")
 def convolve(d: Draft) -> Tensor:
     """The filter's axes: height, width, in, out there; out, height, width, in here."""
     _layout(d)
     x, padding = _padded(d, d.inputs[0])
-    return d("CONV_2D", x, d.transpose(d.inputs[1], (3, 0, 1, 2)), None, padding=padding, **_steps(d))
+    filter_ = d.transpose(d.inputs[1], (3, 0, 1, 2))
+    return d("CONV_2D", x, filter_, _no_bias(d, d.shape(filter_)[0]), padding=padding, **_steps(d))
 
 
 @rule("DepthwiseConv2dNative")
@@ -125,7 +134,8 @@ def convolve_depthwise(d: Draft) -> Tensor:
     x, padding = _padded(d, d.inputs[0])
     height, width, channels, multiplier = d.shape(d.inputs[1])
     filter_ = d.reshape(d.inputs[1], (1, height, width, channels * multiplier))
-    return d("DEPTHWISE_CONV_2D", x, filter_, None, padding=padding, depth_multiplier=multiplier, **_steps(d))
+    bias = _no_bias(d, channels * multiplier)
+    return d("DEPTHWISE_CONV_2D", x, filter_, bias, padding=padding, depth_multiplier=multiplier, **_steps(d))
 
 
 @rule("Conv2DBackpropInput")
@@ -136,7 +146,7 @@ def convolve_transposed(d: Draft) -> Tensor:
     stride_h, stride_w = _window(d, "strides", (1, 1, 1, 1))
     padding = d.attribute("padding", "VALID")
     d.require(padding in ("SAME", "VALID") and _window(d, "dilations", (1, 1, 1, 1)) == (1, 1))
-    return d("TRANSPOSE_CONV", d.int32(shape), d.transpose(filter_, (2, 0, 1, 3)), x, None, dtype=x.type.dtype, rank=4,
+    return d("TRANSPOSE_CONV", d.int32(shape), d.transpose(filter_, (2, 0, 1, 3)), x, dtype=x.type.dtype, rank=4,
              padding=padding, stride_h=stride_h, stride_w=stride_w, fused_activation_function="NONE")  # fmt: skip
 
 
@@ -148,7 +158,7 @@ def convolve_volume(d: Draft) -> Tensor:
     sizes = (*_window(d, "strides", ones), *_window(d, "dilations", ones))
     steps: dict[str, Any] = dict(zip(names, sizes, strict=True))
     padding = d.attribute("padding", "VALID")
-    return d("CONV_3D", *d.inputs, None, padding=padding, fused_activation_function="NONE", **steps)
+    return d("CONV_3D", *d.inputs, padding=padding, fused_activation_function="NONE", **steps)
 
 
 @rule("MaxPool", "AvgPool")
