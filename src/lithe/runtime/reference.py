@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lithe.errors import ExecutionError, LitheError, ModelError, UnsupportedOp
+from lithe.errors import ExecutionError, LimitError, LitheError, ModelError, UnsupportedOp
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import Environment, RuleViolation, Site
 from lithe.passes.infer_shapes import BAD_NUMBERS, checked_shape, inferred, is_dynamic
@@ -156,7 +156,8 @@ def evaluated(node: Node, site: Site, arrays: list[np.ndarray | None]) -> list[n
     except LitheError as cause:
         if cause.where and not isinstance(cause, ModelError):
             raise
-        raise ExecutionError(cause.problem, where=cause.where or repr(node), hint=cause.hint) from cause
+        kind = LimitError if isinstance(cause, LimitError) else ExecutionError
+        raise kind(cause.problem, where=cause.where or repr(node), hint=cause.hint) from cause
     except BAD_NUMBERS as cause:
         raise ExecutionError(f"cannot be computed: {cause or type(cause).__name__}", where=repr(node)) from cause
     for tensor, expected, result in zip(node.outputs, site.outputs, results, strict=True):

@@ -1,0 +1,381 @@
+"""Branches, loops, variables and parts: against the official runtime, compiled and evaluated."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lithe
+from lithe.errors import ExecutionError, LimitError, ModelError
+from lithe.formats.tflite import write
+from lithe.ir.graph import Graph, Module, Signature, Tensor
+from lithe.lite import OpResolverType
+from lithe.passes import bind_variables, prepare
+from lithe.runtime.compiled import CompiledExecutor
+from lithe.runtime.instance import Instance, Options
+from lithe.runtime.parts import grouped
+from lithe.runtime.reference import ReferenceExecutor
+from lithe.runtime.source import Source
+from lithe.types import BOOL, FLOAT32, INT32, RESOURCE
+from tests.passes.graphs import Draft
+
+F = np.float32
+
+
+def official(content: bytes, runs: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    return outputs_of(Interpreter(model_content=content, num_threads=1), runs)
+
+
+def outputs_of(interpreter: Any, runs: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
+    results = []
+    for arrays in runs:
+        for detail, array in zip(interpreter.get_input_details(), arrays, strict=True):
+            if tuple(detail["shape"]) != array.shape:
+                interpreter.resize_tensor_input(detail["index"], array.shape)
+        interpreter.allocate_tensors()
+        for detail, array in zip(interpreter.get_input_details(), arrays, strict=True):
+            interpreter.set_tensor(detail["index"], array)
+        interpreter.invoke()
+        results.append([interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()])
+    return results
+
+
+def agree(module: Module, *runs: list[np.ndarray]) -> None:
+    """The official runtime, compiled parts and the reference executor give the same, run after run."""
+    content = write(module)
+    expected = official(content, list(runs))
+    for resolver in (OpResolverType.AUTO, OpResolverType.BUILTIN_REF):
+        got = outputs_of(
+            lithe.Interpreter(model_content=content, experimental_op_resolver_type=resolver), [list(r) for r in runs]
+        )
+        for ours, theirs in zip(got, expected, strict=True):
+            for a, b in zip(ours, theirs, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+                assert a.dtype == b.dtype
+
+
+def graph(build: Callable[[Draft], Tensor | tuple[Tensor, ...]], name: str = "main") -> Graph:
+    d = Draft()
+    outputs = build(d)
+    made = d.graph(*(outputs if isinstance(outputs, tuple) else (outputs,)))
+    made.name = name
+    return made
+
+
+def many(d: Draft, op: str, *inputs: Tensor, outputs: list[tuple[tuple[int, ...], Any]], **attrs: Any) -> list[Tensor]:
+    """A node with any number of outputs."""
+    first = d(op, *inputs, **attrs)
+    node = d.nodes[-1]
+    d.tensors.remove(first)
+    node.outputs = [d.tensor(shape, dtype) for shape, dtype in outputs]
+    for i, t in enumerate(d.tensors):
+        t.index = i
+    return node.outputs
+
+
+def branching(then_shape: tuple[int, ...] = (2, 3)) -> Module:
+    def main(d: Draft) -> Tensor:
+        condition, x = d.input((), BOOL), d.input((2, 3))
+        y = d("TANH", x, shape=(2, 3))
+        (z,) = many(
+            d, "IF", condition, y, outputs=[((2, 3), FLOAT32)], then_subgraph_index=1, else_subgraph_index=2
+        )
+        return d("ADD", z, d("LOGISTIC", z, shape=(2, 3)), shape=(2, 3))
+
+    def then(d: Draft) -> Tensor:
+        x = d.input((2, 3))
+        return d("MUL", d("ADD", x, x, shape=(2, 3)), d("EXP", x, shape=(2, 3)), shape=then_shape)
+
+    def otherwise(d: Draft) -> Tensor:
+        return d("NEG", d.input((2, 3)), shape=(2, 3))
+
+    return Module([graph(main), graph(then, "then"), graph(otherwise, "otherwise")])
+
+
+def test_a_branch_is_taken_by_its_condition():
+    x = np.linspace(-2, 2, 6, dtype=F).reshape(2, 3)
+    agree(branching(), *([np.array(c), x * k] for k, c in enumerate([True, False, True], 1)))
+
+
+def looping(limit: int = 10, step: int = 3) -> Module:
+    """while i < limit: i += step; x = tanh(x @ w) * 1.5"""
+
+    def main(d: Draft) -> tuple[Tensor, ...]:
+        i, x = d.input((), INT32), d.input((4, 4))
+        return tuple(
+            many(
+                d, "WHILE", i, x, outputs=[((), INT32), ((4, 4), FLOAT32)], cond_subgraph_index=1, body_subgraph_index=2
+            )
+        )
+
+    def condition(d: Draft) -> Tensor:
+        i, _ = d.input((), INT32), d.input((4, 4))
+        return d("LESS", i, d.constant(limit, np.int32), shape=(), dtype=BOOL)
+
+    def body(d: Draft) -> tuple[Tensor, ...]:
+        i, x = d.input((), INT32), d.input((4, 4))
+        w = d.constant(np.eye(4) * 0.7 + 0.1)
+        turned = d("TANH", d("BATCH_MATMUL", x, w, shape=(4, 4)), shape=(4, 4))
+        after = d("MUL", turned, d.constant(1.5), shape=(4, 4))
+        return d("ADD", i, d.constant(step, np.int32), shape=(), dtype=INT32), after
+
+    return Module([graph(main), graph(condition, "condition"), graph(body, "body")])
+
+
+def test_a_loop_runs_until_its_condition_is_false():
+    x = np.random.default_rng(0).standard_normal((4, 4)).astype(F)
+    agree(looping(), *([np.array(start, np.int32), x] for start in (0, 9, 10, 100)))
+
+
+def test_a_loop_that_does_not_end_is_stopped(monkeypatch):
+    monkeypatch.setenv("LITHE_LOOP_WORK", "100000")
+    model = lithe.load(write(looping(step=0)))
+    with pytest.raises(LimitError, match="loops did .* the limit is 100000") as caught:
+        model(np.array(0, np.int32), np.zeros((4, 4), F))
+    assert "LITHE_LOOP_WORK" in caught.value.hint
+    assert "WHILE" in caught.value.where
+
+
+@pytest.mark.parametrize("text", ["0", "many", "-3"])
+def test_the_limit_of_loops_is_a_number(monkeypatch, text):
+    monkeypatch.setenv("LITHE_LOOP_WORK", text)
+    with pytest.raises(lithe.errors.InputError, match="LITHE_LOOP_WORK"):
+        lithe.load(write(looping()))
+
+
+def test_a_condition_is_one_truth_value():
+    module = looping()
+    module.graphs[1].nodes[0].inputs[0] = module.graphs[1].inputs[1]
+    module.graphs[1].nodes[0].inputs[1] = module.graphs[1].inputs[1]
+    model = lithe.load(write(module))
+    with pytest.raises(ExecutionError, match=r"must be a single bool, is bool\[4, 4\]"):
+        model(np.array(0, np.int32), np.zeros((4, 4), F))
+
+
+def growing() -> Module:
+    """while i < 4: i += 1; x = concatenate(x, x)"""
+
+    def main(d: Draft) -> tuple[Tensor, ...]:
+        i, x = d.input((), INT32), d.input((1, 2))
+        loop = many(
+            d, "WHILE", i, x, outputs=[((), INT32), ((1, 2), FLOAT32)], cond_subgraph_index=1, body_subgraph_index=2
+        )
+        return (d("NEG", loop[1], shape=(1, 2)),)
+
+    def condition(d: Draft) -> Tensor:
+        i, _ = d.input((), INT32), d.input((1, 2), shape_signature=(-1, 2))
+        return d("LESS", i, d.constant(4, np.int32), shape=(), dtype=BOOL)
+
+    def body(d: Draft) -> tuple[Tensor, ...]:
+        i, x = d.input((), INT32), d.input((1, 2), shape_signature=(-1, 2))
+        both = d("CONCATENATION", x, d("NEG", x, shape=(1, 2)), shape=(2, 2), axis=0)
+        return d("ADD", i, d.constant(1, np.int32), shape=(), dtype=INT32), both
+
+    return Module([graph(main), graph(condition, "condition"), graph(body, "body")])
+
+
+def test_values_may_grow_in_a_loop():
+    agree(growing(), *([np.array(i, np.int32), np.array([[1, 2]], F)] for i in (0, 3, 4)))
+
+
+def counting() -> Module:
+    """v starts with [1, 2] by a graph that runs once; every run: v += x; y = v * 2"""
+
+    def main(d: Draft) -> Tensor:
+        x = d.input((2,))
+        d("CALL_ONCE", init_subgraph_index=1)
+        d.tensors.remove(d.nodes[-1].outputs.pop())
+        handle = d("VAR_HANDLE", shape=(), dtype=RESOURCE, shared_name="v")
+        new = d("ADD", d("READ_VARIABLE", handle, shape=(2,), dtype=FLOAT32), x, shape=(2,))
+        assign(d, handle, new)
+        again = d("READ_VARIABLE", handle, shape=(2,), dtype=FLOAT32)
+        return d("MUL", again, d.constant(2), shape=(2,))
+
+    def start(d: Draft) -> tuple[Tensor, ...]:
+        assign(d, d("VAR_HANDLE", shape=(), dtype=RESOURCE, shared_name="v"), d.constant([1, 2]))
+        return ()
+
+    for_all = [graph(main), graph(start, "start")]
+    for made in for_all:
+        for i, t in enumerate(made.tensors):
+            t.index = i
+    return Module(for_all)
+
+
+def assign(d: Draft, handle: Tensor, value: Tensor) -> None:
+    d("ASSIGN_VARIABLE", handle, value)
+    d.tensors.remove(d.nodes[-1].outputs.pop())
+    for i, t in enumerate(d.tensors):
+        t.index = i
+
+
+def test_variables_last_from_run_to_run():
+    agree(counting(), *([np.array(x, F)] for x in ([0, 0], [1, 1], [5, -5])))
+
+
+def test_a_graph_with_variables_is_one_piece_of_code():
+    instance = Instance(Source(counting()))
+    executor = instance.executor(0, {})
+    assert isinstance(executor, CompiledExecutor)
+    executor.array(0)[...] = 1
+    for expected in ([4, 6], [6, 8]):
+        executor.invoke()
+        assert executor.array(instance.graph(0).outputs[0].index).tolist() == expected
+    executor.reset_variables()  # shared variables are the model's, not the graph's
+    executor.invoke()
+    assert executor.array(instance.graph(0).outputs[0].index).tolist() == [8, 10]
+    instance.reset()
+    executor.invoke()
+    assert executor.array(instance.graph(0).outputs[0].index).tolist() == [4, 6]
+
+
+def two_functions() -> Module:
+    """add(x): v += x; get(): v. No graph runs first: whoever reads first finds nothing."""
+
+    def add(d: Draft) -> Tensor:
+        x = d.input((2,))
+        handle = d("VAR_HANDLE", shape=(), dtype=RESOURCE, shared_name="v")
+        assign(d, handle, d("TANH", x, shape=(2,)))
+        return d("NEG", x, shape=(2,))
+
+    def get(d: Draft) -> Tensor:
+        y = d.input((2,))
+        handle = d("VAR_HANDLE", shape=(), dtype=RESOURCE, shared_name="v")
+        return d("ADD", d("READ_VARIABLE", handle, shape=(2,), dtype=FLOAT32), y, shape=(2,))
+
+    graphs = [graph(add, "add"), graph(get, "get")]
+    signatures = [
+        Signature(g.name, {"x": g.inputs[0]}, {"y": g.outputs[0]}, number) for number, g in enumerate(graphs)
+    ]
+    return Module(graphs, signatures)
+
+
+@pytest.mark.parametrize("options", [Options(keep=False), Options(reference=True)], ids=["compiled", "reference"])
+def test_functions_of_a_model_share_its_variables(options):
+    model = lithe.Model(Source(write(two_functions()), keep=False), options)
+    zero = np.zeros(2, F)
+    with pytest.raises(ExecutionError, match="read before anything was assigned"):
+        model.signatures["get"](zero)
+    for value in (0.5, -2.0):
+        model.signatures["add"](np.full(2, value, F))
+        got = model.signatures["get"](zero)["y"]
+        np.testing.assert_allclose(got, np.tanh(np.full(2, value, F)), rtol=1e-6)
+    model.reset()
+    with pytest.raises(ExecutionError, match="read before anything was assigned"):
+        model.signatures["get"](zero)
+
+
+def test_a_variable_of_another_shape_is_refused_by_code_made_for_one():
+    instance = Instance(Source(two_functions()))
+    executor = instance.executor(1, {})
+    assert isinstance(executor, CompiledExecutor)
+    instance.resources["variable:/v"] = np.zeros(3, F)
+    with pytest.raises(ExecutionError, match=r"holds float32\[3\], this graph was made for float32\[2\]"):
+        executor.invoke()
+
+
+def test_a_handle_that_goes_elsewhere_stays_a_handle():
+    module = two_functions()
+    main = module.main
+    main.outputs.append(main.nodes[0].outputs[0])
+    assert bind_variables(main, Instance(Source(module))) is None
+    assert bind_variables(branching().main, Instance(Source(branching()))).variables == {}
+
+
+def test_what_once_ran_and_failed_runs_again():
+    module = counting()
+    module.graphs[1].nodes[1].inputs[1] = module.graphs[1].nodes[0].outputs[0]  # assigns the handle itself
+    module.graphs[1].nodes.reverse()
+    instance = Instance(Source(module))
+    for _ in range(2):
+        with pytest.raises(lithe.LitheError):
+            instance.call_once(1)
+
+
+def test_only_what_must_be_is_evaluated(caplog):
+    """A shape that depends on data stands between two compiled parts."""
+
+    def main(d: Draft) -> Tensor:
+        x = d.input((64, 64))
+        y = d("TANH", d("BATCH_MATMUL", x, x, shape=(64, 64)), shape=(64, 64))
+        z = d("EXP", d("LOGISTIC", y, shape=(64, 64)), shape=(64, 64))
+        places = d("WHERE", d("GREATER", z, d.constant(1.7), shape=(64, 64), dtype=BOOL), shape=(1, 2), dtype=INT32)
+        places.type = lithe.types.TensorType(lithe.types.INT64, (1, 2))
+        return d("SHAPE", places, shape=(2,), dtype=INT32, out_type=INT32)
+
+    module = Module([graph(main)])
+    instance = Instance(Source(module))
+    executor = instance.executor(0, {})
+    assert isinstance(executor, ReferenceExecutor)
+    assert [n.op.name for n, _ in executor._steps] == ["PART", "WHERE", "SHAPE"]
+    with caplog.at_level(logging.WARNING, "lithe"):
+        agree(module, [np.random.default_rng(1).standard_normal((64, 64)).astype(F)])
+    assert not caplog.records
+
+
+def test_nodes_are_grouped_in_few_runs_that_keep_what_depends_on_what():
+    d = Draft()
+    x = d.input((2,))
+    able = []
+    last = x
+    for _ in range(4):
+        a, b = d("NEG", last, shape=(2,)), d("ABS", x, shape=(2,))
+        last = d("ADD", a, b, shape=(2,))
+        able += ["NEG", "ADD"]
+    made = d.graph(last)
+    runs = grouped(made, lambda n: n.op.name != "ABS")
+    assert sum(map(len, runs)) == len(made.nodes)
+    assert [{n.op.name for n in run} for run in runs] == [{"NEG"}, {"ABS"}, {"ADD", "NEG"}]
+    order = [n for run in runs for n in run]
+    for n in order:
+        producers = [made.producers()[t] for t in n.inputs if t in made.producers()]
+        assert all(order.index(p) < order.index(n) for p in producers)
+
+
+def test_a_composite_is_what_it_stands_for():
+    def main(d: Draft) -> Tensor:
+        x = d.input((3, 5))
+        (y,) = many(
+            d, "STABLEHLO_COMPOSITE", x, outputs=[((3, 5), FLOAT32)], name="test.twice", decomposition_subgraph_index=1
+        )
+        return d("NEG", y, shape=(3, 5))
+
+    def inner(d: Draft) -> Tensor:
+        x = d.input((3, 5))
+        return d("ADD", x, d("EXP", x, shape=(3, 5)), shape=(3, 5))
+
+    module = Module([graph(main), graph(inner, "inner")])
+    instance = Instance(Source(module))
+    assert [n.op.name for n in instance.prepared(0, {}).nodes] == ["EXP", "ADD", "NEG"]
+    agree(module, [np.random.default_rng(2).standard_normal((3, 5)).astype(F)])
+
+
+def test_a_damaged_graph_is_said_when_it_is_called():
+    module = branching()
+    module.graphs[2].nodes[0].inputs.clear()
+    source = Source(write(module))
+    with pytest.raises(ModelError, match="must have 1 input"):
+        Instance(source).executor(0, {})
+
+
+def test_a_tensor_written_twice_holds_what_was_written_last_before():
+    def main(d: Draft) -> Tensor:
+        x = d.input((3,))
+        y = d("NEG", x, shape=(3,))
+        first = d("EXP", y, shape=(3,))
+        d("TANH", x, shape=(3,))
+        d.tensors.remove(d.nodes[-1].outputs[0])
+        d.nodes[-1].outputs = [y]
+        for i, t in enumerate(d.tensors):
+            t.index = i
+        return d("ADD", first, y, shape=(3,))
+
+    made = graph(main)
+    agree(Module([made]), [np.array([0.5, -1, 2], F)])
+    assert len(prepare(made).nodes) == 4
