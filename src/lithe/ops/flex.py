@@ -72,7 +72,8 @@ class FlexOp(Op):
 @lru_cache(None)
 def flex_class(name: str) -> type[Op]:
     """The class of operators with this custom code."""
-    return type(name, (FlexOp,), {"__doc__": FlexOp.__doc__, "__module__": __name__, "name": name})
+    label = name.replace("\0", "")  # Python's own names hold no such character, those in damaged files may
+    return type(label, (FlexOp,), {"__doc__": FlexOp.__doc__, "__module__": __name__, "name": name})
 
 
 REGISTRY.prefixes[PREFIX] = flex_class
