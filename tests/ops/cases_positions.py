@@ -6,7 +6,7 @@ import numpy as np
 
 from lithe.ops.bits import CASTABLE
 from lithe.types import DTYPES, INT32, INT64
-from tests.ops.cases import Case, f32, i32, tensor
+from tests.ops.cases import Case, f32, i8, i32, tensor
 from tests.ops.cases_shape import ANY, each_type, ints, kind
 
 INTEGERS = ("int8", "uint8", "int16", "uint16", "int32", "uint32")
@@ -15,6 +15,9 @@ REVERSED = ("float32", "uint8", "int16", "int32", "int64")
 DENSE = ("float32", "int8", "uint8", "int32", "int64")
 NAN, INF = float("nan"), float("inf")
 SHIFTS = ints(0, 1, 3, 7, 40, 15, dtype=INT64)
+
+
+UNTAKEN = "the official kernel does not take this type"
 
 
 def cast_to(name: str) -> str:
@@ -26,6 +29,16 @@ def cast_to(name: str) -> str:
 CASES = [
     Case("ADD_N", "float32", (f32(3, 5),) * 3, (f32(3, 5),)),
     Case("ADD_N", "int32", (i32(3, 5),) * 2, (i32(3, 5),)),
+    *(Case("ADD_N", n, (kind(n, 37),) * m, (kind(n, 37),), official=False, reason=UNTAKEN, tolerance=t)
+      for n, m, t in (("float16", 11, 2e-3), ("bfloat16", 3, 1.6e-2))),
+    Case("ADD_N", "int8", (i8(65), i8(65, scale=0.02), i8(65, zero_point=-9)), (i8(65, scale=0.1),), official=False,
+         reason="the micro runtime alone has it"),
+    *(Case("CUMSUM", f"{n} {e}", (kind(n, 2, 5, 3), i32()), (kind(n, 2, 5, 3),), {"exclusive": e}, constants={1: 1},
+           official=False, reason=UNTAKEN, tolerance=t) for n, t in (("float16", 2e-3), ("bfloat16", 1.6e-2))
+      for e in (False, True)),
+    *(Case("CUMSUM", f"int8 {e} {r}", (i8(2, 5, 3), i32()), (i8(2, 5, 3, scale=0.11),), {"exclusive": e, "reverse": r},
+           constants={1: 1}, official=False, reason="the micro runtime alone has it")
+      for e in (False, True) for r in (False, True)),
     Case("ADD_N", "many", (f32(37),) * 21, (f32(37),)),
     Case("SIGN", "float32", (f32(7),), (f32(7),), values={0: np.array([0.0, -0.0, 2, -3, INF, -INF, 1e-40])}),
     Case("SIGN", "float64", (kind("float64", 2, 5),), (kind("float64", 2, 5),)),

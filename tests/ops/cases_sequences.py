@@ -9,7 +9,14 @@ from tests.ops.cases import Case, f32, i8, tensor, u8
 from tests.ops.cases_recurrent import reals, stored
 
 
-def basic(name: str, batch: int = 2, depth: int = 7, outputs: int = 5, quantized: bool = False) -> Case:
+def basic(
+    name: str,
+    batch: int = 2,
+    depth: int = 7,
+    outputs: int = 5,
+    quantized: bool = False,
+    activation: str = "TANH",
+) -> Case:
     """A row of an LSTM of kernel type BASIC."""
     joined, rows = depth + outputs, 4 * outputs
     shapes = ((batch, depth), (batch, outputs), (rows, joined), (rows,), (batch, outputs))
@@ -32,8 +39,9 @@ def basic(name: str, batch: int = 2, depth: int = 7, outputs: int = 5, quantized
             3: random.integers(-9000, 9000, shapes[3]).astype(np.int32),
         }
     kind = "uint8" if quantized else "float"
+    attrs = {"kernel_type": "BASIC", "fused_activation_function": activation}
     return Case(
-        "LSTM", f"basic {kind} {name}", tuple(types), tuple(results), {"kernel_type": "BASIC"}, constants,
+        "LSTM", f"basic {kind} {name}", tuple(types), tuple(results), attrs, constants,
         low=None if quantized else -1, high=None if quantized else 1, variables=(1, 4), steps=0,
     )  # fmt: skip
 
@@ -182,6 +190,7 @@ CASES = [
         for quantized in (False, True)
         for name, batch, depth, outputs in (("plain", 2, 7, 5), ("of one", 1, 1, 1), ("wide", 1, 40, 33))
     ),
+    basic("another activation", activation="RELU6"),
     *(
         case
         for op in ("RNN", "UNIDIRECTIONAL_SEQUENCE_RNN")

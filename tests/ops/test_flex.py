@@ -16,8 +16,8 @@ from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.ops import flex, unknown
 from lithe.ops.op import Site
 from lithe.passes.deflex import expand
-from lithe.types import FLOAT32, TensorType
-from tests.formats.node_defs import flex_module, flex_options
+from lithe.types import FLOAT32, INT64, RESOURCE, STRING, DType, TensorType
+from tests.formats.node_defs import flex_module, flex_node, flex_options
 
 X = np.float32([1, 2, 3])
 
@@ -102,7 +102,30 @@ def test_tensorflow_says_what_it_does_not_take():
 
 
 @installed
-def test_strings_and_tables_go_through_tensorflow():
+def test_strings_go_through_tensorflow():
     words = np.array([b"a b", b"c"], object)
     data = tflite.write(flex_module("StringUpper", [words], [(bytes, (2,))], {}))
     assert lithe.load(data)(words).tolist() == [b"A B", b"C"]
+
+
+@installed
+def test_tables_go_through_tensorflow():
+    keys, values = np.array([b"a", b"b"], object), np.array([10, 20], np.int64)
+
+    def tensor(name: str, index: int, dtype: DType, shape: tuple[int, ...], data: np.ndarray | None = None) -> Tensor:
+        return Tensor(name, TensorType(dtype, shape), data, index=index)
+
+    tensors = [
+        tensor("query", 0, STRING, (3,)), tensor("handle", 1, RESOURCE, ()), tensor("keys", 2, STRING, (2,), keys),
+        tensor("values", 3, INT64, (2,), values), tensor("default", 4, INT64, (), np.array(-1, np.int64)),
+        tensor("found", 5, INT64, (3,)),
+    ]  # fmt: skip
+    query, handle, given, numbers, default, found = tensors
+    kinds = {"Tin": STRING, "Tout": INT64}
+    nodes = [
+        flex_node("HashTableV2", [], [handle], {"key_dtype": STRING, "value_dtype": INT64}),
+        flex_node("LookupTableImportV2", [handle, given, numbers], [], kinds),
+        flex_node("LookupTableFindV2", [handle, query, default], [found], kinds),
+    ]
+    model = lithe.load(tflite.write(Module([Graph("main", [query], [found], tensors, nodes)])))
+    assert model(np.array([b"b", b"x", b"a"], object)).tolist() == [20, -1, 10]

@@ -66,6 +66,12 @@ def test_blocks_carry_into_the_upper_half_of_the_counter() -> None:
     np.testing.assert_array_equal(parts[2], Stream(3, 6).blocks(1)[0])
 
 
+def test_large_tensors_are_made_in_parts() -> None:
+    case = row("RANDOM_UNIFORM", "x", 70_001)
+    (got,) = case.operator.evaluate(case.site(), *case.arrays())
+    np.testing.assert_array_equal(got, uniform(Stream(7, -3).blocks(17_501)).reshape(-1)[:70_001])
+
+
 def test_known_answers() -> None:
     """Of the authors' Random123 library: Philox 4x32-10 for counter and key 0, and for all bits set."""
     first = Stream(0, 0).blocks(1)[0]
@@ -96,6 +102,9 @@ def test_refusals_of_data() -> None:
     samples = Case("MULTINOMIAL", "bad", (f32(1, 2), i32()), (i32(1, 0),), SEEDS, values={1: np.array(-1)})
     with pytest.raises(ExecutionError, match="num_samples must not be negative"):
         evaluate(samples)
+    many = Case("MULTINOMIAL", "bad", (f32(2, 2), i32()), (i32(2, 0),), SEEDS, values={1: np.array(1 << 24)})
+    with pytest.raises(ExecutionError, match="more than the"):
+        evaluate(many)
     with pytest.raises(RuleViolation, match="nothing keeps here"):
         evaluate(STREAMS[0], memory=None)
 

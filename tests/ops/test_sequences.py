@@ -165,7 +165,6 @@ REFUSED = [
     (changed(STACKED, {25: f32(5, 4)}), "shape must be"),
     (changed(FULL, kernel_type="SMALL"), "kernel_type must be FULL or BASIC"),
     (changed(FULL, {0: f32(2, 1, 7)}), "rank must be 2"),
-    (changed(BASIC, fused_activation_function="RELU"), "BASIC activation is TANH"),
     (replace(BASIC, outputs=BASIC.outputs[:1]), "has 4 outputs, not 1"),
     (replace(BASIC, inputs=(*BASIC.inputs, f32(1))), "has 5 inputs, not 6"),
     (changed(BASIC, {0: f32(2, 0)}), "must not be empty"),

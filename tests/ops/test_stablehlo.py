@@ -191,6 +191,14 @@ def test_a_body_that_could_fail_is_not_lowered() -> None:
         case.operator.evaluate(case.site(), np.array([1, 0, 2, 3], np.int32), np.array(1, np.int32))
 
 
+def test_a_long_body_is_not_written_out() -> None:
+    steps = [("STABLEHLO_ADD", {}, (0, 1 + n), FLOAT32) for n in range(101)]
+    case = reduced(body((FLOAT32, FLOAT32), steps, (102,)), f32(4))
+    assert not case.operator.lowers(case.site())
+    x, start = np.ones(4, np.float32), np.zeros((), np.float32)
+    assert case.operator.evaluate(case.site(), x, start)[0] == 1 + 101 * (1 + 101 * (1 + 101))
+
+
 def test_without_its_model_a_body_is_not_known() -> None:
     case = reduced(pairwise("ADD", FLOAT32), f32(4))
     site = Site(case.site().attrs, case.inputs, case.outputs, (None, None), case.operator.operands[0])
@@ -292,6 +300,8 @@ RULES: list[tuple[Case, str]] = [
     (windowed(window_dimensions=(2,)), "positive element for each axis"),
     (windowed(window_strides=(0, 1)), "positive element for each axis"),
     (windowed(padding=(1, 1)), "two elements for each axis"),
+    (windowed(padding=(1 << 30, 0, 0, 0)), "with its border and gaps"),
+    (convolved(lhs_dilation=(1 << 20, 1 << 20)), "with its border and gaps"),
     (old(reduce_function="MEDIAN"), "is unknown"),
     (old(reduce_function="ALL"), "does not take float32"),
     (old(start=f32(2)), "must have one element"),

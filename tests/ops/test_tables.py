@@ -174,6 +174,8 @@ def test_an_embedding_may_find_its_shape_later() -> None:
         ("at most 32 bits", "LSH_PROJECTION", (f32(1, 33), i32(2)), {}),
         ("must have items", "LSH_PROJECTION", (f32(1, 3), i32(0)), {}),
         ("must have one for each", "LSH_PROJECTION", (f32(1, 3), i32(2), f32(3)), {}),
+        ("an item must have at most", "LSH_PROJECTION", (f32(1, 3), i32(2, 1 << 14)), {}),
+        ("bytes are to be hashed", "LSH_PROJECTION", (f32(1 << 10, 32), i32(1 << 16)), {}),
         ("type must be", "LSH_PROJECTION", (f32(1, 3), i32(2)), {"attrs": {"type": "UNKNOWN"}}),
     ],
 )

@@ -18,6 +18,8 @@ from lithe.ir.loops import Buffer, Call, Expr, constant, statements
 from lithe.ops.op import Environment, RuleViolation, Site
 from lithe.types import DType, Shape, TensorType
 
+LONGEST = 100  # operators that are written out: more would be too much code for what is done to one element
+
 
 @dataclass(frozen=True)
 class Body:
@@ -50,6 +52,7 @@ class Body:
         shape = arrays[0].shape
         if all(node.op.elementwise for node in self.graph.nodes):
             return self._at_once(shape, arrays)
+        self.model.spend(arrays[0].size, self.number)
         results = [np.empty(shape, t.type.dtype.numpy) for t in self.graph.outputs]
         for place in np.ndindex(*shape):
             for result, value in zip(results, self.model.call(self.number, [a[place] for a in arrays]), strict=True):
@@ -80,6 +83,9 @@ class Body:
 
     def lowers(self) -> bool:
         """Whether the whole body has loops, without a check that could end the inference amid parallel iterations."""
+        made = [t for node in self.graph.nodes for t in node.outputs]
+        if len(made) > LONGEST or any(t.type.size > 1 for t in made):
+            return False
         for node in self.graph.nodes:
             if node.op.lower is None or not node.op.lowers(Site.of(node, self.model)):
                 return False

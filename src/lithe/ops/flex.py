@@ -20,6 +20,7 @@ from lithe.ops.op import REGISTRY, Op, Site
 from lithe.types import Shape
 
 PREFIX = "Flex"
+GIVEN = "lithe_given_"
 INSTALL = "pip install tensorflow"
 TEXT = "operators that are not TensorFlow's own come with another package, those of text with tensorflow-text"
 
@@ -71,7 +72,8 @@ class FlexOp(Op):
 @lru_cache(None)
 def flex_class(name: str) -> type[Op]:
     """The class of operators with this custom code."""
-    return type(name, (FlexOp,), {"__doc__": FlexOp.__doc__, "__module__": __name__, "name": name})
+    label = name.replace("\0", "")  # Python's own names hold no such character, those in damaged files may
+    return type(label, (FlexOp,), {"__doc__": FlexOp.__doc__, "__module__": __name__, "name": name})
 
 
 REGISTRY.prefixes[PREFIX] = flex_class
@@ -115,14 +117,14 @@ def function(definition: bytes, types: tuple[tuple[str, Shape], ...]) -> Callabl
     tf = _tensorflow()
     v1 = tf.compat.v1
     node = v1.NodeDef.FromString(definition)
-    node.name, node.device = "operator", ""
+    node.name, node.device = node.name or "operator", ""  # tables without a name of their own share by this one
     node.ClearField("input")
     node.ClearField("experimental_debug_info")
     graph = v1.GraphDef()
     for i, (name, shape) in enumerate(types):
-        node.input.append(f"input{i}")
+        node.input.append(f"{GIVEN}{i}")
         given = graph.node.add()
-        given.name, given.op = f"input{i}", "Placeholder"
+        given.name, given.op = f"{GIVEN}{i}", "Placeholder"
         given.attr["dtype"].type = tf.dtypes.as_dtype(name).as_datatype_enum
         given.attr["shape"].shape.CopyFrom(tf.TensorShape(shape).as_proto())
     graph.node.append(node)
@@ -132,15 +134,14 @@ def function(definition: bytes, types: tuple[tuple[str, Shape], ...]) -> Callabl
         imported = v1.wrap_function(lambda: v1.import_graph_def(graph, name=""), [])
     except Exception as cause:  # ValueError for an operator that is not there, others for bad attributes
         raise ExecutionError(f"TensorFlow does not take {node.op}: {cause}", hint=TEXT) from cause
-    operator = imported.graph.get_operation_by_name("operator")
-    run = imported.prune(
-        [imported.graph.get_tensor_by_name(f"input{i}:0") for i in range(len(types))], operator.outputs
-    )
+    operator = imported.graph.get_operation_by_name(node.name)
+    given = [imported.graph.get_tensor_by_name(f"{GIVEN}{i}:0") for i in range(len(types))]
+    run = imported.prune(given, operator.outputs or operator)
 
     def call(*arrays: np.ndarray) -> list[Any]:
         handles = ("resource", "variant")
         pairs = zip(arrays, types, strict=True)
         result = run(*(a.item() if t in handles else tf.constant(a, t) for a, (t, _) in pairs))
-        return list(result) if isinstance(result, list | tuple) else [result]
+        return (list(result) if isinstance(result, list | tuple) else [result]) if operator.outputs else []
 
     return call

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lithe.ops.op import Op, Site, register
+from lithe.ops.precision import FLOATS
 from lithe.types import INT32, INT64, DType, Shape
 
 
@@ -16,7 +17,7 @@ class Where(Op):
 
     name, code = "WHERE", 109
     operands = (("condition",), ("output",))
-    types = "T -> int64: float32 int8 uint8 int32 uint32 int64 bool"
+    types = f"T -> int64: {FLOATS} float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool"
 
     def infer(site: Site) -> list[Shape]:
         return [(None, site.input(0).rank)]

@@ -11,11 +11,14 @@ import numpy as np
 from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer, Expr, select
 from lithe.ops.farm_hash import UNROLLED, fingerprint, fingerprint64
+from lithe.ops.fill import MOST_ELEMENTS
 from lithe.ops.op import Op, Site, register
 from lithe.types import FLOAT64, INT32, INT64, UINT8, UINT64, Shape
 
 MOST_BITS = 32
 SEED_BYTES = 4
+MOST_BYTES = 1 << 16  # of a seed and an item
+HASHED_AT_ONCE = 1 << 22
 
 
 @register
@@ -42,6 +45,10 @@ class LshProjection(Op):
         site.require(bits <= MOST_BITS, f"must have at most {MOST_BITS} bits, is {site.input(0)}", 0)
         items = site.input(1)
         site.require(items.rank > 0 and items.size > 0, f"must have items, is {items}", 1)
+        width = SEED_BYTES + _item_bytes(site)
+        site.require(width <= MOST_BYTES, f"an item must have at most {MOST_BYTES - SEED_BYTES} bytes, is {items}", 1)
+        total = functions * bits * items.shape[0] * width
+        site.require(total <= MOST_ELEMENTS, f"{total} bytes are to be hashed, more than {MOST_ELEMENTS}", 1)
         if site.has(2):
             site.require(site.rank(2, 1).size == items.shape[0], f"must have one for each item of {items}", 2)
         site.require(site.attrs.type in ("SPARSE", "DENSE"), f"type must be SPARSE or DENSE, is {site.attrs.type}")
@@ -53,7 +60,10 @@ class LshProjection(Op):
         functions, bits = seeds.shape
         rows = np.ascontiguousarray(items).reshape(len(items), -1).view(np.uint8)
         weights = np.ones(len(items)) if weight is None else weight.astype(np.float64)
-        signs = np.array([_sign(seed, rows, weights) for seed in seeds.reshape(-1)], np.int64)
+        at_once = max(1, HASHED_AT_ONCE // (rows.size + SEED_BYTES * len(rows)))
+        groups = range(0, seeds.size, at_once)
+        flat = seeds.reshape(-1)
+        signs = np.concatenate([np.zeros(0, np.int64), *(_signs(flat[i : i + at_once], rows, weights) for i in groups)])
         if site.attrs.type == "DENSE":
             return [signs.astype(np.int32)]
         places = np.left_shift(1, np.arange(bits, dtype=np.int64)[::-1])
@@ -76,10 +86,12 @@ class LshProjection(Op):
             b.store(ys[0], f, ((f << bits) + signature[()].to(INDEX)).to(INT32))
 
 
-def _sign(seed: np.float32, rows: np.ndarray, weights: np.ndarray) -> bool:
-    head = np.broadcast_to(np.frombuffer(seed.tobytes(), np.uint8), (len(rows), seed.nbytes))
-    hashes = fingerprint64(np.concatenate([head, rows], axis=1)).view(np.int64)
-    return bool(np.cumsum(weights * hashes.astype(np.float64))[-1] > 0)
+def _signs(seeds: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """int64, 0 or 1 for each seed."""
+    heads = np.repeat(np.ascontiguousarray(seeds).view(np.uint8).reshape(-1, SEED_BYTES), len(rows), axis=0)
+    hashes = fingerprint64(np.concatenate([heads, np.tile(rows, (len(seeds), 1))], axis=1)).view(np.int64)
+    shares = weights * hashes.astype(np.float64).reshape(len(seeds), len(rows))
+    return (np.cumsum(shares, axis=1)[:, -1] > 0).astype(np.int64)
 
 
 def _item_bytes(site: Site) -> int:
@@ -88,7 +100,7 @@ def _item_bytes(site: Site) -> int:
 
 
 def _lowered_sign(b: Builder, site: Site, xs: tuple[Buffer | None, ...], bit: Expr) -> Expr:
-    """1 or 0: `_sign` of one seed."""
+    """1 or 0: the sign for one seed."""
     width, rows = _item_bytes(site), xs[1].shape[0]
     seeds, items = xs[0].viewed((xs[0].size, SEED_BYTES), UINT8), xs[1].viewed((rows, width), UINT8)
     score = b.variable(0.0, "score", FLOAT64)

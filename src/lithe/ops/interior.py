@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from lithe.ops.layout import PLAIN, Movement, fill, integers, known_integers
 from lithe.ops.op import Site, register
 from lithe.ops.pad import pad
 from lithe.types import Shape
+
+MOST = 1 << 28  # elements with border and gaps, of tensors that are spread out only to be reduced
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,11 @@ class Spread:
         """The shape of the result; a size is negative where more is cut than there is."""
         lengths = zip(shape, self.before, self.after, self.step, strict=True)
         return tuple(low + (max(d - 1, 0) * step + (d > 0)) + high for d, low, high, step in lengths)
+
+    def require(self, site: Site, shape: Shape) -> None:
+        """The rule for a tensor that is spread out in memory."""
+        size = math.prod(max(d, 0) for d in self.shape(shape))
+        site.require(size <= MOST, f"the input has {size} elements with its border and gaps, more than {MOST}", 0)
 
     def kept(self, shape: Shape) -> list[range]:
         """The elements of each axis that are not cut off."""

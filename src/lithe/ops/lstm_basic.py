@@ -4,7 +4,7 @@
 
 x: [batch, depth]; h, c: [batch, outputs], kept for the next run; W: [4 outputs, depth + outputs]; bias: [4 outputs].
 Results: h', c', [x h] and the sums [i z f o]. uint8: x, h and h' have scale 1/128 and zero point 128, the gates 12 bits
-of fraction, the state 11. Source: TensorFlow Lite, LstmCell.
+of fraction, the state 11. The activation is tanh, whatever the options say. Source: TensorFlow Lite, LstmCell.
 """
 
 from __future__ import annotations
@@ -31,8 +31,6 @@ ZERO = 128  # the zero point of x and h
 
 
 def infer(site: Site) -> list[Shape]:
-    activation = site.attrs.fused_activation_function
-    site.require(activation in ("TANH", "NONE"), f"the BASIC activation is TANH, is {activation}")
     site.require(len(site.outputs) == GATES, f"the BASIC kernel has {GATES} outputs, not {len(site.outputs)}")
     site.require(len(site.inputs) == STATE + 1, f"the BASIC kernel has {STATE + 1} inputs, not {len(site.inputs)}")
     (batch, depth), hidden = site.rank(X, 2).shape, site.rank(HIDDEN, 2)

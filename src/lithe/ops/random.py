@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ from lithe.ops.op import Op, RuleViolation, Site, register
 from lithe.ops.philox import BLOCK, Stream, normal, uniform, uniform_double
 from lithe.types import Shape
 
+AT_ONCE = 1 << 14  # blocks: what is made of them stays in a cache
+MOST_CHOICES = 1 << 24
 BLOCKS_OF_A_CHOICE = 2 * 256  # blocks passed over for each choice, so that a run never reuses another's
 
 
@@ -40,9 +43,9 @@ def _seed(stored: int) -> int:
     return ((stored + (1 << 31)) & (1 << 32) - 1) - (1 << 31)
 
 
-def _bounded(count: int) -> int:
-    if count > MOST_ELEMENTS:
-        raise ExecutionError(f"{count} random numbers are more than the {MOST_ELEMENTS} allowed")
+def _bounded(count: int, most: int = MOST_ELEMENTS) -> int:
+    if count > most:
+        raise ExecutionError(f"{count} random numbers are more than the {most} allowed")
     return count
 
 
@@ -67,12 +70,18 @@ class _Random(Op):
         return [tuple(wanted)]
 
 
-def _words(site: Site, shape: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """Whole blocks of words, enough for a tensor of this shape, and the shape."""
+def _numbers(site: Site, shape: np.ndarray, convert: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A tensor of this shape from whole blocks of words, of which some are converted at a time."""
     wanted = integers(shape)
     if min(wanted, default=0) < 0:
         raise ExecutionError(f"shape must not be negative, is {wanted}")
-    return _stream(site).blocks(-(-_bounded(math.prod(wanted)) // BLOCK)), wanted
+    size, stream = _bounded(math.prod(wanted)), _stream(site)
+    blocks = -(-size // BLOCK)
+    numbers = np.empty((blocks, BLOCK), np.float32)
+    for begin in range(0, blocks, AT_ONCE):
+        part = numbers[begin : begin + AT_ONCE]
+        part[...] = convert(stream.blocks(len(part)))
+    return numbers.reshape(-1)[:size].reshape(wanted)
 
 
 @register
@@ -82,8 +91,7 @@ class RandomUniform(_Random):
     name, code = "RANDOM_UNIFORM", 148
 
     def evaluate(site: Site, shape: np.ndarray) -> list[np.ndarray]:
-        words, wanted = _words(site, shape)
-        return [uniform(words).reshape(-1)[: math.prod(wanted)].reshape(wanted)]
+        return [_numbers(site, shape, uniform)]
 
 
 @register
@@ -93,8 +101,7 @@ class RandomStandardNormal(_Random):
     name, code = "RANDOM_STANDARD_NORMAL", 146
 
     def evaluate(site: Site, shape: np.ndarray) -> list[np.ndarray]:
-        words, wanted = _words(site, shape)
-        return [normal(words).reshape(-1)[: math.prod(wanted)].reshape(wanted)]
+        return [_numbers(site, shape, normal)]
 
 
 @register
@@ -127,7 +134,7 @@ class Multinomial(Op):
         if samples < 0:
             raise ExecutionError(f"num_samples must not be negative, is {samples}")
         stream = _stream(site)
-        words = Stream(stream.seed, stream.offset, stream.next).blocks(-(-_bounded(rows * samples) // 2))
+        words = Stream(stream.seed, stream.offset, stream.next).blocks(-(-_bounded(rows * samples, MOST_CHOICES) // 2))
         stream.skip(rows * (-(-samples // BLOCK) * BLOCK) * BLOCKS_OF_A_CHOICE)
         wanted = uniform_double(words[:, 0::2], words[:, 1::2]).reshape(-1)[: rows * samples].reshape(rows, samples)
         chosen = [

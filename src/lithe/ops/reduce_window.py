@@ -175,7 +175,9 @@ class StablehloReduceWindow(_Reduction):
             fits = len(given) == x.rank and min(given, default=1) >= 1
             site.require(fits, f"{name} must have a positive element for each axis of {x}, is {given}")
         site.require(len(a.padding) == 2 * x.rank, f"padding must have two elements for each axis of {x}")
-        return [StablehloReduceWindow.windows(site).count(x.shape)] * len(site.outputs)
+        w = StablehloReduceWindow.windows(site)
+        w.spread.require(site, x.shape)
+        return [w.count(x.shape)] * len(site.outputs)
 
     def windows(site: Site) -> Windows:
         a = site.attrs

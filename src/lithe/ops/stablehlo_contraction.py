@@ -187,7 +187,9 @@ class StablehloConvolution(Op):
         site.require(channels == depth * groups[0], f"{x} needs filters of depth {channels} / {groups[0]}, has {w}", 1)
         site.require(outputs % max(groups) == 0, f"{outputs} outputs must be a multiple of {max(groups)} groups", 1)
         site.require(min(w.shape) >= 1, f"must not be empty, is {w}", 1)
-        natural = (n // groups[1], *_windows(site).count(_spatial(site)), outputs)
+        windows = _windows(site)
+        _around(windows.spread).require(site, (n, *_spatial(site), channels))
+        natural = (n // groups[1], *windows.count(_spatial(site)), outputs)
         return [tuple(natural[place] for place in np.argsort(_orders(site)[2]))]
 
     def evaluate(site: Site, x: np.ndarray, w: np.ndarray) -> list[np.ndarray]:

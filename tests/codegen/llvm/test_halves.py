@@ -10,13 +10,15 @@ from lithe.ir import interpret
 from lithe.ir.loops import Const, Unary
 from lithe.types import BFLOAT16, DType
 from tests.codegen.c.operations import HALVES, halves
-from tests.llvm_backend import run
+from tests.llvm_backend import run, smaller_targets
 
 
+@pytest.mark.parametrize("target", smaller_targets())
 @pytest.mark.parametrize("dtype", HALVES, ids=str)
-def test_every_16_bit_float_is_converted_as_the_interpreter_does(dtype: DType) -> None:
+def test_every_16_bit_float_is_converted_as_the_interpreter_does(dtype: DType, target: str) -> None:
     program, inputs = halves(dtype)
-    for got, expected in zip(run(program, inputs), interpret.run(program, inputs), strict=True):
+    features = smaller_targets()[target].features
+    for got, expected in zip(run(program, inputs, features), interpret.run(program, inputs), strict=True):
         same = (got == expected) | ((got != got) & (expected != expected))
         assert same.all(), f"{np.argmin(same)}: {got[~same][:3]} and {expected[~same][:3]}"
 

@@ -226,7 +226,59 @@ def print_module(functions: list[str]) -> str:
         body, _, declarations = text.partition("\n}")
         bodies.append(body + "\n}")
         lines.update(dict.fromkeys(d for d in declarations.splitlines() if d))
+    if any(" half" in body for body in bodies):
+        bodies.append(HALF_CONVERSIONS)
     return "\n".join([*bodies, *lines])
+
+
+# What LLVM calls to convert halves on machines that cannot (x86 before F16C). Nobody else may have it.
+HALF_CONVERSIONS = """
+define weak hidden float @__extendhfsf2(half %h) nounwind {
+  %narrow = bitcast half %h to i16
+  %bits = zext i16 %narrow to i32
+  %magnitude = and i32 %bits, 32767
+  %negative = and i32 %bits, 32768
+  %sign = shl i32 %negative, 16
+  %shifted = shl i32 %magnitude, 13
+  %normal = add i32 %shifted, 939524096
+  %endless = or i32 %shifted, 2139095040
+  %whole = uitofp i32 %magnitude to float
+  %scaled = fmul float %whole, 0x3E70000000000000
+  %tiny = bitcast float %scaled to i32
+  %is_tiny = icmp ult i32 %magnitude, 1024
+  %is_endless = icmp ugt i32 %magnitude, 31743
+  %finite = select i1 %is_tiny, i32 %tiny, i32 %normal
+  %value = select i1 %is_endless, i32 %endless, i32 %finite
+  %result = or i32 %value, %sign
+  %real = bitcast i32 %result to float
+  ret float %real
+}
+define weak hidden half @__truncsfhf2(float %f) nounwind {
+  %bits = bitcast float %f to i32
+  %magnitude = and i32 %bits, 2147483647
+  %upper = lshr i32 %bits, 16
+  %sign = and i32 %upper, 32768
+  %last = lshr i32 %magnitude, 13
+  %odd = and i32 %last, 1
+  %half_less = add i32 %magnitude, 3355447295
+  %rounded = add i32 %half_less, %odd
+  %normal = lshr i32 %rounded, 13
+  %absolute = bitcast i32 %magnitude to float
+  %aligned = fadd float %absolute, 5.000000e-01
+  %aligned_bits = bitcast float %aligned to i32
+  %tiny = sub i32 %aligned_bits, 1056964608
+  %is_tiny = icmp ult i32 %magnitude, 947912704
+  %is_endless = icmp ugt i32 %magnitude, 1199566847
+  %is_nan = icmp ugt i32 %magnitude, 2139095040
+  %finite = select i1 %is_tiny, i32 %tiny, i32 %normal
+  %endless = select i1 %is_nan, i32 32256, i32 31744
+  %value = select i1 %is_endless, i32 %endless, i32 %finite
+  %result = or i32 %value, %sign
+  %narrow = trunc i32 %result to i16
+  %half = bitcast i16 %narrow to half
+  ret half %half
+}
+"""
 
 
 def print_entry(program: Program, symbols: dict[Kernel, str], symbol: str = "lithe_run") -> str:
