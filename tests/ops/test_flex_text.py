@@ -12,6 +12,7 @@ from lithe.errors import ExecutionError
 from lithe.lite import Interpreter
 from lithe.ops import RuleViolation
 from lithe.ops.farm_hash import fingerprint_of
+from lithe.ops.flex import flex_class
 from lithe.ops.text import whitespace_tokens
 from tests.ops.cases import Case, f32, i32
 from tests.ops.cases_flex_text import flex, long, points
@@ -128,6 +129,10 @@ def test_buckets_are_fingerprints() -> None:
 def test_rules(words: str, case: Case) -> None:
     with pytest.raises(RuleViolation, match=words):
         case.operator.infer(case.site())
+
+
+def test_names_of_damaged_files() -> None:
+    assert flex_class("Flex\0x").name == "Flex\0x"
 
 
 def test_model_that_needs_no_tensorflow(corpus: Path) -> None:
