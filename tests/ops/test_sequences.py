@@ -97,6 +97,14 @@ def test_weights_of_uint8_are_the_bits_of_int8() -> None:
     )
 
 
+def test_a_gated_layer_without_steps_keeps_its_state() -> None:
+    case = changed(GRU, {0: f32(0, 2, 5)})
+    case = replace(case, outputs=(f32(0, 2, 6), case.outputs[1]))
+    ((_, (y, h)),) = shared_out([case], interpret.run(program_of([case]), given(case)))
+    assert y.shape == (0, 2, 6)
+    np.testing.assert_array_equal(h, case.arrays()[1])
+
+
 @pytest.mark.parametrize("scale", [1e-38, 3e-12, 1e38])
 @pytest.mark.parametrize(
     "name", ["UNIDIRECTIONAL_SEQUENCE_LSTM-int8_everything", "UNIDIRECTIONAL_SEQUENCE_LSTM-int16_everything",
@@ -126,6 +134,7 @@ def test_fixed_point_of_normalization() -> None:
 
 
 RNN, BOTH = ALL["RNN-float_plain"], ALL["BIDIRECTIONAL_SEQUENCE_RNN-float_crossed"]
+CROSSED = ALL["BIDIRECTIONAL_SEQUENCE_LSTM-float_crossed"]
 STACKED, GRU = ALL["BIDIRECTIONAL_SEQUENCE_LSTM-float_stacked"], ALL["UNIDIRECTIONAL_SEQUENCE_GRU-plain"]
 BASIC, STORED, FULL = ALL["LSTM-basic_float_plain"], ALL["LSTM-basic_uint8_plain"], ALL["LSTM-float_plain"]
 HYBRID, NARROW = ALL["RNN-hybrid_int8_symmetric"], ALL["LSTM-narrow_plain"]
@@ -155,6 +164,8 @@ REFUSED = [
     (replace(HYBRID, constants={3: HYBRID.constants[3]}), "must be a constant"),
     (quantized(HYBRID, 1, (0.1,) * 9, (0,) * 9), "one scale"),
     (changed(BOTH, {9: f32(4, 3, 7)}), "must have the sequences"),
+    (changed(BOTH, {9: f32(4, 2, 0)}), "and not be empty"),
+    (changed(CROSSED, {39: f32(4, 2, 0)}), "and not be empty"),
     (changed(BOTH, {9: None}), "needs the auxiliary input and its weights"),
     (changed(BOTH, {10: None}), "needs the auxiliary input and its weights"),
     (changed(BOTH, {11: None}), "must be present"),

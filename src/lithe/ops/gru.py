@@ -60,6 +60,9 @@ class UnidirectionalSequenceGru(Op):
         (time, batch, depth), outputs = x.shape, state.shape[1]
         if h.size == 0:
             return
+        b.compute(h, lambda n, o: state[n, o])
+        if time == 0:
+            return
         sizes = Sizes(batch, time, depth, outputs, outputs, time_major=True)
         left = Rows(b, x.viewed((sizes.rows, depth)), False, False)
         ahead, weights = {}, {}
@@ -69,7 +72,6 @@ class UnidirectionalSequenceGru(Op):
             ahead[i] = b.scratch(FLOAT32, (sizes.rows, count), "ahead")
             left.times(Factor(_columns(b, w, 0, depth)), xs[i + 1], ahead[i])
         gates, reset = b.scratch(FLOAT32, (batch, 2 * outputs), "gates"), b.scratch(FLOAT32, h.shape, "reset")
-        b.compute(h, lambda n, o: state[n, o])
         with b.loop(time, "serial", "time") as t:
             Rows(b, h, False, False).times(
                 Factor(weights[GATES]), None, gates,

@@ -96,7 +96,8 @@ def require_layer(site: Site) -> Sizes:
     shaped(site, OUTPUT_STATE + 1, (sizes.batch, cells))
     if site.has(AUXILIARY):
         auxiliary = site.rank(AUXILIARY, x.rank)
-        site.require(auxiliary.shape[:-1] == x.shape[:-1], f"must have the sequences of {x}, is {auxiliary}", AUXILIARY)
+        alike = auxiliary.shape[:-1] == x.shape[:-1] and auxiliary.shape[-1] >= 1
+        site.require(alike, f"must have the sequences of {x} and not be empty, is {auxiliary}", AUXILIARY)
         for i in range(absent, GATES):
             shaped(site, AUXILIARY + 1 + i, (cells, auxiliary.shape[-1]))
     if not x.dtype.is_float:

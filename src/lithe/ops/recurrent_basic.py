@@ -36,7 +36,8 @@ def require(site: Site) -> Sizes:
     shaped(site, STATE, (sizes.batch, units))
     if site.has(AUXILIARY):
         auxiliary = site.rank(AUXILIARY, x.rank)
-        site.require(auxiliary.shape[:-1] == x.shape[:-1], f"must have the sequences of {x}, is {auxiliary}", AUXILIARY)
+        alike = auxiliary.shape[:-1] == x.shape[:-1] and auxiliary.shape[-1] >= 1
+        site.require(alike, f"must have the sequences of {x} and not be empty, is {auxiliary}", AUXILIARY)
         shaped(site, AUXILIARY_WEIGHTS, (units, auxiliary.shape[-1]))
     require_weights(site, (WEIGHTS, RECURRENT, AUXILIARY_WEIGHTS))
     return sizes
