@@ -73,4 +73,5 @@ CASES = [
     Case("SELECT", "scalar", (boolean(), f32(4, 3), f32(4, 3)), (f32(4, 3),)),
     Case("SELECT_V2", "broadcast", (boolean(4, 1), f32(1, 5), f32(3, 1, 1)), (f32(3, 4, 5),)),
     Case("SELECT_V2", "scalar", (boolean(), f32(5), f32()), (f32(5),)),
+    *[Case(op, "scalars", (boolean(), f32(), f32()), (f32(),)) for op in ("SELECT", "SELECT_V2")],
 ]  # fmt: skip

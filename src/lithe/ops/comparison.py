@@ -122,7 +122,7 @@ class LogicalNot(Op):
 
 
 def _choice(site: Site, condition: np.ndarray, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
-    return [np.ascontiguousarray(np.where(condition, x, y))]
+    return [np.asarray(np.where(condition, x, y))]
 
 
 @register

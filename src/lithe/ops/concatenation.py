@@ -187,7 +187,7 @@ class Unpack(Movement):
 
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         axis = site.attrs.axis
-        return [np.array(np.take(x, i, axis)) for i in range(x.shape[axis])]
+        return [np.asarray(np.take(x, i, axis), x.dtype) for i in range(x.shape[axis])]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         cut(b, xs[0], ys, site.attrs.axis % len(xs[0].shape))
