@@ -82,6 +82,16 @@ def scaled_int32(scale: float) -> TensorType:
     return tensor(INT32, 21, scale=scale)
 
 
+SPECIAL = (0.0, -0.0, 1, -1, np.inf, -np.inf, np.nan, 0.5, 2, -2, 3)
+
+
+def special(op: str, divisors: bool = False) -> Case:
+    """Every pair of special values; zero is no divisor for the official kernels of some operators."""
+    pairs = [(a, b) for a in SPECIAL for b in SPECIAL if b != 0 or not divisors]
+    n = len(pairs)
+    return Case(op, "special values", (f32(n), f32(n)), (f32(n),), values=dict(enumerate(np.array(pairs).T)))
+
+
 ACTIVATIONS = ("RELU", "RELU6", "RELU_N1_TO_1", "TANH", "SIGN_BIT")
 HALF_KERNELS = {
     **dict.fromkeys(("ADD", "SUB", "MUL", "DIV", "SQUARED_DIFFERENCE"), (FLOAT16,)),
@@ -166,6 +176,8 @@ CASES = [
     *[Case(op, "quantized uint8", (u8(3, 33), u8(33)), (u8(3, 33),)) for op in ("MAXIMUM", "MINIMUM")],
     *[Case(op, "quantized int16", (i16(3, 33), i16(33)), (i16(3, 33),)) for op in ("MAXIMUM", "MINIMUM")],
     Case("POW", "float", (f32(5, 7), f32(7)), (f32(5, 7),), low=0.1, high=9, tolerance=2e-5),
+    *[special(op) for op in ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "POW")],
+    *[special(op, True) for op in ("FLOOR_DIV", "FLOOR_MOD")],
     Case("POW", "negative base", (f32(6), f32(6)), (f32(6),), tolerance=2e-5,
          values={0: np.array([-2, -2, 0, 0, -3, 4]), 1: np.array([3, 2, 0, 2, -1, 0.5])}),
     Case("POW", "int32", (i32(8), i32(8)), (i32(8),), values={0: np.array([2, -3, 0, 0, 1, -1, 7, 10]),

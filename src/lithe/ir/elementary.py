@@ -253,9 +253,10 @@ def power(x: Any, y: Any) -> Any:
     odd = ~_same(floor(half), half)
     signed = where(odd, -magnitude, magnitude)
     whole = _same(floor(y), y)
-    negative = where(whole, signed, NAN)
-    z = where(x < F(0.0), negative, magnitude)
+    negative = where(whole, signed, where((x < F(0.0)) & (x > -INFINITY), NAN, magnitude))
+    z = where(float_bits(x) < 0, negative, magnitude)  # -0 too
     z = where(_is(y, 0.0), F(1.0), z)
+    z = where(_is(absolute(x), 1.0) & _is(absolute(y), math.inf), F(1.0), z)
     return where(_is(x, 1.0), F(1.0), z)
 
 
@@ -267,4 +268,6 @@ def floor_mod(x: Any, y: Any) -> Any:
     q = floor(x / y)
     r = fused_multiply_add(-q, y, x)
     r = where((r * y) < F(0.0), r + y, r)  # the rounded quotient was one too large
-    return where(absolute(r) >= absolute(y), r - y, r)
+    r = where(absolute(r) >= absolute(y), r - y, r)
+    beyond = where((x * y) < F(0.0), y, x)  # y infinite: the quotient is 0 or -1
+    return where(_is(absolute(y), math.inf) & (absolute(x) < INFINITY), beyond, r)
