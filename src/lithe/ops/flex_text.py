@@ -14,7 +14,6 @@ import numpy as np
 
 from lithe.errors import ExecutionError
 from lithe.ops.farm_hash import fingerprint_of
-from lithe.ops.fill import MOST_ELEMENTS
 from lithe.ops.flex import NodeDef
 from lithe.ops.layout import integers
 from lithe.ops.op import Op, Site, register
@@ -29,6 +28,7 @@ ENCODINGS = {
 REPLACEMENT = "replacement_char"
 WINDOW = 256  # bytes decoded at a time
 ERRORS = (b"replace", b"ignore", b"strict")
+MOST_NUMBERS = 1 << 24  # in ragged ranges
 CONTROLS, LAST, SURROGATES = 0x20, 0x10FFFF, range(0xD800, 0xE000)
 
 
@@ -185,8 +185,8 @@ class RaggedRange(_Flex):
         if (deltas == 0).any():
             raise ExecutionError("deltas must not be 0")
         counts = [_count(a, b, by) for a, b, by in zip(starts.tolist(), limits.tolist(), deltas.tolist(), strict=True)]
-        if sum(counts) > MOST_ELEMENTS:
-            raise ExecutionError(f"ranges of {sum(counts)} elements are more than the {MOST_ELEMENTS} allowed")
+        if sum(counts) > MOST_NUMBERS:
+            raise ExecutionError(f"ranges of {sum(counts)} elements are more than the {MOST_NUMBERS} allowed")
         values = [np.full(n, by, starts.dtype) for n, by in zip(counts, deltas, strict=True)]
         for row, start in zip(values, starts, strict=True):
             row[:1] = start
