@@ -93,5 +93,7 @@ CASES = [
            official=(t, y) != (INT2, FLOAT16), reason=NO_HALVES if (t, y) == (INT2, FLOAT16) else "")
       for t in (INT8, INT4, INT2) for y in (FLOAT32, FLOAT16)),
     Case("EMBEDDING_LOOKUP", "uint8 with one scale", (i32(3), tensor(UINT8, 4, 2, scale=0.5)), (f32(3, 2),),
-         values={0: ints(3, 0, 3)}, official=False, reason="the official kernel reads uint8 rows as signed"),
+         values={0: ints(3, 0, 3)}),
+    Case("EMBEDDING_LOOKUP", "uint8 with a zero point", (i32(3), tensor(UINT8, 4, 2, scale=0.5, zero_point=128)),
+         (f32(3, 2),), values={0: ints(3, 0, 3)}, official=False, reason="the official kernel reads the rows as int8"),
 ]  # fmt: skip

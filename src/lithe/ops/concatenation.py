@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lithe.errors import ExecutionError
-from lithe.ir.arithmetic import ACTIVATION_BOUNDS, activate, activation_range, clamp
+from lithe.ir.arithmetic import activate, activation_range, clamp
 from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer, Const
 from lithe.ops.layout import PLAIN, Movement, integers, known_integers
@@ -49,6 +49,7 @@ class Concatenation(Movement):
     name, code = "CONCATENATION", 2
     operands = (("inputs*",), ("output",))
     types = f"T* -> T: {PLAIN}"
+    activations = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6")
 
     @dataclass(frozen=True)
     class Attrs:
@@ -59,7 +60,7 @@ class Concatenation(Movement):
         first = site.input(0)
         axis = site.axis(site.attrs.axis, first.rank)
         activation = site.attrs.fused_activation_function
-        site.require(activation in ACTIVATION_BOUNDS, f"cannot fuse the activation {activation}")
+        site.require(activation in Concatenation.activations, f"cannot fuse the activation {activation}")
         activated = activation == "NONE" or first.dtype.name == "float32" or site.quantized
         site.require(activated, f"the fused activation {activation} needs float32 or a quantized type")
         total = 0

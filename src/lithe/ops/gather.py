@@ -23,7 +23,7 @@ from lithe.ops.layout import (
     zero,
 )
 from lithe.ops.op import Op, Site, register
-from lithe.types import BOOL, FLOAT32, Shape
+from lithe.types import BOOL, FLOAT32, INT8, UINT8, Shape
 
 
 @register
@@ -217,7 +217,8 @@ class EmbeddingLookup(Movement):
         if _dequantized(site):
             scale, zero = _block_scales(site)
             blocks = (ids.size, scale.shape[1], math.prod(value.shape[1:]) // max(1, scale.shape[1]))
-            real = (rows.reshape(blocks).astype(np.float32) - zero[ids][..., None]) * scale[ids][..., None]
+            stored = rows.reshape(blocks).view(np.int8) if _signed(site) else rows.reshape(blocks)
+            real = (stored.astype(np.float32) - zero[ids][..., None]) * scale[ids][..., None]
             rows = real.reshape(rows.shape).astype(site.outputs[0].dtype.numpy)
         return [rows]
 
@@ -230,6 +231,7 @@ class EmbeddingLookup(Movement):
         if _dequantized(site):
             scales, zeros = (b.constant(v, n) for v, n in zip(_block_scales(site), ("scale", "zero"), strict=True))
             blocks = scales.shape[1]
+        value = value.viewed(value.shape, INT8) if _signed(site) else value
         size = inner // max(1, blocks)
         source, y = value.viewed((rows, blocks, size)), ys[0].viewed((ids.size, blocks, size))
         with b.loop(ids.size, "parallel") as n:
@@ -243,6 +245,12 @@ class EmbeddingLookup(Movement):
 
 def _dequantized(site: Site) -> bool:
     return site.outputs[0].dtype != site.input(1).dtype
+
+
+def _signed(site: Site) -> bool:
+    """Whether uint8 rows hold int8, as old writers stored them: those without a zero point."""
+    value = site.input(1)
+    return _dequantized(site) and value.dtype == UINT8 and not any(value.quantization.zero_point)
 
 
 def _block_scales(site: Site) -> tuple[np.ndarray, np.ndarray]:
