@@ -66,6 +66,7 @@ CASES = [
     Case("BITCAST", "to words", (kind("int16", 3, 4),), (kind("int64", 3),), steps=0),
     *(Case("CUMSUM", f"{n} {e} {r}", (kind(n, 2, 5, 3), i32()), (kind(n, 2, 5, 3),), {"exclusive": e, "reverse": r},
            constants={1: 1}) for n in ("float32", "int32", "int64") for e in (False, True) for r in (False, True)),
+    Case("CUMSUM", "axis at run time", (f32(3, 6), i32()), (f32(3, 6),), values={1: -1}),
     Case("CUMSUM", "last axis", (f32(3, 6), i32(1)), (f32(3, 6),), constants={1: ints(-1)}),
     *(case for i in (INT32, INT64) for case in
       each_type("REVERSE_SEQUENCE", ((3, 2, 5), tensor(i, 3)), ((3, 2, 5),), REVERSED, suffix=f" {i}",

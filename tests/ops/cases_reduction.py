@@ -78,6 +78,35 @@ REAL = ("MEAN", "SUM", "REDUCE_PROD", *ORDER)
 PLAIN = (tensor(INT32, 3, 5, 7), tensor(INT64, 3, 5, 7))
 CASES = [
     *[
+        Case(
+            op,
+            f"axis at run time {keep}",
+            (f32(2, 3, 5), i32(1)),
+            (f32(*((2, 1, 5) if keep else (2, 5))),),
+            {"keep_dims": keep},
+            values={1: np.array([-2])},
+        )
+        for op in REAL
+        for keep in (False, True)
+    ],
+    *[
+        Case(op, "all axes at run time", (i8(2, 3), i32(2)), (i8(),), values={1: np.array([0, 1])})
+        for op in ("MEAN", "SUM")
+    ],
+    Case(
+        "REDUCE_PROD",
+        "axis at run time int8",
+        (i8(2, 3, scale=0.01), i32(1)),
+        (i8(2, scale=0.02),),
+        low=90,
+        high=110,
+        values={1: np.array([1])},
+    ),
+    *[
+        Case(op, "axis at run time", (f32(2, 3, 5), i32()), (tensor(INT64, 2, 5),), values={1: np.array(1)})
+        for op in ("ARG_MAX", "ARG_MIN")
+    ],
+    *[
         reduced(
             op,
             f"{d} {axes}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,20 @@ def _kept_shape(shape: Shape, axes: tuple[int, ...], keep_dims: bool) -> Shape:
     return tuple(s for a, s in enumerate(shape) if a not in axes)
 
 
+def _axis_is_known(site: Site) -> bool:
+    return site.known(1) is not None
+
+
+def _with_axis(site: Site, axis: np.ndarray) -> Site:
+    """The site in a run, where the axis has a value."""
+    return replace(site, constants=(None, axis))
+
+
 def _reduced_shape(site: Site) -> list[Shape]:
+    if not _axis_is_known(site):
+        rank, gone = site.input(0).rank, 0 if site.attrs.keep_dims else site.input(1).size
+        site.require(gone <= rank, f"{gone} axes are more than {site.input(0)} has", 1)
+        return [(None,) * (rank - gone)]
     return [_kept_shape(site.input(0).shape, _axes(site), site.attrs.keep_dims)]
 
 
@@ -117,7 +130,8 @@ def reduction(
         return math.prod(site.input(0).shape[a] for a in _axes(site))
 
     def infer(site: Site) -> list[Shape]:
-        site.require(not limited or count(site) > 0, "an axis of size 0 has no result", 0)
+        some = not limited or not _axis_is_known(site) or count(site) > 0
+        site.require(some, "an axis of size 0 has no result", 0)
         return _reduced_shape(site)
 
     def accumulator(site: Site) -> DType:
@@ -144,6 +158,7 @@ def reduction(
         return requantize(total, ratio, zero, y.dtype.minimum, y.dtype.maximum, y.dtype)
 
     def evaluate(site: Site, x: np.ndarray, axis: np.ndarray) -> list[np.ndarray]:
+        site = _with_axis(site, axis)
         axes, y = _axes(site), site.outputs[0]
         wide = x.astype(np.float64 if y.dtype.is_float else accumulator(site).numpy)
         if scaled(site):
@@ -173,6 +188,7 @@ def reduction(
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types, "Attrs": ReducerAttrs,
             "operands": (("input", "axis"), ("output",)), "infer": infer, "evaluate": evaluate, "lower": lower,
+            "lowers": _axis_is_known,
         })
     )  # fmt: skip
 
@@ -208,6 +224,7 @@ def with_stored_products(op: type[Op]) -> type[Op]:
     def evaluated(site: Site, x: np.ndarray, axis: np.ndarray) -> list[np.ndarray]:
         if not is_rescaled(site, op.types):
             return evaluate(site, x, axis)
+        site = _with_axis(site, axis)
         axes = _axes(site)
         element, step, finish = steps(site)
         kept = [a for a in range(x.ndim) if a not in axes]
@@ -286,11 +303,15 @@ def extreme(name: str, code: int, doc: str, most: bool) -> type[Op]:
         return site.axis(int(value[0]), site.input(0).rank)
 
     def infer(site: Site) -> list[Shape]:
+        if not _axis_is_known(site):
+            site.require(site.input(0).rank > 0, f"must have an axis, is {site.input(0)}", 0)
+            return [(None,) * (site.input(0).rank - 1)]
         shape, axis = site.input(0).shape, axis_of(site)
         site.require(shape[axis] > 0, "the axis of size 0 has no result", 0)
         return [(*shape[:axis], *shape[axis + 1 :])]
 
     def evaluate(site: Site, x: np.ndarray, axis: np.ndarray) -> list[np.ndarray]:
+        site = _with_axis(site, axis)
         place, worst = (np.argmax, -np.inf) if most else (np.argmin, np.inf)
         if site.input(0).dtype.is_float:  # NaN is never better
             x = np.where(np.isnan(x), x.dtype.type(worst), x).astype(np.float64)
@@ -321,6 +342,7 @@ def extreme(name: str, code: int, doc: str, most: bool) -> type[Op]:
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "Attrs": Attrs,
             "types": f"T A -> I: T= {FLOATS} int8 uint8 int16 int32 int64 bool; A= int32 int64; I= int32 int64",
             "operands": (("input", "axis"), ("output",)), "infer": infer, "evaluate": evaluate, "lower": lower,
+            "lowers": _axis_is_known,
         })
     )  # fmt: skip
 

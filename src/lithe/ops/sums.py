@@ -86,11 +86,14 @@ class Cumsum(Op):
     def infer(site: Site) -> list[Shape]:
         x = site.input(0)
         site.require(site.input(1).size == 1, f"must have one element, is {site.input(1)}", 1)
-        site.axis(int(site.constant(1).reshape(())), x.rank)
+        known = site.known(1)
+        if known is not None:
+            site.axis(int(known.reshape(())), x.rank)
         return [x.shape]
 
     def evaluate(site: Site, x: np.ndarray, axis: np.ndarray) -> list[np.ndarray]:
-        along = np.moveaxis(x, int(axis.reshape(())), 0)
+        place = site.axis(int(axis.reshape(())), x.ndim)
+        along = np.moveaxis(x, place, 0)
         along = along[::-1] if site.attrs.reverse else along
         wide, element, finish = _running(site)
         with np.errstate(all="ignore"):
@@ -99,7 +102,10 @@ class Cumsum(Op):
             total = np.concatenate([np.zeros_like(total[:1]), total[:-1]])
         total = total[::-1] if site.attrs.reverse else total
         total = np.asarray(finish(total), x.dtype)
-        return [np.ascontiguousarray(np.moveaxis(total, 0, int(axis.reshape(()))))]
+        return [np.ascontiguousarray(np.moveaxis(total, 0, place))]
+
+    def lowers(site: Site) -> bool:
+        return site.known(1) is not None
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
         shape = site.input(0).shape
