@@ -2,7 +2,8 @@
 
 Each node has a stream of its own and goes on in it from run to run; it starts again when the model is prepared anew.
 With both seeds 0 the stream is another one each time. In a graph that an IF or WHILE calls, the official runtime begins
-the stream again at every run, since it prepares the graph anew; here it goes on. Source: TensorFlow Lite, kernels/random_ops.cc (behaviour).
+the stream again at every run, since it prepares the graph anew; here it goes on.
+Source: TensorFlow Lite, kernels/random_ops.cc (behaviour).
 """
 
 from __future__ import annotations
