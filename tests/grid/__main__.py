@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.grid import document
 from tests.grid.cells import Cell, cells
 from tests.grid.families import WITHOUT
-from tests.grid.tally import CellTally
+from tests.grid.tally import CellTally, tally
 from tests.grid.work import Wanted, records
 
 FOLDER = Path(__file__).parents[2] / ".grid"
@@ -25,9 +25,15 @@ def main() -> int:
     parser.add_argument("only", nargs="*", help="OP, OP/types or OP/types#number: run only these; all without")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--cases", type=int, default=None, help="cases a cell (default: as many as the grid has)")
-    parser.add_argument("--document", action="store_true", help="write docs/operators.md from the log")
+    parser.add_argument("--document", action="store_true", help="renew the rows of docs/operators.md")
+    parser.add_argument("--again", action="store_true", help="run nothing: the findings of the last run's log")
     arguments = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
+    if arguments.again:
+        with LOG.open() as log:
+            found = tally(map(json.loads, log))
+        document.update(found)
+        return summarize(found)
     wanted = [pair for one in arguments.only or [""] for pair in chosen(one, arguments.cases)]
     if not wanted:
         print(f"no cell is called {' '.join(arguments.only)}; cells are named like ADD/int8q", file=sys.stderr)
@@ -35,7 +41,7 @@ def main() -> int:
     started = time.monotonic()
     found = run(wanted, arguments.jobs)
     print(f"{len(wanted)} cases in {time.monotonic() - started:.0f} s; log: {LOG}")
-    if arguments.document:
+    if arguments.document and not any("#" in one for one in arguments.only):
         document.update(found)
     return summarize(found)
 

@@ -40,10 +40,26 @@ def packed(case: Case) -> bool:
     return any(t.dtype.stored_bits < 8 for t in (*given, *case.outputs))
 
 
+def pair(*names: str) -> Callable[[Case], bool]:
+    """Whether the first two operands (of convolutions, activations and filter) have one of these pairs of types."""
+    return lambda case: "+".join(t.dtype.name for t in case.inputs[:2] if t is not None) in names
+
+
+def one_scale(case: Case) -> bool:
+    t = case.inputs[1]
+    return t is not None and t.quantization is not None and not t.quantization.per_channel
+
+
+def to(*names: str) -> Callable[[Case], bool]:
+    """Whether input and output have one of these pairs of types."""
+    return lambda case: f"{case.inputs[0] and case.inputs[0].dtype}-{case.outputs[0].dtype}" in names
+
+
 def broadcast(case: Case) -> bool:
     return len({t.shape for t in case.inputs if t is not None}) > 1
 
 
+MISREAD = "it takes the bits for those of another type"
 KNOWN = (
     known("", packed, "its Python package neither packs nor unpacks tensors of several elements a byte"),
     known("TRANSPOSE BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND", lambda case: any(
@@ -52,9 +68,24 @@ KNOWN = (
     known("NOT_EQUAL", takes("int16"), "it compares int16 as something else"),
     known("EXPAND_DIMS FILL RESHAPE", lambda case: (case.outputs[0].dtype == STRING and case.outputs[0].rank == 0)
           or (case.op != "RESHAPE" and case.outputs[0].dtype == STRING), "it gives addresses in the place of strings"),
+    known("CONV_2D DEPTHWISE_CONV_2D", pair("float32+float16", "float32+int2", "int8+int2", "int16+int2"), MISREAD),
+    known("DEPTHWISE_CONV_2D", pair("float32+int4", "float32+uint8", "int16+int4"), MISREAD),
+    known("CONV_2D", pair("int16+int4"), MISREAD),
+    known("CONV_2D FULLY_CONNECTED", pair("float32+uint8"), "it multiplies uint8 weights as signed and sums them as not"),
+    known("DEPTHWISE_CONV_2D", lambda case: pair("float32+int8")(case) and one_scale(case), "it wants a scale a channel"),
+    known("PRELU", pair("int16+int16"), MISREAD),
+    known("FULLY_CONNECTED", to("int8-int16", "uint8-int16"), "it knows no bounds for these types"),
+    known("BATCH_MATMUL", to("int8-int16", "int8-int32"), "it prepares no bounds for these types"),
+    known("BATCH_MATMUL", pair("float32+int8"), "it looks for one scale and finds 0"),
+    known("EMBEDDING_LOOKUP", takes("float8_e4m3fn"), MISREAD),
+    known("EMBEDDING_LOOKUP", takes("float8_e5m2"), MISREAD),
     known("MATRIX_DIAG MATRIX_SET_DIAG", first_is("uint64"), "it copies half of each uint64"),
     known("EXP LOG", first_is("float16"), "its only kernel for halves computes in halves", "XNNPACK"),
 )  # fmt: skip
+
+
+# Cells with cases that disagree for now, and why; the sample of the fast tests leaves them out.
+DISAGREEING: dict[str, str] = {}
 
 
 def exception(case: Case, kernels: str = "") -> str:

@@ -35,6 +35,8 @@ class Unary:
 LOGISTIC = {"int8q": (1 / 256, -128), "uint8q": (1 / 256, 0), "int16q": (1 / 32768, 0)}
 TANH = {"int8q": (1 / 128, 0), "uint8q": (1 / 128, 128), "int16q": (1 / 32768, 0)}
 TRANSCENDENTAL = 1e-4
+CIRCLES = {"SIN", "COS", "STABLEHLO_COSINE"}
+REACH = 1e4  # beyond, the angle is reduced with less and less accuracy (see lithe.ir.elementary)
 UNARY = {
     "LOGISTIC": Unary(-20, 20, tolerance=TRANSCENDENTAL, output=LOGISTIC),
     "TANH": Unary(-6, 6, tolerance=TRANSCENDENTAL, output=TANH),
@@ -72,6 +74,8 @@ def unary(d: Draw) -> Trial:
         low = x.dtype.minimum if x.dtype.bits < 16 else 0
         x = d.type(word, shape, zero=low)
     values = d.values(x, rule.low if x.dtype.is_float else -100, rule.high if x.dtype.is_float else 100, rule.special)
+    if d.op in CIRCLES and x.dtype.is_float:
+        values = np.where(np.isfinite(values), np.clip(values, -REACH, REACH), values)
     if x.quantization is not None and rule.least:
         values = np.maximum(values, x.quantization.zero_point[0] + 1 + int(rule.least / x.quantization.scale[0]))
     fixed = (rule.output or {}).get(out)
@@ -134,7 +138,8 @@ def binary(d: Draw) -> Trial:
     constant = d.choice((None, None, None, 0, 1))
     operands = [d.operand(t, v, i == constant) for i, (t, v) in enumerate(((a, left), (b, right)))]
     tolerance = TRANSCENDENTAL if d.op in POWERS or d.op == "ATAN2" else 1e-5
-    return d.trial(operands, [y], attrs, each=True, tolerance=tolerance)
+    each = a.dtype.kind != "complex"  # products of complex numbers have terms that cancel
+    return d.trial(operands, [y], attrs, each=each, tolerance=tolerance)
 
 
 def _output_scale(d: Draw, a: TensorType, b: TensorType) -> float | None:

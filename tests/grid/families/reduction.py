@@ -22,7 +22,10 @@ def reduction(d: Draw) -> Trial:
     low, high = (
         (0.5, 1.5) if d.op == "REDUCE_PROD" and x.dtype.is_float else (-3, 3) if d.op == "REDUCE_PROD" else (-100, 100)
     )
-    value = d.operand(x, d.values(x, low, high, d.op in ORDERED))
+    values = d.values(x, low, high, d.op in ORDERED)
+    if x.dtype.is_float:
+        values = np.where(np.isnan(values), np.zeros((), x.dtype.numpy), values)  # its order is nobody's rule
+    value = d.operand(x, values)
     out = tuple(1 if a in axes else s for a, s in enumerate(shape) if keep or a not in axes)
     scale = None
     if x.quantization:
