@@ -21,6 +21,8 @@ from lithe.ops import elementwise as elementwise
 from lithe.ops import embedding as embedding
 from lithe.ops import fill as fill
 from lithe.ops import filter_bank as filter_bank
+from lithe.ops import flex as flex
+from lithe.ops import flex_lists as flex_lists
 from lithe.ops import flex_text as flex_text
 from lithe.ops import found as found
 from lithe.ops import framing as framing
