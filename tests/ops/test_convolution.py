@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from lithe.errors import ExecutionError
+from lithe.ir import interpret
 from lithe.ops import RuleViolation, dynamic
 from lithe.ops.contraction import convolve
 from lithe.ops.padding import Window, placed, taps
@@ -18,9 +19,11 @@ from lithe.ops.transposed import Convolution2DTransposeBias
 from lithe.runtime.interpreter import Interpreter
 from lithe.types import INT4, INT8, Quantization, TensorType
 from tests.ops import cases_convolution, cases_matmul, cases_pooling, cases_transposed
-from tests.ops.cases import Case, f32, i8, i32, u8
+from tests.ops.backends import given, program_of
+from tests.ops.cases import Case, every_case, f32, i8, i32, u8
 from tests.ops.cases_convolution import convolution
 from tests.ops.cases_fully_connected import connected, in_blocks, in_tiles
+from tests.ops.test_matrix import loops_differ
 
 HUGE = 2**31 - 1
 FLOAT = convolution("rule", "float", (1, 8, 7, 6), (4, 3, 2, 6), (1, 8, 7, 4))
@@ -231,3 +234,17 @@ def test_transposed_convolutions_of_a_speech_network(corpus: Path, number: int) 
     result = model.get_tensor(model.get_output_details()[0]["index"])
     assert result.shape == tuple(shape)
     assert np.abs(result.reshape(-1).astype(np.int64) - golden.reshape(-1)).max() <= 1
+
+
+@pytest.mark.parametrize("op", ["FULLY_CONNECTED", "CONV_2D", "TRANSPOSE_CONV", "BATCH_MATMUL"])
+@pytest.mark.parametrize("special", [np.nan, np.inf, -np.inf])
+def test_special_values_among_quantized_activations_give_the_same_in_loops(op: str, special: float) -> None:
+    case = next(c for c in every_case(lambda c: c.op == op) if c.name.startswith(("dynamic", "hybrid")))
+    place = 2 if op == "TRANSPOSE_CONV" else 0
+    x = np.array(case.arrays()[place])
+    x.reshape(-1)[1] = special
+    hostile = replace(case, values={**case.values, place: x})
+    with np.errstate(all="ignore"):
+        (got,) = interpret.run(program_of([hostile]), given(hostile))
+        problem = loops_differ(hostile, [got.reshape(case.outputs[0].shape)])
+    assert not problem, problem

@@ -92,6 +92,12 @@ def signed(w: np.ndarray) -> np.ndarray:
     return w.view(np.int8) if w.dtype == np.uint8 else w
 
 
+def row_extremes(x: np.ndarray, axis: int | tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The least and greatest value along axes, and 0; a NaN counts for nothing."""
+    zero = np.float32(0)
+    return np.fmin.reduce(x, axis=axis, initial=zero), np.fmax.reduce(x, axis=axis, initial=zero)
+
+
 def convolved(
     site: Site,
     x: np.ndarray,
@@ -112,7 +118,7 @@ def scaled(
     row, x = (x.shape[0], 1, 1, 1), x.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         own = away(site)
-        values = parameters(x.min(axis=(1, 2, 3)), x.max(axis=(1, 2, 3)), own)
+        values = parameters(*row_extremes(x, (1, 2, 3)), own)
         factor, scale, point = (np.asarray(v, np.float32).reshape(row) for v in values)
         zero = nearest(point, own)
         inside = clamp(x * factor, (-128 - zero).astype(np.float32), (127 - zero).astype(np.float32))

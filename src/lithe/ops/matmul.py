@@ -11,7 +11,7 @@ import numpy as np
 from lithe.ir.arithmetic import requantize
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, Expr, constant
-from lithe.ops.dynamic import extremes
+from lithe.ops.dynamic import extremes, row_extremes
 from lithe.ops.op import Op, Site, register
 from lithe.ops.products import less_zero, row_parameters
 from lithe.types import FLOAT32, INT16, INT32, INT64, DType, Shape
@@ -77,8 +77,8 @@ class BatchMatMul(Op):
         scale = None
         if _hybrid(site):
             with np.errstate(over="ignore", invalid="ignore"):
-                extremes = (np.minimum(x.min(-1, initial=0), F(0)), np.maximum(x.max(-1, initial=0), F(0)))
-                factor, scale, zero = (np.asarray(v)[..., None] for v in row_parameters(*extremes, _asymmetric(site)))
+                found = row_parameters(*row_extremes(x, -1), _asymmetric(site))
+                factor, scale, zero = (np.asarray(v)[..., None] for v in found)
                 x = less_zero(x, factor, zero, _asymmetric(site))
         total = np.matmul(x.astype(np.int64) - x_zero, y.astype(np.int64) - y_zero).astype(_wide(site).numpy)
         if scale is not None:
