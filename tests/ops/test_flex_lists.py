@@ -10,6 +10,7 @@ from lithe.errors import ExecutionError
 from lithe.formats import tflite
 from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.ops import REGISTRY
+from lithe.ops.fill import MOST_ELEMENTS
 from lithe.ops.flex import FlexOp, NodeDef
 from lithe.ops.flex_lists import MOST_ITEMS, TensorList
 from lithe.types import BOOL, FLOAT32, INT32, VARIANT, DType, TensorType
@@ -60,6 +61,7 @@ def test_lists_are_stacked_counted_and_changed_at_the_end():
     assert (items(rest), last.tolist()) == ([[1, 2], None], [5, 6])
 
 
+WIDE = np.broadcast_to(np.float32(0), (MOST_ELEMENTS // 8,))
 LONG = TensorList((None,) * MOST_ITEMS, (2,))
 REFUSED = [
     ("TensorListLength", (object(),), {}, "holds no list"),
@@ -67,6 +69,7 @@ REFUSED = [
     ("TensorListReserve", ([2], MOST_ITEMS + 1), {}, "the limit is"),
     ("TensorListFromTensor", (np.zeros((MOST_ITEMS + 1, 2)), [2]), {}, "the limit is"),
     ("TensorListPushBack", (LONG, ZERO), {}, "the limit is"),
+    ("TensorListPushBack", (TensorList((WIDE,) * 9, None), ZERO), {}, "have more than"),
     ("TensorListSetItem", (LIST, 3, ZERO), {}, "item 3 of a list of 3"),
     ("TensorListSetItem", (LIST, -1, ZERO), {"resize_if_index_out_of_bounds": True}, "item -1 of a list of 3"),
     ("TensorListSetItem", (LIST, 1 << 20, ZERO), {"resize_if_index_out_of_bounds": True}, "the limit is"),

@@ -43,6 +43,8 @@ def held(handle: np.ndarray) -> TensorList:
 def handle(site: Site, content: TensorList, output: int = 0) -> np.ndarray:
     if len(content.items) > MOST_ITEMS:
         raise ExecutionError(f"a list of {len(content.items)} tensors, the limit is {MOST_ITEMS}")
+    if sum(i.size for i in content.items if i is not None) > MOST_ELEMENTS:
+        raise ExecutionError(f"the tensors of a list have more than {MOST_ELEMENTS} elements")
     result = np.empty((1,) * site.outputs[output].rank, object)
     result.reshape(-1)[0] = content
     return result
