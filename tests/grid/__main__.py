@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.grid import document
 from tests.grid.cells import Cell, cells
-from tests.grid.families import WITHOUT
+from tests.grid.families import has_cases
 from tests.grid.tally import CellTally, tally
 from tests.grid.work import Wanted, records
 
@@ -50,7 +50,7 @@ def chosen(text: str, cases: int | None) -> Wanted:
     """The cases that a name means."""
     name, _, number = text.partition("#")
     op, _, types = name.partition("/")
-    named = [c for c in cells({op} if op else None) if c.op not in WITHOUT and types in ("", c.types)]
+    named = [c for c in cells({op} if op else None) if types in ("", c.types) and has_cases(c)]
     return [(c, n) for c in named for n in ([int(number)] if number else range(cases or c.size))]
 
 

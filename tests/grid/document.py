@@ -10,7 +10,7 @@ from pathlib import Path
 from lithe.ops import REGISTRY
 from tests.grid.cells import Cell, cells
 from tests.grid.check import COMPILED, INTERPRETED
-from tests.grid.families import GENERATORS, WITHOUT
+from tests.grid.families import GENERATORS, WITHOUT, has_cases
 from tests.grid.official import SETS
 from tests.grid.tally import CellTally, Sum
 
@@ -72,6 +72,8 @@ def update(found: Mapping[str, CellTally]) -> None:
         key = (cell.op, cell.types)
         if cell.op in WITHOUT:
             table[key] = " | ".join(("-", "held by other tests", "-", "-", "-"))
+        elif not has_cases(cell):
+            table[key] = " | ".join(("0", "no row of the operator tests has these types", "-", "-", "-"))
         elif str(cell) in found:
             table[key] = row(found[str(cell)])
         else:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from lithe.types import INT64, STRING
 from tests.ops.cases import Case
 
@@ -45,6 +47,12 @@ def pair(*names: str) -> Callable[[Case], bool]:
     return lambda case: "+".join(t.dtype.name for t in case.inputs[:2] if t is not None) in names
 
 
+def not_a_number(case: Case) -> bool:
+    return any(
+        v.dtype.kind == "f" and bool(np.isnan(v).any()) for v in (*case.values.values(), *case.constants.values())
+    )
+
+
 def one_scale(case: Case) -> bool:
     t = case.inputs[1]
     return t is not None and t.quantization is not None and not t.quantization.per_channel
@@ -71,8 +79,10 @@ KNOWN = (
     known("CONV_2D DEPTHWISE_CONV_2D", pair("float32+float16", "float32+int2", "int8+int2", "int16+int2"), MISREAD),
     known("DEPTHWISE_CONV_2D", pair("float32+int4", "float32+uint8", "int16+int4"), MISREAD),
     known("CONV_2D", pair("int16+int4"), MISREAD),
-    known("CONV_2D FULLY_CONNECTED", pair("float32+uint8"), "it multiplies uint8 weights as signed and sums them as not"),
-    known("DEPTHWISE_CONV_2D", lambda case: pair("float32+int8")(case) and one_scale(case), "it wants a scale a channel"),
+    known("CONV_2D FULLY_CONNECTED", pair("float32+uint8"), "it multiplies uint8 weights as signed, and sums them"),
+    known("DEPTHWISE_CONV_2D", lambda case: pair("float32+int8")(case) and one_scale(case),
+          "it wants a scale for each channel"),
+    known("STABLEHLO_MAXIMUM STABLEHLO_MINIMUM", not_a_number, "it loses what is not a number, the specification not"),
     known("PRELU", pair("int16+int16"), MISREAD),
     known("FULLY_CONNECTED", to("int8-int16", "uint8-int16"), "it knows no bounds for these types"),
     known("BATCH_MATMUL", to("int8-int16", "int8-int32"), "it prepares no bounds for these types"),

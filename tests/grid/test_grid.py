@@ -9,7 +9,7 @@ from tests import c_backend
 from tests.grid import document
 from tests.grid.cells import Cell, cells
 from tests.grid.check import drawn
-from tests.grid.families import GENERATORS, WITHOUT
+from tests.grid.families import GENERATORS, WITHOUT, has_cases
 from tests.grid.known import DISAGREEING
 from tests.grid.work import records
 
@@ -21,7 +21,7 @@ def sampled() -> list[Cell]:
     """Some cells of each operator, of different types for different operators."""
     found: list[Cell] = []
     for number, op in enumerate(op for op in REGISTRY.by_name if op not in WITHOUT):
-        own = cells({op})
+        own = [cell for cell in cells({op}) if has_cases(cell)]
         step = max(1, len(own) // MOST_CELLS)
         found += own[number % step :: step]
     return found
@@ -33,6 +33,11 @@ SAMPLE = sampled()
 def test_every_operator_has_cells() -> None:
     assert {c.op for c in cells()} == set(REGISTRY.by_name)
     assert len({str(c) for c in cells()}) == len(cells())
+
+
+def test_every_cell_of_a_builtin_operator_has_cases() -> None:
+    without = {c for c in cells() if not has_cases(c) and c.op not in WITHOUT}
+    assert sorted(str(c) for c in without if REGISTRY.by_name[c.op].code is not None) == []
 
 
 def test_what_has_no_cases_says_why() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+from tests.grid.cells import Cell
 from tests.grid.families.registry import GENERATORS, Generator
-from tests.grid.families.rows import from_rows
+from tests.grid.families.rows import fitting, from_rows
 
 for _path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
     importlib.import_module(f"{__name__}.{_path.stem}")
@@ -28,4 +29,9 @@ def generator(op: str) -> Generator:
     return GENERATORS.get(op, from_rows)
 
 
-__all__ = ["GENERATORS", "WITHOUT", "Generator", "generator"]
+def has_cases(cell: Cell) -> bool:
+    """Whether cases of the cell can be drawn: by a function, or from rows of the operator tests with these types."""
+    return cell.op not in WITHOUT and (cell.op in GENERATORS or bool(fitting(cell)))
+
+
+__all__ = ["GENERATORS", "WITHOUT", "Generator", "generator", "has_cases"]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from lithe.types import TensorType
+from tests.grid.cells import Cell
 from tests.grid.draw import Draw, Trial
 from tests.ops.cases import Case, every_case
 
@@ -20,10 +21,10 @@ def rows() -> dict[str, list[Case]]:
     return found
 
 
-def fitting(d: Draw) -> list[Case]:
+def fitting(cell: Cell) -> list[Case]:
     """The rows of the operator whose operands have the element types of one of the cell's combinations."""
-    words = d.cell.combinations
-    return [c for c in rows().get(d.op, []) if not words or any(_fits(c, *pair) for pair in words)]
+    words = cell.combinations
+    return [c for c in rows().get(cell.op, []) if not words or any(_fits(c, *pair) for pair in words)]
 
 
 def _fits(case: Case, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> bool:
@@ -39,7 +40,7 @@ def _side(types: tuple[TensorType | None, ...], words: tuple[str, ...]) -> bool:
 
 def from_rows(d: Draw) -> Trial:
     """A row of these types; data that the row leaves to chance, and float constants, are drawn anew."""
-    found = fitting(d)
+    found = fitting(d.cell)
     if not found:
         raise LookupError("the operator has no generator, and no row of the operator tests has these types")
     case = d.choice(found)
