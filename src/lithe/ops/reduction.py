@@ -24,8 +24,10 @@ class ReducerAttrs:
 
 
 def _axes(site: Site) -> tuple[int, ...]:
-    """The reduced axes, each once, ascending; axis -1 is the last one."""
+    """The reduced axes, each once, ascending; axis -1 is the last one. Of a scalar there are none, whatever is named."""
     rank = site.input(0).rank
+    if not rank:
+        return ()
     values = np.asarray(site.constant(1)).reshape(-1).tolist()
     return tuple(sorted({site.axis(v, rank) for v in values}))
 
