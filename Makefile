@@ -6,7 +6,7 @@ JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint types house format bench digits clean
+.PHONY: help demo test test-slow check lint types house format bench grid digits clean
 
 help:  ## list every command
 	@echo "Lithe: models for devices. Commands:"
@@ -39,6 +39,9 @@ format: $(VENV)/check.stamp  ## put every file into the house's format
 
 bench: $(VENV)/test.stamp  ## measure against the official runtime, interleaved in one process
 	$(BIN)/python benchmarks/compare.py
+
+grid: $(VENV)/test.stamp  ## every operator in every type against the official runtime; ONLY=ADD or ONLY='ADD/int8q\#17'
+	$(BIN)/python -m tests.grid --jobs $(JOBS) --document "$(ONLY)"
 
 digits: $(VENV)/examples.stamp  ## train the demo's models again (a few seconds) and write them into the package
 	$(BIN)/python examples/train_digits.py

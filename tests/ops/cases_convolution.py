@@ -25,7 +25,6 @@ KINDS = {
 }  # fmt: skip
 MISREAD = ("float by float16", "dynamic2", "int2", "int16 by int2")
 MISREAD_BY_DEPTHWISE = ("dynamic4", "dynamic by uint8", "int16, int32 bias", "int16 by int4")
-COARSER = {"dynamic2": 0.02, "dynamic by uint8": 0.02}  # official: activations quantized without a zero point
 WIDER = {INT4: 16, INT2: 64, INT16: 1 / 256}  # scales of weights that have fewer values, or more
 INT8_INPUT, UINT8_INPUT = {"scale": 0.05, "zero_point": 3}, {"scale": 0.05, "zero_point": 121}
 
@@ -94,7 +93,7 @@ def convolution(
         reason = "the official kernels refuse these types, or take the bits for another one"
     if sums == INT32 and activations == INT16 and op != DEPTHWISE:
         attrs["quantized_bias_type"] = INT32
-    tolerance = COARSER.get(kind, 2e-3 if activations == FLOAT16 else 1e-5)
+    tolerance = 2e-3 if activations == FLOAT16 else 1e-5
     return Case(op, f"{kind} {name}", inputs, (out,), dict(attrs), constants, official=not reason, reason=reason,
                 tolerance=tolerance)  # fmt: skip
 

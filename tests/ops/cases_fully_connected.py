@@ -6,7 +6,7 @@ import numpy as np
 
 from lithe.types import FLOAT16, INT2, INT4, INT8, INT16, INT32, UINT8, DType, Quantization, TensorType
 from tests.ops.cases import Case, f32, tensor
-from tests.ops.cases_convolution import COARSER, KINDS, WIDER, drawn, scales, weights
+from tests.ops.cases_convolution import KINDS, WIDER, drawn, scales, weights
 
 
 def connected(
@@ -53,7 +53,7 @@ def connected(
     reason = "the official kernels refuse these types" if refused else ""
     if to == INT16 and activations == INT8:
         reason = "the official kernel knows no bounds for these types and gives 32767"
-    tolerance = COARSER.get(kind, 2e-3 if activations == FLOAT16 else 1e-5)
+    tolerance = 2e-3 if activations == FLOAT16 else 1e-5
     return Case("FULLY_CONNECTED", f"{kind} {name}", inputs, (out,), dict(attrs), constants, low=low, high=high,
                 official=not reason, reason=reason, tolerance=tolerance)  # fmt: skip
 

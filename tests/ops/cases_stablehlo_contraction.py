@@ -91,6 +91,8 @@ CASES = [
                 batch_group_count=4, window_strides=(4, 4)),
     convolution("line", "b0f 0io b0f", (2, 12, 3), (5, 3, 4), (2, 6, 4), window_strides=(2,), padding=(2, 2)),
     convolution("no axes", "bf io bf", (3, 4), (4, 5), (3, 5)),
+    convolution("without options", USUAL, (1, 5, 5, 2), (3, 3, 2, 3), (1, 3, 3, 3), window_strides=(), padding=(),
+                lhs_dilation=(), rhs_dilation=(), window_reversal=()),
     convolution("volume", "b012f 012io b012f", (1, 4, 5, 6, 2), (2, 3, 2, 2, 3), (1, 4, 2, 3, 3),
                 padding=(1, 0, 0, 0, 1, 0), window_strides=(1, 2, 2)),
     convolution("volume of everything", "bf012 oi012 bf012", (4, 2, 3, 4, 3), (4, 2, 2, 2, 2), (2, 4, 4, 5, 2),

@@ -181,6 +181,8 @@ CASES = [
     window("most", "STABLEHLO_MAXIMUM", "float32", POOL, (7, 9), (4, 9)),
     window("least", "STABLEHLO_MINIMUM", "float32", POOL, (7, 9), (4, 9)),
     window("cut", "STABLEHLO_ADD", "float32", POOL | {"padding": (-1, 0, -2, -1)}, (7, 9), (2, 2)),
+    window("alone", "STABLEHLO_ADD", "float32", {"window_dimensions": (2, 3), "body_subgraph_index": 1}, (4, 5),
+           (3, 3)),
     window("none", "STABLEHLO_ADD", "float32", WINDOW | {"window_dimensions": (9, 1)}, (3, 2), (0, 2), False),
     Case("STABLEHLO_REDUCE_WINDOW", "two at once", (f32(4, 6), i32(4, 6), f32(), i32()), (f32(2, 3), i32(2, 3)),
          {"window_dimensions": (2, 2), "window_strides": (2, 2), "base_dilations": (1, 1), "window_dilations": (1, 1),

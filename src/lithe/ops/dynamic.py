@@ -26,7 +26,7 @@ from lithe.ir.loops import Buffer, Const, Expr
 from lithe.ops.contraction import convolve, weight_scales, zero_point
 from lithe.ops.op import Site
 from lithe.ops.padding import Window
-from lithe.types import FLOAT32, INT8, INT16, INT32, Shape
+from lithe.types import FLOAT32, INT2, INT8, INT16, INT32, UINT8, Shape
 
 LANES = 64  # partial extremes, so that the search for them runs on vectors
 Finish = Callable[[Expr, Expr, tuple[Expr, ...]], Expr]  # as `Convolution.epilogue`
@@ -54,7 +54,24 @@ def require(site: Site, kernel: Shape, p: Window) -> None:
 def away(site: Site) -> bool:
     """Whether TensorFlow Lite's own arithmetic is followed (see the module's text)."""
     w = site.inputs[1]
-    return w.rank == 4 and len(set(w.quantization.scale)) > 1
+    return symmetric(site) or (w.rank == 4 and len(set(w.quantization.scale)) > 1)
+
+
+def symmetric(site: Site) -> bool:
+    """Whether rows have no zero point: with weights that XNNPACK does not take, unless a zero point is asked for."""
+    w = site.inputs[1]
+    left = w.dtype == UINT8 or (w.dtype == INT2 and len(w.quantization.scale) == 1)
+    return left and not getattr(site.attrs, "asymmetric_quantize_inputs", False)
+
+
+def row_parameters(site: Site, low: np.ndarray | Expr, high: np.ndarray | Expr) -> tuple:
+    """`parameters` as the site needs them; low <= 0 <= high."""
+    if not symmetric(site):
+        return parameters(low, high, away(site))
+    most = Const(127.0, FLOAT32) if isinstance(low, Expr) else np.float32(127)
+    span = maximum(-low, high)
+    span = where(span <= most - most, most, span)
+    return most / span, span / most, low - low
 
 
 def parameters(low: np.ndarray | Expr, high: np.ndarray | Expr, own: bool) -> tuple:
@@ -118,7 +135,7 @@ def scaled(
     row, x = (x.shape[0], 1, 1, 1), x.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         own = away(site)
-        values = parameters(*row_extremes(x, (1, 2, 3)), own)
+        values = row_parameters(site, *row_extremes(x, (1, 2, 3)))
         factor, scale, point = (np.asarray(v, np.float32).reshape(row) for v in values)
         zero = nearest(point, own)
         inside = clamp(x * factor, (-128 - zero).astype(np.float32), (127 - zero).astype(np.float32))
@@ -137,7 +154,7 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
     is subtracted from the finished sum.
     """
     own, w = away(site), w.viewed(w.shape, INT8)
-    factor, scale, zero = _rows(b, x, own)
+    factor, scale, zero = _rows(b, site, x)
     shape = padded(x.shape, w.shape[1:3], p)
     stored = b.local(INT8, shape, "quantized")
     if shape != x.shape:
@@ -162,7 +179,7 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
 def centred_rows(b: Builder, site: Site, x: Buffer, bias: Buffer | None) -> tuple[Buffer, Finish]:
     """(quantized x less its zero points, what makes an output of a sum of it and weights)."""
     own, y = away(site), site.outputs[0]
-    factor, scale, zero = _rows(b, x, own)
+    factor, scale, zero = _rows(b, site, x)
     stored = b.local(INT16, x.shape, "quantized")
     b.compute(stored, lambda n, *i: _less(x[(n, *i)], factor[n], zero[n], own).to(INT16))
     scales = b.constant(weight_scales(site.inputs[1], y.shape[-1]), "scale")
@@ -173,17 +190,17 @@ def centred_rows(b: Builder, site: Site, x: Buffer, bias: Buffer | None) -> tupl
     return stored, epilogue
 
 
-def _rows(b: Builder, x: Buffer, own: bool) -> tuple[Buffer, Buffer, Buffer]:
+def _rows(b: Builder, site: Site, x: Buffer) -> tuple[Buffer, Buffer, Buffer]:
     """(factor, scale, zero point) of each batch of x."""
     batches = x.shape[0]
     factor, scale = b.local(FLOAT32, (batches,), "factor"), b.local(FLOAT32, (batches,), "row_scale")
     zero = b.local(INT32, (batches,), "zero_point")
     with b.loop(batches, "parallel", "row") as n:
         low, high = extremes(b, x.viewed((batches, x.size // batches)) if batches else x, n)
-        up, down, point = parameters(low, high, own)
+        up, down, point = row_parameters(site, low, high)
         b.store(factor, n, up)
         b.store(scale, n, down)
-        b.store(zero, n, nearest(point, own))
+        b.store(zero, n, nearest(point, away(site)))
     return factor, scale, zero
 
 

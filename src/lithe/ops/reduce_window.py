@@ -172,17 +172,20 @@ class StablehloReduceWindow(_Reduction):
         x, a = site.input(0), site.attrs
         for name in ("window_dimensions", "window_strides", "base_dilations", "window_dilations"):
             given = getattr(a, name)
-            fits = len(given) == x.rank and min(given, default=1) >= 1
+            absent = not given and name != "window_dimensions"  # then all 1, as in the official runtime
+            fits = absent or (len(given) == x.rank and min(given, default=1) >= 1)
             site.require(fits, f"{name} must have a positive element for each axis of {x}, is {given}")
-        site.require(len(a.padding) == 2 * x.rank, f"padding must have two elements for each axis of {x}")
+        fits = len(a.padding) in (0, 2 * x.rank)
+        site.require(fits, f"padding must have two elements for each axis of {x}, is {a.padding}")
         w = StablehloReduceWindow.windows(site)
         w.spread.require(site, x.shape)
         return [w.count(x.shape)] * len(site.outputs)
 
     def windows(site: Site) -> Windows:
         a = site.attrs
-        spread = Spread(a.padding[::2], a.padding[1::2], a.base_dilations)
-        return Windows(a.window_dimensions, a.window_strides, a.window_dilations, spread)
+        one, none = (1,) * len(a.window_dimensions), (0,) * len(a.window_dimensions)
+        spread = Spread(a.padding[::2] or none, a.padding[1::2] or none, a.base_dilations or one)
+        return Windows(a.window_dimensions, a.window_strides or one, a.window_dilations or one, spread)
 
 
 @register

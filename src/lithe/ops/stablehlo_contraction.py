@@ -175,7 +175,7 @@ class StablehloConvolution(Op):
         for name, least, count in (("window_strides", 1, 1), ("lhs_dilation", 1, 1), ("rhs_dilation", 1, 1),
                                    ("window_reversal", 0, 1), ("padding", -(1 << 62), 2)):  # fmt: skip
             given = getattr(a, name)
-            fits = len(given) == count * (x.rank - 2) and min(given, default=least) >= least
+            fits = not given or (len(given) == count * (x.rank - 2) and min(given) >= least)  # absent: as if not there
             site.require(fits, f"{name} must have {count} suitable elements for each axis of a window, is {given}")
         for order in _orders(site):
             site.require(sorted(order) == list(range(x.rank)), f"dimensions must name each axis once, are {order}")
@@ -256,7 +256,9 @@ def _spatial(site: Site) -> Shape:
 def _windows(site: Site) -> Windows:
     a = site.attrs
     size = tuple(site.input(1).shape[axis] for axis in a.kernel_spatial_dimensions)
-    return Windows(size, a.window_strides, a.rhs_dilation, Spread(a.padding[::2], a.padding[1::2], a.lhs_dilation))
+    one, none = (1,) * len(size), (0,) * len(size)
+    spread = Spread(a.padding[::2] or none, a.padding[1::2] or none, a.lhs_dilation or one)
+    return Windows(size, a.window_strides or one, a.rhs_dilation or one, spread)
 
 
 def _around(s: Spread) -> Spread:
