@@ -24,7 +24,7 @@ class ReducerAttrs:
 
 
 def _axes(site: Site) -> tuple[int, ...]:
-    """The reduced axes, each once, ascending; axis -1 is the last one. Of a scalar there are none, whatever is named."""
+    """The reduced axes, each once, ascending; axis -1 is the last one. A scalar has none, whatever is named."""
     rank = site.input(0).rank
     if not rank:
         return ()

@@ -13,7 +13,7 @@ import numpy as np
 from lithe.errors import ExecutionError, LimitError, LitheError, ModelError, UnsupportedOp
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import Environment, RuleViolation, Site
-from lithe.passes.infer_shapes import BAD_NUMBERS, checked_shape, inferred, is_dynamic
+from lithe.passes.infer_shapes import BAD_NUMBERS, LARGEST_TENSOR, checked_shape, inferred, is_dynamic
 
 
 class ReferenceExecutor:
@@ -122,6 +122,8 @@ def _lasting(graph: Graph) -> frozenset[Tensor]:
 
 
 def _filled(tensor: Tensor, value: int) -> np.ndarray:
+    if tensor.type.nbytes > LARGEST_TENSOR:
+        raise LimitError(f"{tensor.type} needs more than {LARGEST_TENSOR} bytes", where=f"tensor {tensor!r}")
     if tensor.type.dtype.kind == "string":
         return np.full(tensor.type.shape, b"", object)
     try:
