@@ -14,6 +14,7 @@ from lithe.errors import ExecutionError, LimitError, LitheError, ModelError, Uns
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import Environment, RuleViolation, Site
 from lithe.passes.infer_shapes import BAD_NUMBERS, LARGEST_TENSOR, checked_shape, inferred, is_dynamic
+from lithe.types import Shape
 
 
 class ReferenceExecutor:
@@ -46,7 +47,7 @@ class ReferenceExecutor:
                 )
         self._values: dict[Tensor, np.ndarray | None] = {}
         self._memories: list[dict[str, Any]] = []
-        self._steps = [(node, self._site(node)) for node in graph.nodes]
+        self._steps = [Step(node, self._site(node)) for node in graph.nodes]
         self._released = [[] for _ in graph.nodes] if keep_all else self._last_reads()
         for tensor in graph.tensors:
             if tensor.data is not None:
@@ -85,11 +86,12 @@ class ReferenceExecutor:
     def invoke(self) -> None:
         """Runs every node once. Raises ExecutionError with the operator's place when data cannot be used."""
         values = self._values
-        for (node, site), released in zip(self._steps, self._released, strict=True):
+        for step, released in zip(self._steps, self._released, strict=True):
+            node = step.node
             arrays = [None if t is None else values.get(t) for t in node.inputs]
             if any(a is None and t is not None for a, t in zip(arrays, node.inputs, strict=True)):
                 raise ExecutionError("reads a tensor that has no value yet", where=repr(node))
-            for tensor, result in zip(node.outputs, evaluated(node, site, arrays), strict=True):
+            for tensor, result in zip(node.outputs, evaluated(step, arrays), strict=True):
                 self._store(tensor, result)
             for tensor in released:
                 values.pop(tensor, None)
@@ -107,11 +109,11 @@ class ReferenceExecutor:
     def _last_reads(self) -> list[list[Tensor]]:
         """For each node the tensors whose values are of no use after it."""
         released: list[list[Tensor]] = []
-        later = self._lasting
+        later = set(self._lasting)
         for node in reversed(self._graph.nodes):
             mentioned = {t for t in (*node.inputs, *node.outputs) if t is not None}
             released.append([t for t in mentioned if t not in later])
-            later = later | mentioned
+            later |= mentioned
         return released[::-1]
 
 
@@ -132,25 +134,46 @@ def _filled(tensor: Tensor, value: int) -> np.ndarray:
         raise ExecutionError(f"no memory for {tensor.type}: {cause}", where=f"tensor {tensor!r}") from cause
 
 
-def _site_of_values(node: Node, site: Site, arrays: list[np.ndarray | None]) -> Site:
-    """The site with the shapes and values that operands have in this run; None stays where only `evaluate` knows."""
-    inputs = tuple(
-        None if t is None or a is None else replace(t.type, shape=a.shape)
-        for t, a in zip(node.inputs, arrays, strict=True)
-    )
-    site = replace(site, inputs=inputs, constants=tuple(arrays))
-    shapes = inferred(node, site)
-    outputs = tuple(
-        replace(t.type, shape=checked_shape(node, t.type, shape)) for t, shape in zip(node.outputs, shapes, strict=True)
-    )
-    return replace(site, outputs=outputs)
+class Step:
+    """One node in this executor, with what is known of it before the run."""
+
+    def __init__(self, node: Node, site: Site) -> None:
+        self.node, self._site = node, site
+        self._is_dynamic = any(is_dynamic(t.type) for t in (*node.inputs, *node.outputs) if t is not None)
+        self._seen: tuple[list[Shape | None], Site] | None = None  # the last shapes, when shapes decide all others
+
+    def site(self, arrays: list[np.ndarray | None]) -> Site:
+        """The site with the shapes that operands have in this run, and with their values where these decide shapes."""
+        if not self._is_dynamic:
+            return self._site
+        shapes = [None if a is None else a.shape for a in arrays]
+        if self._seen is not None and self._seen[0] == shapes:
+            return self._seen[1]
+        try:
+            site = self._shaped(shapes, self._site.constants)
+        except ModelError:  # a value that the model computes has to be known
+            site = None
+        if site is None or any(is_dynamic(t) for t in site.outputs):
+            return self._shaped(shapes, tuple(arrays))
+        self._seen = shapes, site
+        return site
+
+    def _shaped(self, shapes: list[Shape | None], constants: tuple[np.ndarray | None, ...]) -> Site:
+        node = self.node
+        inputs = tuple(
+            None if t is None or shape is None else replace(t.type, shape=shape)
+            for t, shape in zip(node.inputs, shapes, strict=True)
+        )
+        site = replace(self._site, inputs=inputs, constants=constants)
+        made = zip(node.outputs, inferred(node, site), strict=True)
+        return replace(site, outputs=tuple(replace(t.type, shape=checked_shape(node, t.type, s)) for t, s in made))
 
 
-def evaluated(node: Node, site: Site, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
+def evaluated(step: Step, arrays: list[np.ndarray | None]) -> list[np.ndarray]:
     """The outputs of a node. Whatever numbers raise becomes an ExecutionError that names the node."""
+    node = step.node
     try:
-        if any(is_dynamic(t.type) for t in (*node.inputs, *node.outputs) if t is not None):
-            site = _site_of_values(node, site, arrays)
+        site = step.site(arrays)
         with np.errstate(all="ignore"):
             results = [np.asarray(r) for r in node.op.evaluate(site, *arrays)]
     except RuleViolation as violation:
