@@ -140,23 +140,25 @@ class Step:
     def __init__(self, node: Node, site: Site) -> None:
         self.node, self._site = node, site
         self._is_dynamic = any(is_dynamic(t.type) for t in (*node.inputs, *node.outputs) if t is not None)
-        self._seen: tuple[list[Shape | None], Site] | None = None  # the last shapes, when shapes decide all others
+        self._seen: tuple[list[Shape | None], Site] | None = None  # the last shapes, when these decide all others
+        self._by_values = False  # they do not
 
     def site(self, arrays: list[np.ndarray | None]) -> Site:
         """The site with the shapes that operands have in this run, and with their values where these decide shapes."""
         if not self._is_dynamic:
             return self._site
         shapes = [None if a is None else a.shape for a in arrays]
-        if self._seen is not None and self._seen[0] == shapes:
+        if self._seen is not None and not self._by_values and self._seen[0] == shapes:
             return self._seen[1]
-        try:
-            site = self._shaped(shapes, self._site.constants)
-        except ModelError:  # a value that the model computes has to be known
-            site = None
-        if site is None or any(is_dynamic(t) for t in site.outputs):
-            return self._shaped(shapes, tuple(arrays))
-        self._seen = shapes, site
-        return site
+        if not self._by_values:
+            try:
+                site = self._shaped(shapes, self._site.constants)
+            except ModelError:  # a value that the model computes has to be known
+                self._by_values = True
+            else:
+                self._by_values = any(is_dynamic(t) for t in site.outputs)
+                self._seen = shapes, site
+        return self._shaped(shapes, tuple(arrays)) if self._by_values else site
 
     def _shaped(self, shapes: list[Shape | None], constants: tuple[np.ndarray | None, ...]) -> Site:
         node = self.node
