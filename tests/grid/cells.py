@@ -67,5 +67,5 @@ def label(names: list[tuple[str, ...]], words: Words, kept: list[str]) -> str:
         sides.append({w: n != w for n, w in pairs if n in kept or n == w})  # type: whether it varies
     inputs, outputs = sides
     told = [w for w, varies in inputs.items() if varies or w not in INDICES] or list(inputs)
-    new = [w for w, varies in outputs.items() if w not in told and (varies or not told)]
+    new = [w for w, varies in outputs.items() if w not in told and (varies or not told or w.endswith("q"))]
     return "-to-".join("+".join(side) for side in (told, new) if side)

@@ -89,7 +89,9 @@ KNOWN = (
     known("BATCH_MATMUL", pair("float32+int8"), "it looks for one scale and finds 0"),
     known("EMBEDDING_LOOKUP", takes("float8_e4m3fn"), MISREAD),
     known("EMBEDDING_LOOKUP", takes("float8_e5m2"), MISREAD),
-    known("MATRIX_DIAG MATRIX_SET_DIAG", first_is("uint64"), "it copies half of each uint64"),
+    known("MATRIX_DIAG MATRIX_SET_DIAG", first_is("uint64", "complex128"), "it copies half of each element"),
+    known("DIV", lambda case: case.inputs[0] is not None and case.inputs[0].quantization is not None,
+          "its quotients far below one saturate"),
     known("EXP LOG", first_is("float16"), "its only kernel for halves computes in halves", "XNNPACK"),
 )  # fmt: skip
 

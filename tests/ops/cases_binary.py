@@ -178,6 +178,9 @@ CASES = [
     Case("POW", "float", (f32(5, 7), f32(7)), (f32(5, 7),), low=0.1, high=9, tolerance=2e-5),
     *[special(op) for op in ("ADD", "SUB", "MUL", "DIV", "MAXIMUM", "MINIMUM", "SQUARED_DIFFERENCE", "POW")],
     *[special(op, True) for op in ("FLOOR_DIV", "FLOOR_MOD")],
+    *[Case(op, f"not a number {a}", (f32(4), f32(4)), (f32(4),), {"fused_activation_function": a},
+           values={0: np.array([np.nan, 1, np.nan, -np.inf]), 1: np.array([1, np.nan, np.nan, 2])})
+      for op in ("ADD", "MUL") for a in ACTIVATIONS[:3]],
     Case("POW", "negative base", (f32(6), f32(6)), (f32(6),), tolerance=2e-5,
          values={0: np.array([-2, -2, 0, 0, -3, 4]), 1: np.array([3, 2, 0, 2, -1, 0.5])}),
     Case("POW", "int32", (i32(8), i32(8)), (i32(8),), values={0: np.array([2, -3, 0, 0, 1, -1, 7, 10]),

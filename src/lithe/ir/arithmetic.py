@@ -158,10 +158,10 @@ ACTIVATION_BOUNDS: dict[str, tuple[float | None, float | None]] = {
 
 
 def activate(x: Any, activation: str) -> Any:
-    """A fused activation on values that are not quantized."""
+    """A fused activation on values that are not quantized; NaN stays NaN."""
     for bound, limit in zip(ACTIVATION_BOUNDS[activation], (maximum, minimum), strict=True):
         if bound is not None:
             whole = x.dtype.is_integer if is_expr(x) else x.dtype.kind in "iu"
             value = int(bound) if whole else bound
-            x = limit(x, Const(value, x.dtype) if is_expr(x) else np.asarray(value).astype(x.dtype))
+            x = limit(Const(value, x.dtype) if is_expr(x) else np.asarray(value).astype(x.dtype), x)
     return x
