@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lithe.ops import REGISTRY
 from tests.grid.cells import Cell, cells
-from tests.grid.check import COMPILED, INTERPRETED
+from tests.grid.check import COMPILED, INTERPRETED, LARGE
 from tests.grid.families import GENERATORS, WITHOUT, has_cases
 from tests.grid.official import SETS
 from tests.grid.tally import CellTally, Sum
@@ -32,9 +32,9 @@ and renews its rows, `make grid ONLY=ADD/int8q` one cell, `make grid ONLY=ADD/in
   builtin kernels, *reference* the reference kernels. Integers differ in steps of one; real numbers by a fraction of the
   element, or of the greatest element where sums are made. *none* says why no kernel answers.
 - **LLVM**, **C**: the worst difference of the compiled operator from `evaluate` (machine code with this processor's
-  vectors and instructions; C99 compiled without optimization), in the first {compiled} cases. The interpreter of the
-  loops runs the first {interpreted}. Integers must be equal. *-* stands where an operator is evaluated only, because
-  its results have shapes that depend on data, or hold strings or resources.
+  vectors and instructions; C99 compiled without optimization), in the first {compiled} cases, the first {large} of
+  recurrent layers. The interpreter of the loops runs the first {interpreted}. Integers must be equal. *-* stands where
+  an operator is evaluated only, because its results have shapes that depend on data, or hold strings or resources.
 - **disagree**: cases outside of what is allowed: for integers one step where they are quantized, else none; for float32
   1e-5, with transcendental functions 1e-4.
 
@@ -82,6 +82,7 @@ def update(found: Mapping[str, CellTally]) -> None:
         HEAD.format(
             version=importlib.metadata.version("ai-edge-litert"),
             compiled=COMPILED,
+            large=LARGE,
             interpreted=INTERPRETED,
             summary=summary(table),
         )

@@ -43,7 +43,11 @@ def from_rows(d: Draw) -> Trial:
     found = fitting(d.cell)
     if not found:
         raise LookupError("the operator has no generator, and no row of the operator tests has these types")
-    case = d.choice(found)
+    return Trial(redrawn(d, d.choice(found)))
+
+
+def redrawn(d: Draw, case: Case) -> Case:
+    """The case under the draw's name, with other data where the case leaves it to chance, and other float constants."""
     low, high = (-3.0 if case.low is None else case.low), (3.0 if case.high is None else case.high)
     values = dict(case.values)
     constants = dict(case.constants)
@@ -56,5 +60,4 @@ def from_rows(d: Draw) -> Trial:
             values[i] = d.values(t, *reach)
         elif t.dtype.is_float and t.size > 1:
             constants[i] = np.asarray(d.random.permutation(np.asarray(constants[i]).reshape(-1))).reshape(t.shape)
-    named = replace(case, name=f"{d.cell.types}#{d.number}", values=values, constants=constants)
-    return Trial(named)
+    return replace(case, name=f"{d.cell.types}#{d.number}", values=values, constants=constants)
