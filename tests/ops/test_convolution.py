@@ -180,6 +180,14 @@ def test_products_beyond_53_bits_are_exact() -> None:
     assert convolve(x, x, Window(), 1).item() == (2**31 - 1) ** 2
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.int32])
+def test_products_of_the_least_integers_are_exact(dtype: type) -> None:
+    x = np.full((1, 1, 1, 2), np.iinfo(dtype).min, dtype)
+    x[..., 1] = w = np.iinfo(dtype).max
+    least = int(np.iinfo(dtype).min)
+    assert convolve(x, np.full((1, 1, 1, 2), w, dtype), Window(), 1).item() == least * int(w) + int(w) ** 2
+
+
 @pytest.mark.parametrize("size", range(1, 9))
 def test_windows_lie_where_counting_says(size: int) -> None:
     for window, stride, dilation in ((1, 1, 1), (2, 2, 1), (3, 2, 2), (3, 3, 1), (5, 1, 1)):

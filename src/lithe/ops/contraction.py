@@ -55,7 +55,8 @@ def _products(x: np.ndarray, w: np.ndarray, groups: int) -> np.ndarray:
 
 def _sufficient(x: np.ndarray, w: np.ndarray) -> np.dtype:
     """The type in which every partial sum of integer products is exact; floats, where they do, for their speed."""
-    most = math.prod(w.shape[1:]) * float(np.abs(x).max(initial=0)) * float(np.abs(w).max(initial=0))
+    largest = (max(float(t.max(initial=0)), -float(t.min(initial=0))) for t in (x, w))  # abs of the least one wraps
+    most = math.prod((*w.shape[1:], *largest))
     return np.dtype(np.float32 if most < 2**24 else np.float64 if most < 2**53 else np.int64)
 
 
