@@ -66,6 +66,11 @@ class Reshape(Movement):
             )
         return [x.reshape(result)]
 
+    def lowers(site: Site) -> bool:
+        """Loops do not ask whether a shape that comes with the run fits."""
+        known = not site.has(1) or site.input(1).rank != 1 or site.known(1) is not None
+        return known and Movement.lowers(site)
+
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         copy(b, xs[0], ys[0])
 
