@@ -52,7 +52,7 @@ def lstm(d: Draw) -> Trial:
         options["cell_clip"] = d.choice((0.0, 0.0, 0.7))
         if weights is not None:
             options["asymmetric_quantize_inputs"] = d.chance(0.3)
-        case = layer("", weights=weights, constant=d.chance(0.8), **options)
+        case = layer("", weights=weights, constant=weights is not None or d.chance(0.8), **options)
         return trial(d, case) if weights is None else trial(d, case, tolerance=max(case.tolerance, 0.03))
     return trial(d, stored_layer("", kind=INT8 if d.inputs[0].startswith("int8") else INT16, **options))
 
@@ -61,13 +61,12 @@ def lstm(d: Draw) -> Trial:
 def rnn(d: Draw) -> Trial:
     attrs: dict[str, Any] = {"fused_activation_function": d.choice(ACTIVATIONS)}
     weights = weights_of(d)
+    units, constant = d.choice((1, 4, 5, 9, 17)), weights is not None or d.chance(0.8)
     if d.op != "RNN" and d.chance(0.4):
         attrs["time_major"] = True
     if weights is not None:
         attrs["asymmetric_quantize_inputs"] = d.chance(0.3)
-    case = plain(
-        d.op, "", **sizes(d), units=d.choice((1, 4, 5, 9, 17)), weights=weights, constant=d.chance(0.8), **attrs
-    )
+    case = plain(d.op, "", **sizes(d), units=units, weights=weights, constant=constant, **attrs)
     return trial(d, case) if weights is None else trial(d, case, tolerance=max(case.tolerance, 0.03))
 
 
