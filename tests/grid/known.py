@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lithe.types import INT64, STRING
+from lithe.types import INT64
 from tests.ops.cases import Case
 
 
@@ -33,7 +33,7 @@ def first_is(*names: str) -> Callable[[Case], bool]:
 
 
 def takes(name: str) -> Callable[[Case], bool]:
-    return lambda case: any(t is not None and t.dtype.name == name for t in case.inputs)
+    return lambda case: any(t is not None and t.dtype.name == name for t in (*case.inputs, *case.outputs))
 
 
 def packed(case: Case) -> bool:
@@ -51,6 +51,12 @@ def not_a_number(case: Case) -> bool:
     return any(
         v.dtype.kind == "f" and bool(np.isnan(v).any()) for v in (*case.values.values(), *case.constants.values())
     )
+
+
+def uneven_rows(case: Case) -> bool:
+    """Whether rows of a packed table do not end with a byte."""
+    t = case.inputs[1]
+    return t is not None and t.dtype.stored_bits < 8 and t.size // t.shape[0] % (8 // t.dtype.stored_bits) > 0
 
 
 def one_scale(case: Case) -> bool:
@@ -74,8 +80,9 @@ KNOWN = (
         t is not None and t.dtype == INT64 for t in case.inputs[1:]), "it reads int64 indices as int32"),
     known("EQUAL NOT_EQUAL", lambda case: takes("string")(case) and broadcast(case), "it broadcasts strings wrongly"),
     known("NOT_EQUAL", takes("int16"), "it compares int16 as something else"),
-    known("EXPAND_DIMS FILL RESHAPE", lambda case: (case.outputs[0].dtype == STRING and case.outputs[0].rank == 0)
-          or (case.op != "RESHAPE" and case.outputs[0].dtype == STRING), "it gives addresses in the place of strings"),
+    known("EXPAND_DIMS FILL", takes("string"), "it gives addresses in the place of strings"),
+    known("RESHAPE", lambda case: takes("string")(case) and 0 in (case.inputs[0].rank, case.outputs[0].rank),
+          "it gives addresses in the place of one string"),
     known("CONV_2D DEPTHWISE_CONV_2D", pair("float32+float16", "float32+int2", "int8+int2", "int16+int2"), MISREAD),
     known("DEPTHWISE_CONV_2D", pair("float32+int4", "float32+uint8", "int16+int4"), MISREAD),
     known("CONV_2D", pair("int16+int4"), MISREAD),
@@ -89,7 +96,11 @@ KNOWN = (
     known("BATCH_MATMUL", pair("float32+int8"), "it looks for one scale and finds 0"),
     known("EMBEDDING_LOOKUP", takes("float8_e4m3fn"), MISREAD),
     known("EMBEDDING_LOOKUP", takes("float8_e5m2"), MISREAD),
-    known("MATRIX_DIAG MATRIX_SET_DIAG", first_is("uint64", "complex128"), "it copies half of each element"),
+    known("MATRIX_DIAG MATRIX_SET_DIAG", first_is("uint64", "float64", "complex64", "complex128"),
+          "it copies a part of each element"),
+    known("EMBEDDING_LOOKUP", uneven_rows, "it starts every row at a byte"),
+    known("RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1", lambda case: first_is("float16")(case) and not_a_number(case),
+          "its halves lose what is not a number", "XNNPACK"),
     known("DIV", lambda case: case.inputs[0] is not None and case.inputs[0].quantization is not None,
           "its quotients far below one saturate"),
     known("EXP LOG", first_is("float16"), "its only kernel for halves computes in halves", "XNNPACK"),
