@@ -34,7 +34,7 @@ from lithe.ir.loops import (
 )
 from lithe.ir.program import Program, Step
 from lithe.ir.verify import verify_program
-from lithe.types import BOOL, COMPLEX64, FLOAT16, FLOAT32, FLOAT64, INT8, INT32, INT64, UINT8, Quantization, TensorType
+from lithe.types import BOOL, COMPLEX128, FLOAT16, FLOAT32, FLOAT64, INT8, INT32, INT64, UINT8, Quantization, TensorType
 from tests import c_backend
 from tests.programs import single
 
@@ -268,7 +268,7 @@ REFUSED = {
     "bits of a float": lambda: _printed(value=Binary("xor", ONE, ONE)),
     "an operation": lambda: _printed(value=Binary("pow", Const(1, INT32), Const(2, INT32))),
     "a cast": lambda: _printed(value=Cast(Const(1.0, FLOAT64), FLOAT16)),
-    "a complex number": lambda: _printed(value=Const(0, COMPLEX64)),
+    "a complex number": lambda: _printed(value=Const(0, COMPLEX128)),
     "an instruction": lambda: _printed(value=Intrinsic(Instruction("odd", (), INT32, lambda: np.int32(0)), ())),
     "a statement": lambda: _printed(Strange()),
     "a call": lambda: _printed(Call("print", ())),

@@ -82,6 +82,10 @@ def number(value: float | int | bool, dtype: DType) -> str:
         return real(float(value), dtype)
     if dtype in (FLOAT16, BFLOAT16):
         return f"0x{int(np.array(value, dtype.numpy).view(np.uint16)):04x}u"
+    if is_word(dtype):
+        return f"UINT64_C({int(np.array(value, dtype.numpy).view(f'u{dtype.bytes}'))})"
+    if not dtype.is_integer:
+        raise TypeError(f"C printer has no rule for constants of type {dtype}")
     value = int(np.array(int(value) & ((1 << dtype.bits) - 1), f"u{dtype.bytes}").astype(dtype.numpy))
     if dtype is INDEX:
         return str(value) if abs(value) < 1 << 31 else f"(lithe_index)INT64_C({value})"
