@@ -16,6 +16,8 @@ from lithe.runtime.compiled import ENTRY, Artifact, Layout, Place
 from lithe.targets.cpu import GENERIC, x86
 from lithe.targets.host import host
 
+WORTH_A_WORKER = 8  # operators whose compilation takes about as long as starting a compile process
+
 
 def build(
     graphs: Sequence[Graph],
@@ -35,7 +37,8 @@ def build(
     machine = host()
     target = x86(machine.features, machine.triple) if machine.architecture == "x86_64" else GENERIC
     settings = Settings(machine.triple, features=machine.feature_string)
-    with Compiler(settings, workers=min(2, machine.cores)) as compiler:  # starts while the loops are written
+    workers = min(2, machine.cores, 1 + sum(len(graph.nodes) for graph in graphs) // WORTH_A_WORKER)
+    with Compiler(settings, workers=workers) as compiler:  # starts while the loops are written
         programs = [lower(graph, target, environment) for graph in graphs]
         jobs = [[compiler.submit(text, name) for name, text in modules(program)] for program in programs]
         objects = [tuple(job.result() for job in group) for group in jobs]
