@@ -17,6 +17,7 @@ import numpy as np
 
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
 from lithe.codegen.llvm.toolchain import Compiler, Job, Settings
+from lithe.errors import LimitError
 from lithe.ir.loops import Buffer, Kernel
 from lithe.ir.program import Program
 from lithe.lower import lower
@@ -243,7 +244,13 @@ def compiled(cases: Iterable[Case], target: Target | None) -> Iterator[tuple[lis
             batch.clear()
 
         for number, case in enumerate(cases):
-            batch.append(prepare(case, number, target))
+            try:
+                batch.append(prepare(case, number, target))
+            except LimitError:  # a refusal, too
+                continue
+            except Exception as error:
+                error.add_note(f"while lowering {case}")
+                raise
             if sum(t.count("\n") for p in batch for t in p.text) > LINES:
                 submit()
         if batch:

@@ -1,6 +1,6 @@
 """Rows of the operator matrix in guarded memory, in a process that may die.
 
-    echo '{"rows": ["GATHER-axis_0"], "trials": 12, "target": "host"}' | python -m tests.guarded_rows
+    echo '{"rows": ["GATHER-axis_0"], "trials": 12, "target": "host", "twists": 0}' | python -m tests.guarded_rows
 
 prints one line of JSON when a row begins and one when it ends: {"begin": row}, {"end": row, "problems": [...]}.
 `watched` starts such processes and says where they died.
@@ -17,11 +17,14 @@ import sys
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lithe.errors import LitheError
+from lithe.ops.op import RuleViolation
+from lithe.passes.infer_shapes import BAD_NUMBERS
 from lithe.runtime.loader import Image
 from lithe.types import TensorType
 from tests import guarded_faults
@@ -30,6 +33,7 @@ from tests.guarded import FILLS, PLACES, Outcome, Prepared, Room, compiled, targ
 from tests.ops.cases import Case, every_case
 from tests.ops.test_matrix import agree
 
+TWIST = ", constant "  # in the names of rows that `twisted` has made
 DEATHS = 12  # after which no new process is started
 FLOATS = (np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 2.0**31, -(2.0**31), 1e9, -1.0)
 
@@ -41,11 +45,11 @@ def rows() -> list[Case]:
     return every_case(lambda case: case.operator.lower is not None and case.operator.lowers(case.site()))
 
 
-def operands(case: Case, kind: str) -> list[int]:
-    """Positions of the inputs that a run brings: plain integers, which may index memory, or floats."""
+def operands(case: Case, kind: str, constant: bool = False) -> list[int]:
+    """Positions of the inputs that a run brings (or the constants): plain integers, which may be places, or floats."""
 
     def fits(i: int, t: TensorType | None) -> bool:
-        if t is None or i in case.constants or not t.size:
+        if t is None or (i in case.constants) != constant or not t.size:
             return False
         return t.dtype.is_float if kind == "float" else t.dtype.is_integer and t.quantization is None
 
@@ -101,6 +105,38 @@ def strange(case: Case, trials: int) -> Iterator[tuple[str, Arrays]]:
         yield f"strange floats {n}", arrays
 
 
+def twisted(case: Case, trials: int) -> list[Case]:
+    """Rows with another integer in a constant, where the operator's rules let that pass.
+
+    Integers that a run brings are made constants, too: for those the operators may write other loops.
+    """
+    draw = np.random.default_rng(zlib.crc32(str(case).encode()))
+    chosen = operands(case, "integer", constant=True)
+    chosen += [i for i in operands(case, "integer") if i not in case.variables]
+    values = {i: extremes(case, case.inputs[i]) for i in chosen}  # type: ignore[arg-type]
+    every = [(i, v) for i in chosen for v in values[i]]
+    found = []
+    for k in draw.permutation(len(every))[:trials]:
+        i, v = every[k]
+        array = np.array(case.arrays()[i])
+        at = int(draw.integers(array.size))
+        array.reshape(-1)[at] = v
+        made = replace(case, name=f"{case.name}{TWIST}{i} at {at} = {v}", constants={**case.constants, i: array})
+        if passes(made):
+            found.append(made)
+    return found
+
+
+def passes(case: Case) -> bool:
+    """Whether the operator takes the row, and gives outputs of the declared shapes."""
+    site = case.site()
+    try:
+        shapes = case.operator.infer(site)
+    except (RuleViolation, *BAD_NUMBERS):
+        return False
+    return [t.shape for t in case.outputs] == shapes and case.operator.lowers(site)
+
+
 class Row:
     """One row with its rooms."""
 
@@ -136,7 +172,7 @@ class Row:
         return agree(self.case, got, expected, 0, max(self.case.tolerance, 2e-6))
 
     def problems(self, trials: int) -> list[str]:
-        found = {"given": self.check(self.case.arrays(), compare=False)}
+        found = {"given": self.check(self.case.arrays(), compare=True)}
         found |= {what: self.check(arrays, compare=True) for what, arrays in hostile(self.case, trials)}
         found |= {what: self.check(arrays, compare=False) for what, arrays in strange(self.case, trials)}
         return [f"{what}: {problem}" for what, problem in found.items() if problem]
@@ -151,6 +187,8 @@ def main(order: dict[str, Any]) -> None:
     if order["target"] == "plain":  # what would lie on the stack gets pages of its own too
         importlib.import_module("lithe.lower.lower").LARGEST_LOCAL = -1  # type: ignore[attr-defined]
     known = {str(case): case for case in (*rows(), *guarded_faults.CASES)}
+    if order["twists"]:
+        known = {str(made): made for case in known.values() for made in twisted(case, order["twists"])}
     for group, image in compiled((known[name] for name in order["rows"]), targets()[order["target"]]):
         for prepared in group:
             print(json.dumps({"begin": str(prepared.case)}), flush=True)
@@ -160,22 +198,24 @@ def main(order: dict[str, Any]) -> None:
             print(json.dumps({"end": str(prepared.case), "problems": problems[:3]}), flush=True)
 
 
-def watched(cases: Sequence[Case], trials: int, target: str = "host") -> list[str]:
+def watched(cases: Sequence[Case], trials: int, target: str = "host", twists: int = 0) -> list[str]:
     """Runs rows in processes of their own, and returns what is wrong with them, deaths among it.
 
     trials  how many changes of their integers to try.
     target  the name of one of `tests.guarded.targets`.
+    twists  not the rows themselves, but what `twisted` makes of each with so many trials.
     """
-    rest, found, deaths = [str(case) for case in cases], [], 0
+    chosen = [made for case in cases for made in twisted(case, twists)] if twists else cases
+    rest, found, deaths = [str(case) for case in chosen], [], 0
     while rest and deaths < DEATHS:
-        order = json.dumps({"rows": rest, "trials": trials, "target": target})
+        order = json.dumps({"rows": rest, "trials": trials, "target": target, "twists": twists})
         ran = subprocess.run(
             [sys.executable, "-m", __spec__.name], input=order, capture_output=True, text=True, cwd=CHECKOUT
         )
         lines = [json.loads(line) for line in ran.stdout.splitlines()]
         done = [line["end"] for line in lines if "end" in line]
         found += [f"{line['end']}: {problem}" for line in lines for problem in line.get("problems", ())]
-        if ran.returncode == 0 and len(done) == len(rest):
+        if ran.returncode == 0:
             return found
         deaths += 1
         last = lines[-1].get("begin") if lines else None

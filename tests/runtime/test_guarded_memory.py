@@ -41,8 +41,8 @@ def one_an_operator() -> list[Case]:
     return list({case.op: case for case in (*reversed(ROWS), *reversed(INDEXED))}.values())
 
 
-def check(cases: list[Case], trials: int, target: str = "host") -> None:
-    problems = watched(cases, trials, target)
+def check(cases: list[Case], trials: int, target: str = "host", twists: int = 0) -> None:
+    problems = watched(cases, trials, target, twists)
     assert not problems, "\n".join(problems)
 
 
@@ -64,6 +64,12 @@ def test_an_example_of_every_operator_stays_within_its_memory(share: int) -> Non
 @pytest.mark.parametrize("share", range(SHARES))
 def test_every_row_stays_within_its_memory(share: int) -> None:
     check(ROWS[share::SHARES], trials=40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_row_with_hostile_constants_stays_within_its_memory(share: int) -> None:
+    check(ROWS[share::SHARES], trials=4, twists=10)
 
 
 @pytest.mark.slow
