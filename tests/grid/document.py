@@ -32,9 +32,9 @@ and renews its rows, `make grid ONLY=ADD/int8q` one cell, `make grid ONLY=ADD/in
   builtin kernels, *reference* the reference kernels. Integers differ in steps of one; real numbers by a fraction of the
   element, or of the greatest element where sums are made. *none* says why no kernel answers.
 - **LLVM**, **C**: the worst difference of the compiled operator from `evaluate` (machine code with this processor's
-  vectors and instructions; C99 compiled without optimization), in the first {compiled} cases, the first {large} of
-  recurrent layers. The interpreter of the loops runs the first {interpreted}. Integers must be equal. *-* stands where
-  an operator is evaluated only, because its results have shapes that depend on data, or hold strings or resources.
+  vectors and instructions; C99 compiled without optimization), in that many cases: the first {compiled}, of
+  recurrent layers {large}. The interpreter of the loops runs the first {interpreted}. Integers must be equal. *-*
+  stands where an operator is evaluated only: its results have shapes that depend on data, or hold strings or resources.
 - **disagree**: cases outside of what is allowed: for integers one step where they are quantized, else none; for float32
   1e-5, with transcendental functions 1e-4.
 
@@ -93,7 +93,7 @@ def update(found: Mapping[str, CellTally]) -> None:
 
 def row(cell: CellTally) -> str:
     columns = [str(cell.cases), official(cell)]
-    columns += [_sum(cell.targets[t]) if t in cell.targets else "-" for t in ("LLVM", "C")]
+    columns += [f"{s.cases}: {_sum(s)}" if (s := cell.targets.get(t)) else "-" for t in ("LLVM", "C")]
     return " | ".join([*columns, str(len(cell.failed) or "-")])
 
 

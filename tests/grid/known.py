@@ -101,6 +101,8 @@ KNOWN = (
     known("EMBEDDING_LOOKUP", uneven_rows, "it starts every row at a byte"),
     known("RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1", lambda case: first_is("float16")(case) and not_a_number(case),
           "its halves lose what is not a number", "XNNPACK"),
+    known("ADD SUB MUL DIV", lambda case: first_is("float16")(case) and case.attrs["fused_activation_function"] != "NONE",
+          "its halves lose what is not a number in an activation", "XNNPACK"),
     known("DIV", lambda case: case.inputs[0] is not None and case.inputs[0].quantization is not None,
           "its quotients far below one saturate"),
     known("EXP LOG", first_is("float16"), "its only kernel for halves computes in halves", "XNNPACK"),

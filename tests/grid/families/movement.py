@@ -30,7 +30,7 @@ def reshape(d: Draw) -> Trial:
     wanted = list(d.choice((shape[::-1], (x.type.size,), (1, *shape), tuple(s for s in shape if s != 1), shape)))
     if 0 not in shape and wanted and d.chance(0.4):
         wanted[d.integer(0, len(wanted) - 1)] = -1
-    if d.chance(0.3) and wanted:
+    if d.chance(0.3) and wanted not in ([], [0]):  # an attribute of one 0 means a scalar
         return moved(d, [x], {"new_shape": tuple(wanted)})
     return moved(d, [x, d.index("int32", np.array(wanted, np.int32))], {"new_shape": tuple(wanted)} if wanted else {})
 
