@@ -59,6 +59,10 @@ def uneven_rows(case: Case) -> bool:
     return t is not None and t.dtype.stored_bits < 8 and t.size // t.shape[0] % (8 // t.dtype.stored_bits) > 0
 
 
+def fused(case: Case) -> bool:
+    return case.attrs.get("fused_activation_function", "NONE") != "NONE"
+
+
 def one_scale(case: Case) -> bool:
     t = case.inputs[1]
     return t is not None and t.quantization is not None and not t.quantization.per_channel
@@ -101,7 +105,7 @@ KNOWN = (
     known("EMBEDDING_LOOKUP", uneven_rows, "it starts every row at a byte"),
     known("RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1", lambda case: first_is("float16")(case) and not_a_number(case),
           "its halves lose what is not a number", "XNNPACK"),
-    known("ADD SUB MUL DIV", lambda case: first_is("float16")(case) and case.attrs["fused_activation_function"] != "NONE",
+    known("ADD SUB MUL DIV", lambda case: first_is("float16")(case) and fused(case),
           "its halves lose what is not a number in an activation", "XNNPACK"),
     known("DIV", lambda case: case.inputs[0] is not None and case.inputs[0].quantization is not None,
           "its quotients far below one saturate"),
