@@ -162,6 +162,7 @@ CASES = [
     reduced("MEAN", "int8 same scales", i8(1, 7, 7, 40), (1, 2)),
     reduced("MEAN", "int16", i16(2, 5, 9), (1,), False, i16(scale=0.0007)),
     reduced("SUM", "int16", i16(2, 5, 9), (1,), False, i16(scale=0.006)),
+    reduced("MEAN", "int64 least", TensorType(INT64, (2, 5)), (1,), values={0: np.full((2, 5), -(2**63))}),
     reduced("MEAN", "int32 negative", i32(2, 3), (1,), values={0: np.array([-1, -1, -3, 5, 5, 1])}),
     *[reduced(op, "bool", tensor(BOOL, 3, 5, 7), (1,)) for op in ("REDUCE_ANY", "REDUCE_ALL")],
     *[reduced(op, "bool all", tensor(BOOL, 3, 5), (0, 1), True) for op in ("REDUCE_ANY", "REDUCE_ALL")],

@@ -251,7 +251,7 @@ def _divided(total: Any, n: int) -> Any:
     """Integers over a positive count, towards zero."""
     if isinstance(total, Expr):
         return total / n
-    return np.sign(total) * (np.abs(total) // n)
+    return total // n + ((total < 0) & (total % n != 0))  # the least integer has no magnitude
 
 
 def least(dtype: DType) -> float:
