@@ -114,7 +114,10 @@ KNOWN = (
 
 
 # Cells with cases that disagree for now, and why; the sample of the fast tests leaves them out.
-DISAGREEING: dict[str, str] = {}
+DISAGREEING: dict[str, str] = {
+    "LSTM/int8q+int16q": "peepholes with a projection and without normalization differ by some steps",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM/int8q+int16q": "as LSTM",
+}
 
 
 def exception(case: Case, kernels: str = "") -> str:

@@ -14,7 +14,7 @@ from tests.grid.known import DISAGREEING
 from tests.grid.work import records
 
 NUMBER = 3  # the case of each cell that is in the sample
-MOST_CELLS = 6  # of an operator, about
+MOST_CELLS = 4  # of an operator, about
 
 
 def sampled() -> list[Cell]:
@@ -50,7 +50,7 @@ def test_cases_are_the_same_each_time() -> None:
         first, second = (drawn(cell, 5).case for _ in range(2))
         assert str(first) == str(second)
         for a, b in zip(first.arrays(), second.arrays(), strict=True):
-            assert (a is None and b is None) or a.tobytes() == b.tobytes()
+            assert (a is None and b is None) or repr(a.tolist()) == repr(b.tolist())
 
 
 def test_the_page_of_operators_lists_every_cell() -> None:

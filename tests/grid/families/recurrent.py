@@ -84,7 +84,7 @@ def svdf(d: Draw) -> Trial:
         rank=d.choice((1, 1, 2, 3)),
         kind=kind,
         bias=d.chance(0.7),
-        activation=d.choice(("NONE", "RELU")),
+        activation=d.choice(("NONE", "RELU")) if kind == "float" else "RELU",  # integers have no other
         weights=weights,
         asymmetric=weights is not None and d.chance(0.3),
     )
