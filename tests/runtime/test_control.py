@@ -11,6 +11,7 @@ import pytest
 
 import lithe
 from lithe.errors import ExecutionError, LimitError, ModelError
+from lithe.formats import flexbuffer
 from lithe.formats.tflite import write
 from lithe.ir.graph import Graph, Module, Signature, Tensor
 from lithe.lite import OpResolverType
@@ -417,6 +418,34 @@ def test_a_composite_is_what_it_stands_for():
     instance = Instance(Source(module))
     assert [n.op.name for n in instance.prepared(0, {}).nodes] == ["EXP", "ADD", "NEG"]
     agree(module, [np.random.default_rng(2).standard_normal((3, 5)).astype(F)])
+
+
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_attention_is_known_by_its_name(cap):
+    """Oracle: the formula in float64; the official runtime's answer is held by the models that have the composite."""
+
+    def main(d: Draft) -> Tensor:
+        q, k, v, mask = d.input((2, 5, 3, 8)), d.input((2, 7, 3, 8)), d.input((2, 7, 3, 8)), d.input((2, 1, 5, 7))
+        options = {"scale": 0.5} | ({"logit_cap": cap} if cap else {})
+        (y,) = many(
+            d, "STABLEHLO_COMPOSITE", q, k, v, mask, outputs=[((2, 5, 3, 8), FLOAT32)],
+            name="odml.scaled_dot_product_attention", decomposition_subgraph_index=1,
+            composite_attributes=tuple(flexbuffer.write(options)),
+        )  # fmt: skip
+        return y
+
+    def unused(d: Draft) -> Tensor:
+        q, *_ = (d.input((2, 5, 3, 8)), d.input((2, 7, 3, 8)), d.input((2, 7, 3, 8)), d.input((2, 1, 5, 7)))
+        return d("NEG", q, shape=(2, 5, 3, 8))
+
+    model = lithe.load(write(Module([graph(main), graph(unused, "unused")])))
+    draw = np.random.default_rng(0)
+    q, k, v, mask = (draw.standard_normal(t.shape).astype(F) for t in model.inputs.values())
+    sums = 0.5 * np.einsum("btnh,bsnh->bnts", q, k, dtype=np.float64)
+    sums = (cap * np.tanh(sums / cap) if cap else sums) + mask
+    weights = np.exp(sums - sums.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    np.testing.assert_allclose(model(q, k, v, mask), np.einsum("bnts,bsnh->btnh", weights, v), rtol=2e-5, atol=1e-5)
 
 
 def test_a_damaged_graph_is_said_when_it_is_called():

@@ -167,11 +167,11 @@ class _GraphVerifier:
             if len(q.scale) != t.type.shape[axis]:
                 wanted = t.type.shape[axis]
                 raise ModelError(f"{len(q.scale)} scales for {wanted} slices of axis {axis}", where=where)
-        scale = np.asarray(q.scale)
+        scale = np.asarray(q.scale if dtype.bits < 32 else ())  # the format has no use for those of a bias
         bad = ~(np.isfinite(scale) & (scale > 0))
         if bad.any():
             raise ModelError(f"scale must be finite and positive, is {scale[bad][0]}", where=where)
-        for z in q.zero_point if dtype.bits < 32 else ():  # the format has no use for that of a bias
+        for z in q.zero_point if dtype.bits < 32 else ():
             if not dtype.minimum <= z <= dtype.maximum:
                 raise ModelError(f"zero point {z} is not in {dtype}'s [{dtype.minimum}, {dtype.maximum}]", where=where)
 

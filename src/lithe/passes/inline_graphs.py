@@ -7,6 +7,7 @@ from dataclasses import replace
 from lithe.errors import ModelError
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import Environment
+from lithe.passes.composites import as_operators
 
 
 def inline_graphs(graph: Graph, environment: Environment | None = None) -> None:
@@ -19,6 +20,10 @@ def inline_graphs(graph: Graph, environment: Environment | None = None) -> None:
         return
     nodes: list[Node] = []
     for node in graph.nodes:
+        named = as_operators(graph, node) if node.op.inlined else None
+        if named is not None:
+            nodes += named
+            continue
         inner = environment.graph(getattr(node.attrs, node.op.inlined)).copy() if node.op.inlined else None
         if inner is None or not _fits(node, inner):
             nodes.append(node)

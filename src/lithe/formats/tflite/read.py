@@ -17,7 +17,7 @@ from lithe.formats import archive, flatbuffer
 from lithe.formats.schema import TFLITE
 from lithe.formats.tflite import sparsity as sparse
 from lithe.formats.tflite import tensors as constants
-from lithe.formats.tflite.options import operator_class, read_attributes, read_custom
+from lithe.formats.tflite.options import decoded, operator_class, read_attributes, read_custom
 from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
 from lithe.ops.op import Op
 from lithe.ops.verify import Limits
@@ -290,7 +290,13 @@ def _constant(file: _File, buffer: int, raw: np.ndarray, tensor: Tensor) -> np.n
             raise LimitError(f"{tensor.type} is too large for a sparse constant of a file of {len(file.data)} bytes")
         if raw.size % dtype.bytes:
             raise ModelError(f"{raw.size} bytes are not a whole number of {dtype} elements")
-        return sparse.expand(structure, shape, constants.decode(raw, dtype, (raw.size // dtype.bytes,)))
+        try:
+            return sparse.expand(structure, shape, constants.decode(raw, dtype, (raw.size // dtype.bytes,)))
+        except ModelError as cause:
+            if raw.size != constants.stored_bytes(dtype, shape):
+                raise
+            log.warning("'%s' is sparse and complete; its sparsity is ignored: %s", tensor.name, cause.problem)
+            del tensor.extras["sparsity"]
     if dtype.stored_bits >= 8 or tensor.extras.get("external_buffer"):
         return constants.decode(raw, dtype, shape)
     key = (buffer, dtype, shape)
@@ -317,7 +323,12 @@ def _quantization(q: dict[str, Any] | None, extras: dict[str, Any]) -> Quantizat
         zero_point = [0] * len(scale)
     if len(scale) != len(zero_point):
         raise ModelError(f"{len(scale)} scales and {len(zero_point)} zero points; there must be as many of each")
-    return Quantization(tuple(scale), tuple(zero_point), q["quantized_dimension"])
+    return Quantization(tuple(scale), tuple(map(_low_half, zero_point)), q["quantized_dimension"])
+
+
+def _low_half(value: int) -> int:
+    """A zero point is stored in 64 bits; all that knows it, the format's own runtime too, takes the low 32."""
+    return (value + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
 def _with_blocks(t: Tensor, tensors: list[Tensor]) -> None:
@@ -355,6 +366,8 @@ def _node(file: _File, where: str, index: int, o: dict[str, Any], tensors: list[
     else:
         attrs, more = _placed(where, read_attributes, op, union)
         extras |= more
+    if getattr(attrs, "composite_attributes", None):
+        extras["named_attributes"] = decoded(bytes(attrs.composite_attributes))
     for key in ("mutating_variable_inputs", "intermediates"):
         if o[key] is not None and len(o[key]):
             extras[key] = tuple(o[key].tolist())
