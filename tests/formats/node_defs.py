@@ -10,7 +10,7 @@ import numpy as np
 
 from lithe.formats import flexbuffer, node_def
 from lithe.ir.graph import Graph, Module, Node, Tensor
-from lithe.ops.flex import flex_class
+from lithe.ops.flex.operators import flex_class
 from lithe.types import DTYPES, DType, TensorType, dtype_of
 
 NUMBERS = {name: number for number, name in node_def.TYPES.items()}

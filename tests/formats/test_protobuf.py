@@ -13,7 +13,7 @@ import pytest
 from lithe.errors import LimitError, ModelError
 from lithe.formats import node_def, protobuf
 from lithe.formats.protobuf import Field, Reader
-from lithe.ops.flex import Callee
+from lithe.ops.flex.operators import Callee
 from lithe.types import FLOAT32, INT64
 from tests.formats.node_defs import NUMBERS, attribute, field, flex_options, node_def_bytes, shape_message, varint
 

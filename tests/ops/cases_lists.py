@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lithe.ops.flex_lists import TensorList
+from lithe.ops.flex.lists import TensorList
 from lithe.types import FLOAT32, INT32, VARIANT, TensorType
 from tests.ops.cases import Case
 

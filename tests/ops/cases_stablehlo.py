@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lithe.ops.cast import NUMBERS
-from lithe.ops.stablehlo import DIRECTION, DIRECTIONS, FLOATS, SIGNED, TOTAL, UNSIGNED
+from lithe.ops.stablehlo.elementwise import DIRECTION, DIRECTIONS, FLOATS, SIGNED, TOTAL, UNSIGNED
 from lithe.types import BOOL
 from tests.ops.cases import Case, f32, i32, tensor
 from tests.ops.cases_shape import ints, kind

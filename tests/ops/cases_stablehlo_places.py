@@ -9,7 +9,7 @@ import numpy as np
 from lithe.ir.graph import Graph
 from lithe.ops.layout import PLAIN
 from lithe.ops.reduce_window import NUMBERS
-from lithe.ops.stablehlo import DIRECTION, TOTAL
+from lithe.ops.stablehlo.elementwise import DIRECTION, TOTAL
 from lithe.types import BOOL, DTYPES, FLOAT32, INT32, DType
 from tests.ops.bodies import body, pairwise
 from tests.ops.cases import Case, f32, i8, i32

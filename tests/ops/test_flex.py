@@ -13,7 +13,8 @@ import lithe
 from lithe.errors import ExecutionError, MissingDependency, ModelError
 from lithe.formats import tflite
 from lithe.ir.graph import Graph, Module, Node, Tensor
-from lithe.ops import flex, unknown
+from lithe.ops import unknown
+from lithe.ops.flex import operators as flex
 from lithe.ops.op import Site
 from lithe.passes.deflex import expand
 from lithe.types import FLOAT32, INT64, RESOURCE, STRING, DType, TensorType

@@ -11,8 +11,8 @@ from lithe.formats import tflite
 from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.ops import REGISTRY
 from lithe.ops.fill import MOST_ELEMENTS
-from lithe.ops.flex import FlexOp, NodeDef
-from lithe.ops.flex_lists import MOST_ITEMS, TensorList
+from lithe.ops.flex.lists import MOST_ITEMS, TensorList
+from lithe.ops.flex.operators import FlexOp, NodeDef
 from lithe.types import BOOL, FLOAT32, INT32, VARIANT, DType, TensorType
 from tests.formats.node_defs import flex_node
 from tests.ops.cases_lists import CASES, LIST

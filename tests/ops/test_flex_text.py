@@ -12,8 +12,8 @@ from lithe.errors import ExecutionError
 from lithe.lite import Interpreter
 from lithe.ops import RuleViolation
 from lithe.ops.farm_hash import fingerprint_of
-from lithe.ops.flex import flex_class
-from lithe.ops.text import whitespace_tokens
+from lithe.ops.flex.operators import flex_class
+from lithe.ops.text.tokens import whitespace_tokens
 from tests.ops.cases import Case, f32, i32
 from tests.ops.cases_flex_text import flex, long, points
 from tests.ops.cases_shape import kind

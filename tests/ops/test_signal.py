@@ -16,7 +16,7 @@ from lithe.ir import interpret
 from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.lite import Interpreter
 from lithe.ops import REGISTRY, RuleViolation, Site
-from lithe.ops.fourier import NUMBERS, Plan, factors, real_restored, real_transformed, transformed
+from lithe.ops.signal.fourier import NUMBERS, Plan, factors, real_restored, real_transformed, transformed
 from lithe.types import BOOL, INT8, INT32, UINT64, Quantization, TensorType
 from tests.ops.backends import given, program_of
 from tests.ops.cases import Case, f32, tensor

@@ -14,7 +14,7 @@ from lithe.errors import ExecutionError, UnsupportedOp
 from lithe.ir import interpret
 from lithe.ir.graph import Graph
 from lithe.ops import REGISTRY, RuleViolation, Site
-from lithe.ops.stablehlo import DIRECTION, TOTAL
+from lithe.ops.stablehlo.elementwise import DIRECTION, TOTAL
 from lithe.types import BOOL, DTYPES, FLOAT32, INT32, INT64, TensorType, dtype_of
 from tests.ops.backends import given, program_of
 from tests.ops.bodies import Model, body, pairwise

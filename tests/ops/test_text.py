@@ -13,7 +13,7 @@ from lithe.errors import ExecutionError, ModelError
 from lithe.lite import CustomOps, Interpreter, InterpreterWithCustomOps
 from lithe.ops import REGISTRY, Op, RuleViolation, Site
 from lithe.ops.farm_hash import fingerprint_of
-from lithe.ops.sentencepiece import Encoder
+from lithe.ops.text.sentencepiece import Encoder
 from lithe.types import Shape
 from tests.ops.cases import Case, f32, i32
 from tests.ops.cases_shape import kind
@@ -116,7 +116,7 @@ def test_skip_grams_are_in_the_official_order(monkeypatch: pytest.MonkeyPatch) -
     assert evaluated(skip_grams("x", "a", 0, ngram_size=2)) == [[]]
     few = skip_grams("x", "w " * 60, 60, ngram_size=59, max_skip_size=50)  # of very many that end too early
     assert len(evaluated(few)[0]) == 60
-    monkeypatch.setattr("lithe.ops.text.MOST_STRINGS", 100)
+    monkeypatch.setattr("lithe.ops.text.tokens.MOST_STRINGS", 100)
     with pytest.raises(ExecutionError, match="more than 100 skip grams"):
         evaluated(skip_grams("x", "w " * 60, 0, ngram_size=9, max_skip_size=50))
 

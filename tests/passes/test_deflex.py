@@ -13,7 +13,7 @@ import lithe
 from lithe.errors import LitheError, UnsupportedOp
 from lithe.formats import tflite
 from lithe.ir.graph import Graph, Module, Signature, Tensor
-from lithe.ops import flex
+from lithe.ops.flex import operators as flex
 from lithe.ops.op import Site
 from lithe.ops.verify import verify
 from lithe.passes import prepare, resize_inputs

@@ -15,7 +15,7 @@ import numpy as np
 from lithe.errors import LimitError, ModelError
 from lithe.formats import flexbuffer
 from lithe.formats.protobuf import Field, Reader
-from lithe.ops.flex import Callee, NodeDef
+from lithe.ops.flex.operators import Callee, NodeDef
 from lithe.types import DTYPES, STRING, DType, Shape
 
 LARGEST_TENSOR = 1 << 26  # elements of a constant among the attributes

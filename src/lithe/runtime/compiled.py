@@ -33,8 +33,9 @@ ENTRY = "lithe_run"
 ALIGNMENT = 64
 LAYOUT = 3  # of artifacts; part of every key
 COMPILER_ROOMS = (
-    ".", "ir", "ops", "passes", "passes/deflex", "targets", "lower", "codegen", "codegen/llvm", "runtime",
-    "formats", "formats/tflite",
+    ".", "ir", "ops", "ops/flex", "ops/recurrent", "ops/signal", "ops/stablehlo", "ops/text",
+    "passes", "passes/deflex", "targets", "lower", "codegen", "codegen/llvm",
+    "runtime", "formats", "formats/tflite",
 )  # fmt: skip
 ROUNDING_FUNCTIONS = ("floorf", "ceilf", "rintf", "truncf", "floor", "ceil", "rint", "trunc", "fmaf", "fmodf")
 

@@ -12,7 +12,7 @@ from lithe.errors import ModelError
 from lithe.formats import flexbuffer, node_def
 from lithe.formats.schema import OPTIONS, TFLITE, Field
 from lithe.formats.tflite.tensors import dtype_of_member
-from lithe.ops.flex import NodeDef
+from lithe.ops.flex.operators import NodeDef
 from lithe.ops.op import REGISTRY, NoAttrs, Op, unknown
 from lithe.types import DType
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from lithe.errors import ModelError
 from lithe.ir.graph import Node, Tensor
-from lithe.ops.flex import NodeDef
+from lithe.ops.flex.operators import NodeDef
 from lithe.ops.op import REGISTRY, Site
 from lithe.ops.verify import has_rule
 from lithe.passes.infer_shapes import infer_node, inferred, is_dynamic, unknown_shape

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from lithe.errors import ModelError, UnsupportedOp
 from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
-from lithe.ops.flex import INSTALL, NodeDef, is_flex, tensorflow_is_installed
+from lithe.ops.flex.operators import INSTALL, NodeDef, is_flex, tensorflow_is_installed
 from lithe.passes.deflex import arithmetic as arithmetic
 from lithe.passes.deflex import arrays as arrays
 from lithe.passes.deflex import layers as layers

@@ -21,7 +21,7 @@ import numpy as np
 from lithe.errors import ExecutionError
 from lithe.ops.layout import integers
 from lithe.ops.op import Op, Site, register
-from lithe.ops.text import strings
+from lithe.ops.text.tokens import strings
 from lithe.types import Shape
 
 SPACE_SYMBOL = "\u2581".encode()

@@ -7,9 +7,9 @@ import numpy as np
 from lithe.ir.build import Builder
 from lithe.ir.elementary import logistic, tanh
 from lithe.ir.loops import Buffer
-from lithe.ops.lstm_float import Sizes
 from lithe.ops.op import Op, Site, register
 from lithe.ops.products import Factor, Rows
+from lithe.ops.recurrent.lstm_float import Sizes
 from lithe.types import FLOAT32, Shape
 
 F = np.float32

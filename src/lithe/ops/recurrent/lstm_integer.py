@@ -29,7 +29,8 @@ from lithe.ops.fixed_point import (
     shifted,
     tanh_table,
 )
-from lithe.ops.lstm_float import (
+from lithe.ops.op import Site
+from lithe.ops.recurrent.lstm_float import (
     CELL,
     FORGET,
     GATES,
@@ -41,7 +42,6 @@ from lithe.ops.lstm_float import (
     Parts,
     Sizes,
 )
-from lithe.ops.op import Site
 from lithe.types import INT16, INT32, INT64
 
 F = np.float32

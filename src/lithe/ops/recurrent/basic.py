@@ -10,10 +10,10 @@ import numpy as np
 
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
-from lithe.ops.lstm_float import Sizes
 from lithe.ops.op import Op, Site, register
 from lithe.ops.products import ACTIVATIONS, Factor, Rows, activated, multiplied
-from lithe.ops.recurrent import require_activation, require_weights, shaped
+from lithe.ops.recurrent.lstm_float import Sizes
+from lithe.ops.recurrent.sequence_lstm import require_activation, require_weights, shaped
 from lithe.types import FLOAT32, Shape
 
 X, WEIGHTS, RECURRENT, BIAS, STATE, AUXILIARY, AUXILIARY_WEIGHTS = range(7)  # the last two in halves of layers alone

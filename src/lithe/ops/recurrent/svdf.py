@@ -13,7 +13,7 @@ from lithe.ir.loops import Buffer, Expr
 from lithe.ops.fixed_point import multiplier_of, saturated, scaled
 from lithe.ops.op import Op, Site, register
 from lithe.ops.products import ACTIVATIONS, Factor, Rows, activated, multiplied
-from lithe.ops.recurrent import require_weights
+from lithe.ops.recurrent.sequence_lstm import require_weights
 from lithe.types import FLOAT32, INT8, INT32, INT64, Shape
 
 F = np.float32

@@ -16,8 +16,8 @@ from lithe.ir.arithmetic import sqrt
 from lithe.ir.build import Builder
 from lithe.ir.elementary import log
 from lithe.ir.loops import INDEX, Buffer, Const, Expr, minimum, select
-from lithe.ops.fourier import FLOATS, LONGEST, lower_real
 from lithe.ops.op import Op, Site, register
+from lithe.ops.signal.fourier import FLOATS, LONGEST, lower_real
 from lithe.types import FLOAT32, Shape
 
 

@@ -14,11 +14,12 @@ import numpy as np
 
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
-from lithe.ops import lstm_float, recurrent_basic
-from lithe.ops.lstm_float import Parts, Sizes
 from lithe.ops.op import Op, Site, register
 from lithe.ops.products import ACTIVATIONS
-from lithe.ops.recurrent import FLOATS, HYBRID, KINDS, LAYER, require_layer, words
+from lithe.ops.recurrent import basic as recurrent_basic
+from lithe.ops.recurrent import lstm_float
+from lithe.ops.recurrent.lstm_float import Parts, Sizes
+from lithe.ops.recurrent.sequence_lstm import FLOATS, HYBRID, KINDS, LAYER, require_layer, words
 from lithe.types import Shape
 
 Positions = tuple[int | None, ...]  # for each operand of one layer, which operand of the pair it is

@@ -9,10 +9,10 @@ import numpy as np
 
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
-from lithe.ops import lstm_basic, lstm_float, lstm_integer, lstm_narrow
-from lithe.ops.lstm_float import AUXILIARY, GATES, NORMALIZATION, OUTPUT_STATE, PROJECTION, Parts, Sizes
 from lithe.ops.op import Op, Site, register
 from lithe.ops.products import ACTIVATIONS
+from lithe.ops.recurrent import lstm_basic, lstm_float, lstm_integer, lstm_narrow
+from lithe.ops.recurrent.lstm_float import AUXILIARY, GATES, NORMALIZATION, OUTPUT_STATE, PROJECTION, Parts, Sizes
 from lithe.types import Shape
 
 LAYER = (
@@ -166,8 +166,8 @@ class UnidirectionalSequenceLstm(Op):
 
     Without input weights the input gate is 1 - sigmoid(f) ("coupled"). Recurrent weights R of rank 1 are a diagonal.
     x: [batch, time, depth], time first when time_major; y: the same with the size of h last.
-    float32: weights are floats, or integers (see `lithe.ops.products`). int8 and int16: see `lithe.ops.lstm_integer`
-    and, with products of 8 bits, `lithe.ops.lstm_narrow`.
+    float32: weights are floats, or integers (see `lithe.ops.products`). int8 and int16: see `lstm_integer`
+    and, with products of 8 bits, `lstm_narrow`.
     Source: schema.fbs, UnidirectionalSequenceLSTMOptions.
     """
 
@@ -187,7 +187,7 @@ class UnidirectionalSequenceLstm(Op):
 
 @register
 class Lstm(Op):
-    """One step of UNIDIRECTIONAL_SEQUENCE_LSTM (kernel type FULL), or the BASIC one of `lithe.ops.lstm_basic`.
+    """One step of UNIDIRECTIONAL_SEQUENCE_LSTM (kernel type FULL), or the BASIC one (see `lstm_basic`).
 
     FULL: x [batch, depth], y [batch, outputs], operands as those of the sequence. Source: schema.fbs, LSTMOptions.
     """

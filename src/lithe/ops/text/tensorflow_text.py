@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 
 from lithe.ops.op import Op, Site, register
-from lithe.ops.text import Ngrams, strings
+from lithe.ops.text.tokens import Ngrams, strings
 from lithe.types import Shape
 
 Words = list[tuple[bytes, int, int]]  # with the places of their first byte and of the first behind

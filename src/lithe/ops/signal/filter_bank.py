@@ -17,8 +17,8 @@ from lithe.errors import ExecutionError
 from lithe.ir.arithmetic import cast, maximum, minimum, where
 from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer, Const, Expr, constant, select
-from lithe.ops.integer_bits import bit_length
 from lithe.ops.op import Op, RuleViolation, Site, register
+from lithe.ops.signal.integer_bits import bit_length
 from lithe.types import INT16, INT32, INT64, UINT32, UINT64, Shape
 
 Table = Callable[[Any], Any]  # index -> element

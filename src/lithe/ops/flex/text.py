@@ -14,10 +14,10 @@ import numpy as np
 
 from lithe.errors import ExecutionError
 from lithe.ops.farm_hash import fingerprint_of
-from lithe.ops.flex import NodeDef
+from lithe.ops.flex.operators import NodeDef
 from lithe.ops.layout import integers
 from lithe.ops.op import Op, Site, register
-from lithe.ops.text import SPACE, strings
+from lithe.ops.text.tokens import SPACE, strings
 from lithe.types import Shape
 
 ENCODINGS = {

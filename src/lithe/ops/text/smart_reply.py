@@ -14,7 +14,7 @@ import numpy as np
 from lithe.errors import ModelError
 from lithe.ops.farm_hash import fingerprint_of
 from lithe.ops.op import Op, Site, register
-from lithe.ops.text import strings
+from lithe.ops.text.tokens import strings
 from lithe.types import Shape
 
 START, END = b"<S>", b"<E>"

@@ -16,7 +16,7 @@ import numpy as np
 from lithe.errors import ExecutionError
 from lithe.ops.fixed_point import saturated
 from lithe.ops.op import Op, Site, register
-from lithe.ops.signal_transforms import TYPE_NUMBERS
+from lithe.ops.signal.signal_transforms import TYPE_NUMBERS
 from lithe.types import Shape
 
 

@@ -14,7 +14,8 @@ from lithe.ir.arithmetic import absolute, cast, maximum
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, Expr, constant, minimum, select
 from lithe.ops.fixed_point import saturated
-from lithe.ops.fourier import (
+from lithe.ops.op import NoAttrs, Op, Site, register
+from lithe.ops.signal.fourier import (
     LONGEST,
     NUMBERS,
     RADICES,
@@ -24,8 +25,7 @@ from lithe.ops.fourier import (
     real_restored,
     real_transformed,
 )
-from lithe.ops.integer_bits import bit_length
-from lithe.ops.op import NoAttrs, Op, Site, register
+from lithe.ops.signal.integer_bits import bit_length
 from lithe.types import FLOAT32, INT16, INT32, UINT32, Shape
 
 TYPE_NUMBERS = {"float32": 0, "int32": 2, "int16": 7}  # schema.fbs, TensorType

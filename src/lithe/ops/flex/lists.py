@@ -11,7 +11,7 @@ import numpy as np
 
 from lithe.errors import ExecutionError
 from lithe.ops.fill import MOST_ELEMENTS
-from lithe.ops.flex import NodeDef
+from lithe.ops.flex.operators import NodeDef
 from lithe.ops.layout import integers
 from lithe.ops.op import Op, Site, register
 from lithe.types import Shape

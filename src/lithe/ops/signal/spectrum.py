@@ -13,9 +13,9 @@ from lithe.ir.build import Builder
 from lithe.ir.elementary import INFINITY
 from lithe.ir.loops import Buffer, Const, Expr, constant, select
 from lithe.ops.activation import same_shape
-from lithe.ops.fourier import FLOATS, LONGEST, Plan, lower_real, lower_transform
 from lithe.ops.layout import integers, known_integers
 from lithe.ops.op import Op, Site, register
+from lithe.ops.signal.fourier import FLOATS, LONGEST, Plan, lower_real, lower_transform
 from lithe.types import COMPLEX64, FLOAT32, Shape
 
 PARTS = "complex64 -> float32\ncomplex128 -> float64"

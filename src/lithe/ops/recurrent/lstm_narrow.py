@@ -21,7 +21,8 @@ from lithe.ir.arithmetic import absolute, cast, clamp, sqrt, trunc, where
 from lithe.ir.build import Builder, Convolution
 from lithe.ir.loops import INDEX, Buffer, Expr
 from lithe.ops.fixed_point import multiplier_of, saturated, scaled, scaled_wide, shifted
-from lithe.ops.lstm_float import (
+from lithe.ops.op import Site
+from lithe.ops.recurrent.lstm_float import (
     CELL,
     FORGET,
     GATES,
@@ -32,8 +33,7 @@ from lithe.ops.lstm_float import (
     Parts,
     Sizes,
 )
-from lithe.ops.lstm_integer import ONE, require_stored
-from lithe.ops.op import Site
+from lithe.ops.recurrent.lstm_integer import ONE, require_stored
 from lithe.types import FLOAT32, INT8, INT16, INT32, INT64
 
 F = np.float32
