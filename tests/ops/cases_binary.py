@@ -104,6 +104,16 @@ CASES = [
     *floats("DIV", low=0.5),
     *floats("FLOOR_DIV", low=0.5, high=20),
     *floats("FLOOR_MOD", low=0.5, high=20),
+    Case(
+        "FLOOR_MOD",
+        "quotients beyond what float32 counts",
+        (f32(6), f32(6)),
+        (f32(6),),
+        values={
+            0: np.array([1e30, -1e30, 5.0, -5.0, 1e9, -7.5], np.float32),
+            1: np.array([7.3, 7.3, -np.inf, 3e-9, 7, -2], np.float32),
+        },
+    ),
     *[ranks(op) for op in ("ADD", "MUL", "SUB")],
     *[
         Case(op, f"float {a}", (f32(5, 7), f32(5, 7)), (f32(5, 7),), {"fused_activation_function": a}, low=-9, high=9)

@@ -261,13 +261,9 @@ def power(x: Any, y: Any) -> Any:
 
 
 def floor_mod(x: Any, y: Any) -> Any:
-    """x - floor(x / y) * y with the sign of y; exact while |x / y| < 2**24."""
+    """x - floor(x / y) * y with the sign of y, exactly: the remainder of the truncated quotient, moved by y."""
     if not is_expr(x, y):
         with np.errstate(all="ignore"):
             return np.mod(x, y)
-    q = floor(x / y)
-    r = fused_multiply_add(-q, y, x)
-    r = where((r * y) < F(0.0), r + y, r)  # the rounded quotient was one too large
-    r = where(absolute(r) >= absolute(y), r - y, r)
-    beyond = where((x * y) < F(0.0), y, x)  # y infinite: the quotient is 0 or -1
-    return where(_is(absolute(y), math.inf) & (absolute(x) < INFINITY), beyond, r)
+    r = x % y
+    return where(y < F(0.0), where(r > F(0.0), r + y, r), where(r < F(0.0), r + y, r))

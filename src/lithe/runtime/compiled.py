@@ -37,7 +37,7 @@ COMPILER_ROOMS = (
     "passes", "passes/deflex", "targets", "lower", "codegen", "codegen/llvm",
     "runtime", "formats", "formats/tflite",
 )  # fmt: skip
-ROUNDING_FUNCTIONS = ("floorf", "ceilf", "rintf", "truncf", "floor", "ceil", "rint", "trunc", "fmaf", "fmodf")
+ROUNDING_FUNCTIONS = ("floorf", "ceilf", "rintf", "truncf", "floor", "ceil", "rint", "trunc", "fmaf", "fmodf", "fmod")
 
 
 @dataclass(frozen=True)
