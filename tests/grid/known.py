@@ -53,6 +53,11 @@ def not_a_number(case: Case) -> bool:
     )
 
 
+def overflowing_halves(case: Case) -> bool:
+    values = [np.abs(v.astype(np.float32)).max(initial=0) for v in (*case.values.values(), *case.constants.values())]
+    return first_is("float16")(case) and max(values, default=0) > 250
+
+
 def uneven_rows(case: Case) -> bool:
     """Whether rows of a packed table do not end with a byte."""
     t = case.inputs[1]
@@ -100,8 +105,11 @@ KNOWN = (
     known("BATCH_MATMUL", pair("float32+int8"), "it looks for one scale and finds 0"),
     known("EMBEDDING_LOOKUP", takes("float8_e4m3fn"), MISREAD),
     known("EMBEDDING_LOOKUP", takes("float8_e5m2"), MISREAD),
-    known("MATRIX_DIAG MATRIX_SET_DIAG", first_is("uint64", "float64", "complex64", "complex128"),
-          "it copies a part of each element"),
+    known("MATRIX_DIAG MATRIX_SET_DIAG", first_is(
+        "bool", "uint16", "float16", "bfloat16", "uint64", "float64", "complex64", "complex128",
+    ), "it copies elements as if they had another size"),
+    known("MUL", to("int16-int8", "int16-uint8"), "it takes the scales for 2**-15 and 2**-7, whatever they are"),
+    known("ADD SUB MUL", overflowing_halves, "it stops at the greatest half, not at infinity", "optimized reference"),
     known("EMBEDDING_LOOKUP", uneven_rows, "it starts every row at a byte"),
     known("RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1", lambda case: first_is("float16")(case) and not_a_number(case),
           "its halves lose what is not a number", "XNNPACK"),
