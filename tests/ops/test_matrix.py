@@ -46,6 +46,11 @@ def test_every_declared_first_input_type_has_a_case() -> None:
     assert sorted(declared - tested) == []
 
 
+def test_operators_say_what_they_change() -> None:
+    wrong = [str(c) for c in CASES if set(c.variables) != set(c.operator.changes(c.operator.Attrs(**c.attrs)))]
+    assert wrong == []
+
+
 def test_names_are_unique() -> None:
     names = [str(c) for c in CASES]
     assert sorted({n for n in names if names.count(n) > 1}) == []

@@ -160,6 +160,18 @@ def test_operators_do_not_write_what_is_not_theirs():
     refused(m, "must not write a tensor of another graph", "op #1 ADD, output 0")
 
 
+@pytest.mark.parametrize("data", [None, 0])
+def test_what_an_operator_changes_is_a_variable(data):
+    op = REGISTRY.by_name["RNN"]
+    x, y = tensor("x", (1, 3)), tensor("y", (1, 2))
+    weights = [tensor("w", (2, 3), data=1), tensor("r", (2, 2), data=1), tensor("b", (2,), data=1)]
+    state = tensor("state", (1, 2), data=data)
+    members = [x, *weights, state, y]
+    inputs = [x] if data is not None else [x, state]
+    m = Module([Graph("main", inputs, [y], members, [Node(op, op.Attrs(), [x, *weights, state], [y], 0)])])
+    refused(m, "must be a variable: the operator changes it", "op #0 RNN, input 4 'hidden_state'")
+
+
 def test_a_graph_beside_the_main_one_may_be_wrong_until_it_is_used():
     m = adds()
     m.graphs.append(adds().main)
@@ -276,7 +288,7 @@ class Odd:
     name, code, known, stateful = "ODD", 1, True, False
     operands = (("x",), ("y",))
     signatures = ()
-    activations, calls = ("NONE",), {}
+    activations, calls, changes = ("NONE",), {}, staticmethod(lambda attrs: ())
 
     @dataclass(frozen=True)
     class Attrs:

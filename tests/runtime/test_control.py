@@ -352,6 +352,25 @@ def test_a_handle_that_goes_elsewhere_stays_a_handle():
     assert bind_variables(branching().main, Instance(Source(branching()))).variables == {}
 
 
+@pytest.mark.parametrize("op", ["READ_VARIABLE", "ASSIGN_VARIABLE"])
+def test_only_handles_name_variables(op):
+    d = Draft()
+    x = d.constant([1, 2])
+    y = d(op, x, *([d.input((2,))] if op == "ASSIGN_VARIABLE" else []), shape=(2,))
+    if op == "ASSIGN_VARIABLE":
+        d.tensors.remove(d.nodes[-1].outputs.pop())
+    with pytest.raises(ModelError, match=r"must be a handle, is float32\[2\]"):
+        prepare(d.graph(*([] if op == "ASSIGN_VARIABLE" else [y])))
+
+
+def test_a_handle_names_one_variable():
+    instance = Instance(Source(two_functions()))
+    executor = ReferenceExecutor(prepare(instance.graph(1), instance), instance)
+    step = executor._steps[1]
+    with pytest.raises(ExecutionError, match="names no variable"):
+        step.node.op.evaluate(step.site([np.array("variable:/v", object)]), np.array(None, object))
+
+
 def test_what_once_ran_and_failed_runs_again():
     module = counting()
     module.graphs[1].nodes[1].inputs[1] = module.graphs[1].nodes[0].outputs[0]  # assigns the handle itself

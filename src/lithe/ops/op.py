@@ -214,6 +214,8 @@ class Op:
     Attrs: ClassVar[type] = NoAttrs
     signatures: ClassVar[tuple[Signature, ...]] = ()
     stateful: ClassVar[bool] = False  # two runs on the same inputs may differ, or change something: never folded
+    # changes(attrs): positions of the inputs that it changes, which must be variables
+    changes: ClassVar[Callable[..., tuple[int, ...]]] = staticmethod(lambda attrs: ())
     activations: ClassVar[tuple[str, ...]] = tuple(ACTIVATION_BOUNDS)  # what may be fused into it
     of_shapes: ClassVar[bool] = False  # the result depends on the inputs' shapes alone, never on their elements
     calls: ClassVar[Mapping[str, Call]] = {}  # how it calls the graph that an option names
@@ -230,7 +232,7 @@ class Op:
     lowers: ClassVar[Callable[..., bool]] = staticmethod(lambda site: True)
 
     def __init_subclass__(cls) -> None:
-        for key in ("infer", "evaluate", "lower", "lowers", "parse_options"):
+        for key in ("infer", "evaluate", "lower", "lowers", "changes", "parse_options"):
             function = cls.__dict__.get(key)
             if callable(function) and not isinstance(function, staticmethod):
                 setattr(cls, key, staticmethod(function))

@@ -1,7 +1,7 @@
 """Variables that outlive a run and are shared by all graphs of a loaded model.
 
 A handle names a variable. Where a graph can be compiled as a whole, handles are replaced by the variables
-themselves (see `lithe.passes.bind_variables`): then the first operand of reading and writing is the storage.
+themselves (see `lithe.passes.bind_variables`), and the operators by those of `BOUND`.
 """
 
 from __future__ import annotations
@@ -60,54 +60,82 @@ def _key(handle: np.ndarray) -> str:
 
 @register
 class ReadVariable(Op):
-    """The value of a variable. Source: schema.fbs, ReadVariableOptions."""
+    """The value of the variable that a handle names. Source: schema.fbs, ReadVariableOptions."""
 
     name, code = "READ_VARIABLE", 143
     operands = (("resource", "ignored*"), ("value",))
     stateful = True
 
     def infer(site: Site) -> list[Shape]:
-        x = site.input(0)
-        return [unknown(site.outputs[0]) if is_handle(x) else x.shape]
+        site.require(is_handle(site.input(0)), f"must be a handle, is {site.input(0)}", 0)
+        return [unknown(site.outputs[0])]
 
-    def evaluate(site: Site, x: np.ndarray, *ignored: np.ndarray) -> list[np.ndarray]:
-        if not is_handle(site.input(0)):
-            return [x.copy()]
-        value = site.surroundings().resources.get(_key(x))
+    def evaluate(site: Site, handle: np.ndarray, *ignored: np.ndarray) -> list[np.ndarray]:
+        value = site.surroundings().resources.get(_key(handle))
         if value is None:
             raise ExecutionError("the variable is read before anything was assigned to it")
         return [value.copy()]
 
-    def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
-        b.elementwise(ys[0].viewed((ys[0].size,)), lambda v: v, xs[0].viewed((xs[0].size,)))
-
-    def lowers(site: Site) -> bool:
-        return not is_handle(site.input(0))
-
 
 @register
 class AssignVariable(Op):
-    """Gives a variable a value. Source: schema.fbs, AssignVariableOptions."""
+    """Gives the variable that a handle names a value. Source: schema.fbs, AssignVariableOptions."""
 
     name, code = "ASSIGN_VARIABLE", 144
-    operands = (("resource", "value"), ())
+    operands = (("resource", "value", "ignored*"), ())
+    stateful = True
+
+    def infer(site: Site) -> list[Shape]:
+        site.require(is_handle(site.input(0)), f"must be a handle, is {site.input(0)}", 0)
+        return []
+
+    def evaluate(site: Site, handle: np.ndarray, value: np.ndarray, *ignored: np.ndarray) -> list[np.ndarray]:
+        site.surroundings().resources[_key(handle)] = value.copy()
+        return []
+
+
+class ReadStorage(Op):
+    """READ_VARIABLE where the variable itself stands in its handle's place."""
+
+    name = "READ_VARIABLE"
+    operands = (("variable", "ignored*"), ("value",))
+    stateful = True
+
+    def infer(site: Site) -> list[Shape]:
+        x, y = site.input(0), site.outputs[0]
+        site.require(x.dtype == y.dtype, f"the variable holds {x}, the value is {y}", 0)
+        return [x.shape]
+
+    def evaluate(site: Site, x: np.ndarray, *ignored: np.ndarray) -> list[np.ndarray]:
+        return [x.copy()]
+
+    def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
+        _copy(b, xs[0], ys[0])
+
+
+class AssignStorage(Op):
+    """ASSIGN_VARIABLE where the variable itself stands in its handle's place."""
+
+    name = "ASSIGN_VARIABLE"
+    operands = (("variable", "value", "ignored*"), ())
     stateful = True
 
     def infer(site: Site) -> list[Shape]:
         x, value = site.input(0), site.input(1)
-        same = is_handle(x) or (x.dtype == value.dtype and x.shape == value.shape)
+        same = x.dtype == value.dtype and x.shape == value.shape
         site.require(same, f"the variable holds {x}, the value is {value}", 1)
         return []
 
-    def evaluate(site: Site, x: np.ndarray, value: np.ndarray) -> list[np.ndarray]:
-        if is_handle(site.input(0)):
-            site.surroundings().resources[_key(x)] = value.copy()
-        else:
-            x[...] = value
+    def evaluate(site: Site, x: np.ndarray, value: np.ndarray, *ignored: np.ndarray) -> list[np.ndarray]:
+        x[...] = value
         return []
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
-        b.elementwise(xs[0].viewed((xs[0].size,)), lambda v: v, xs[1].viewed((xs[1].size,)))
+        _copy(b, xs[1], xs[0])
 
-    def lowers(site: Site) -> bool:
-        return not is_handle(site.input(0))
+
+def _copy(b: Builder, x: Buffer, y: Buffer) -> None:
+    b.elementwise(y.viewed((y.size,)), lambda v: v, x.viewed((x.size,)))
+
+
+BOUND = {ReadVariable: ReadStorage, AssignVariable: AssignStorage}

@@ -243,6 +243,10 @@ class _GraphVerifier:
             for i, t in enumerate(tensors):
                 if t is None and not names[min(i, len(names) - 1)].endswith("?"):
                     raise ModelError("must be present", where=self.place(n, side, i))
+        for i in n.op.changes(n.attrs):
+            t = n.inputs[i] if i < len(n.inputs) else None
+            if t is not None and not t.is_variable:
+                raise ModelError("must be a variable: the operator changes it", where=self.place(n, "input", i))
 
     def activation(self, n: Node) -> None:
         """The fused activation is one that the operator can fuse."""

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 from lithe.ir.graph import Graph, Node, Tensor
-from lithe.ops import REGISTRY
+from lithe.ops.resources import AssignStorage
 
 
 def assign_once(graph: Graph) -> None:
@@ -33,8 +33,7 @@ def assign_once(graph: Graph) -> None:
                 keeps = not writes[t] and not t.is_variable and t not in inputs
                 now[t] = n.outputs[i] = t if keeps else _another(graph, t)
                 if t.is_variable:
-                    assign = REGISTRY.by_name["ASSIGN_VARIABLE"]
-                    nodes.append(Node(assign, assign.Attrs(), [t, now[t]], [], n.index))
+                    nodes.append(Node(AssignStorage, AssignStorage.Attrs(), [t, now[t]], [], n.index))
             elif t in special:
                 now[t] = t
     graph.nodes = nodes

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import Environment
-from lithe.ops.resources import resource_key
+from lithe.ops.resources import BOUND, resource_key
 from lithe.types import TensorType
 
 
@@ -74,6 +74,7 @@ def bind_variables(graph: Graph, environment: Environment) -> Bound | None:
         bound.tensors.append(storage)
     bound.nodes = [n for n in bound.nodes if n.op.name not in ("VAR_HANDLE", "CALL_ONCE")]
     for n in bound.nodes:
+        n.op = BOUND.get(n.op, n.op)
         n.inputs = [None if t is None else storages.get(t, t) for t in n.inputs]
     return Bound(bound, found, numbers)
 

@@ -94,6 +94,7 @@ class _Layer(Op):
     operands = (OPERANDS, ("output",))
     types = TYPES
     stateful = True
+    changes = staticmethod(lambda attrs: (STATE,))
     activations = ACTIVATIONS
 
     def evaluate(site: Site, *arrays: np.ndarray) -> list[np.ndarray]:

@@ -142,6 +142,7 @@ class BidirectionalSequenceLstm(Op):
     )  # fmt: skip
     types = f"{_lstm_line(FLOATS, '')}\n{_lstm_line(HYBRID, KINDS)}"
     stateful = True
+    changes = staticmethod(lambda attrs: (35, 36, 37, 38))
     activations = ACTIVATIONS
     infer, evaluate, lower = LSTM_PAIR.infer, LSTM_PAIR.evaluate, LSTM_PAIR.lower
 
@@ -176,6 +177,7 @@ class BidirectionalSequenceRnn(Op):
     {"float32 " + "W W float32 float32 " * 2} float32? W? W? -> float32*{KINDS}
     """
     stateful = True
+    changes = staticmethod(lambda attrs: (4, 8))
     activations = ACTIVATIONS
     infer, evaluate, lower = RNN_PAIR.infer, RNN_PAIR.evaluate, RNN_PAIR.lower
 

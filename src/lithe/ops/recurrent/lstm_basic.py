@@ -26,6 +26,7 @@ uint8q uint8q uint8q int32q int16q -> uint8q int16q uint8 int16
 """
 X, HIDDEN, WEIGHTS, BIAS, STATE = range(5)
 GATES = 4
+CHANGED = (HIDDEN, STATE)
 STATE_SCALE = 2.0**-11
 ZERO = 128  # the zero point of x and h
 

@@ -156,6 +156,9 @@ def _lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buff
         arithmetic(site).lower(b, site, sizes, Parts(site, xs), ys[0].viewed((sizes.rows, sizes.outputs)))
 
 
+STATES = (OUTPUT_STATE, OUTPUT_STATE + 1)
+
+
 @register
 class UnidirectionalSequenceLstm(Op):
     """For each step t of the sequence, with h the output state and c the cell state, both kept between runs:
@@ -175,6 +178,7 @@ class UnidirectionalSequenceLstm(Op):
     operands = (OPERANDS, ("output",))
     types = TYPES + "\n" + WIDE
     stateful = True
+    changes = staticmethod(lambda attrs: STATES)
     activations = ACTIVATIONS
     Attrs = Attrs
     evaluate = _evaluate
@@ -217,6 +221,9 @@ class Lstm(Op):
             return lstm_basic.infer(site)
         site.rank(0, 2)
         return _infer(site)
+
+    def changes(attrs: Lstm.Attrs) -> tuple[int, ...]:
+        return lstm_basic.CHANGED if attrs.kernel_type == "BASIC" else STATES
 
     def evaluate(site: Site, *arrays: np.ndarray | None) -> list[np.ndarray]:
         return (lstm_basic.evaluate if site.attrs.kernel_type == "BASIC" else _evaluate)(site, *arrays)

@@ -40,6 +40,7 @@ class Svdf(Op):
     int8q int8q S int32? S -> int8q: S= int16q int8q
     """
     stateful = True
+    changes = staticmethod(lambda attrs: (STATE,))
     activations = ACTIVATIONS
 
     @dataclass(frozen=True)
