@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,12 +88,10 @@ class BatchMatMul(Op):
         x, y, z = xs[0], xs[1], ys[0]
         depth, wide = x.shape[-2 if site.attrs.adj_x else -1], _wide(site)
         zeros, scale = _zeros(site), None
-        left: Callable[[tuple[Expr, ...], Expr, Expr], Expr]
+        turned = site.attrs.adj_x
         if _hybrid(site):
-            stored, scale = _quantized(b, site, x)
-            left = lambda batch, m, k: _element(stored, batch, (m, k), wide)  # noqa: E731
-        else:
-            left = lambda batch, m, k: _element(x, batch, (k, m) if site.attrs.adj_x else (m, k), wide)  # noqa: E731
+            x, scale = _quantized(b, site, x)
+            turned = False
         factors = None
         if not site.inputs[1].dtype.is_float and z.dtype != INT32:
             values = _column_scales(site) if scale is not None else _multipliers(site)
@@ -103,9 +100,8 @@ class BatchMatMul(Op):
             total = b.variable(0, "total", wide)
             with b.loop(depth) as k:
                 right = _element(y, tuple(batch), (n, k) if site.attrs.adj_y else (k, n), wide)
-                term = (left(tuple(batch), m, k) - zeros[0]) * (right - zeros[1]) if any(zeros) else (
-                    left(tuple(batch), m, k) * right
-                )  # fmt: skip
+                left = _element(x, tuple(batch), (k, m) if turned else (m, k), wide)
+                term = (left - zeros[0]) * (right - zeros[1]) if any(zeros) else left * right
                 b.store(total, (), total[()] + term)
             if scale is not None:
                 value = total[()].to(FLOAT32) * (_element(scale, tuple(batch), (m,), FLOAT32) * factors[n])

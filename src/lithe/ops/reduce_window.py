@@ -148,8 +148,7 @@ def _evaluate(w: Windows, site: Site, arrays: Sequence[np.ndarray]) -> list[np.n
 
 def _lower(w: Windows, b: Builder, site: Site, xs: Sequence[Buffer], ys: Sequence[Buffer]) -> None:
     body, count = _applied(site), len(ys)
-    step: Step = lambda *values: body.lower(b, values)  # noqa: E731
-    w.lower(b, step, xs[:count], xs[count:], ys, w.count(xs[0].shape))
+    w.lower(b, lambda *values: body.lower(b, values), xs[:count], xs[count:], ys, w.count(xs[0].shape))
 
 
 @register
