@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,15 @@ from lithe.ir.loops import (
 from lithe.types import DType, Shape, dtype_of
 
 
+class Pixel(NamedTuple):
+    """A place in an output: batch, row and column, and their number when all pixels are counted in order."""
+
+    batch: Expr
+    y: Expr
+    x: Expr
+    row: Expr
+
+
 @dataclass(frozen=True, eq=False)
 class Convolution:
     """out[n, y, x, o] = epilogue(bias[o] + sum over (ky, kx, i) of
@@ -54,7 +63,7 @@ class Convolution:
     out    [N, OH, OW, O].
     x_zero, w_zero  zero points (0 for float).
     accumulator     FLOAT32, INT32 or INT64.
-    epilogue        (sum, output channel, (n, y, x)) -> value of out's dtype.
+    epilogue        (sum, output channel, pixel) -> value of out's dtype.
     """
 
     x: Buffer
@@ -66,7 +75,7 @@ class Convolution:
     padding: tuple[int, int]  # rows above, columns to the left
     groups: int
     accumulator: DType
-    epilogue: Callable[[Expr, Expr, tuple[Expr, ...]], Expr]
+    epilogue: Callable[[Expr, Expr, Pixel], Expr]
     x_zero: int = 0
     w_zero: int = 0
 
@@ -273,4 +282,5 @@ def plain_convolution(b: Builder, c: Convolution) -> None:
                     a = a - c.x_zero if c.x_zero else a
                     k = k - c.w_zero if c.w_zero else k
                     b.store(total, (), total[()] + a * k)
-        b.store(c.out, (batch, y, x, o), c.epilogue(total[()], o, (batch, y, x)))
+        pixel = Pixel(batch, y, x, (batch * oh + y) * ow + x)
+        b.store(c.out, (batch, y, x, o), c.epilogue(total[()], o, pixel))

@@ -1,33 +1,40 @@
 """Dense contractions as packed, tiled loops: pointwise and k x k convolutions, fully connected layers.
 
-The M output pixels, N output channels and K taps of a convolution form a matrix product. The weights are
-packed when the program is made, panel by panel in the order in which they are read. Rows of the left
-matrix are read where they lie (pointwise), or gathered into a block of patches first. One tile of sums
-lives in registers:
+The output pixels, output channels and taps of a convolution form a matrix product. The weights are packed when the
+program is made, panel by panel in the order in which they are read. The left matrix is never made: neighbouring
+taps of a window lie side by side in the input (all columns and channels of one row of the window), so a tile reads
+them where they are. Where padding, another type or the alignment of words stands in the way, a band of input rows
+is copied first, once, not once a tap. One tile of sums lives in registers:
 
-    for block of rows that stays in cache:
-      [gather the block's patches]
+    for band of output rows whose input stays in cache:
+      [copy the band's input rows, with padding]
       for panel of output channels:
-        for tile of rows:
-          sums = bias;  for k: sums[r][n] += a[r][k] * w[k][n];  store epilogue(sums)
+        for tile of output pixels, a rectangle of rows and columns:
+          sums = bias
+          for row of the window:  for k in its columns and channels:  sums[pixel][n] += a[pixel][k] * w[k][n]
+          store epilogue(sums)
 
-Tails are tiles and panels of their own, of exactly the size that is left.
+Tails are tiles, panels and vectors of their own, of exactly the size that is left. A pointwise convolution of M
+pixels is taken as one of M x 1 pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lithe.ir.build import Builder, Convolution, Schedule, plain_convolution
+from lithe.ir.build import Builder, Convolution, Pixel, Schedule, plain_convolution
 from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, constant
 from lithe.lower.depthwise import UNSIGNED_SHIFT, by_regions, fold_byte_weights, interleaved, is_depthwise
+from lithe.lower.window import Window
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32, INT16, INT32, UINT8, DType
 
 LARGEST_WINDOW = 7  # depthwise windows above this would unroll into too much code
+LARGEST_UNROLLED = 4  # steps of a row of a window that are written out
+FEW = 4  # lanes of a sum that is the same in all of them
 
 
 def schedule(target: Target) -> Schedule:
@@ -41,7 +48,7 @@ def schedule(target: Target) -> Schedule:
             dots = target.dot is not None and target.dot.left == UINT8
             (interleaved if byte and dots else by_regions)(b, c, target)
         elif c.groups == 1:
-            Product(b, c, target).emit()
+            Product(b, flattened(c), target).emit()
         else:
             plain_convolution(b, c)
 
@@ -55,26 +62,56 @@ def _dtypes_fit(c: Convolution) -> bool:
     )  # fmt: skip
 
 
+def flattened(c: Convolution) -> Convolution:
+    """A pointwise convolution as one of M x 1 pixels of one picture; any other as it is."""
+    n, oh, ow, columns = c.out.shape
+    _, h, w, channels = c.x.shape
+    if c.w.shape[1:3] != (1, 1) or c.strides != (1, 1) or (oh, ow) != (h, w) or c.padding != (0, 0):
+        return c
+    rows = n * oh * ow
+
+    def epilogue(total: Expr, o: Expr, pixel: Pixel) -> Expr:
+        row = pixel.row
+        return c.epilogue(total, o, Pixel(row // (oh * ow), row // ow % oh, row % ow, row))
+
+    return replace(c, x=c.x.viewed((1, rows, 1, channels)), out=c.out.viewed((1, rows, 1, columns)), epilogue=epilogue)
+
+
 @dataclass(frozen=True)
 class Panel:
-    """Neighbouring panels of one width: `count` panels of `used` columns in `vectors` vectors."""
+    """Neighbouring panels of one width: `count` panels of `used` columns, in vectors of these `widths`."""
 
     first: int
     count: int
     used: int
-    vectors: int
+    widths: tuple[int, ...]
+
+    @property
+    def room(self) -> int:
+        return sum(self.widths)
+
+
+def widths(columns: int, lanes: int) -> tuple[int, ...]:
+    """Vectors that hold so many columns; the last one may be narrower.
+
+    >>> widths(40, 16), widths(3, 16)
+    ((16, 16, 8), (4,))
+    """
+    whole, rest = divmod(columns, lanes)
+    narrow = next((n for n in (4, 8) if rest <= n < lanes), lanes)
+    return (lanes,) * whole + ((narrow,) if rest else ())
 
 
 def panels(columns: int, width: int, lanes: int) -> list[Panel]:
     """Output channels cut into panels.
 
     >>> panels(100, 32, 16)
-    [Panel(first=0, count=3, used=32, vectors=2), Panel(first=96, count=1, used=4, vectors=1)]
+    [Panel(first=0, count=3, used=32, widths=(16, 16)), Panel(first=96, count=1, used=4, widths=(4,))]
     """
     whole, rest = divmod(columns, width)
-    result = [Panel(0, whole, width, width // lanes)] if whole else []
+    result = [Panel(0, whole, width, widths(width, lanes))] if whole else []
     if rest:
-        result.append(Panel(whole * width, 1, rest, -(-rest // lanes)))
+        result.append(Panel(whole * width, 1, rest, widths(rest, lanes)))
     return result
 
 
@@ -89,22 +126,31 @@ def heights(rows: int, most: int) -> list[tuple[int, int]]:
     return [(h, n) for h, n in ((low + 1, extra), (low, tiles - extra)) if n]
 
 
-def tile_shape(m: int, n: int, lanes: int, registers: int, sums_a_row: int) -> tuple[int, int]:
-    """(rows, columns) of the tile with the least padded work whose sums fit the registers.
+def rectangles(rows: int, columns: int, most: int) -> list[tuple[int, int, int]]:
+    """Tiles of at most so many pixels that cover rows x columns of them: [(rows, columns, how many)].
 
-    sums_a_row  1 when each row needs one more sum for the weights' zero point.
+    >>> rectangles(7, 7, 14), rectangles(4, 28, 12)
+    ([(2, 7, 3), (1, 7, 1)], [(1, 10, 4), (1, 9, 8)])
     """
+    if columns > most:
+        return [(1, w, n * rows) for w, n in heights(columns, most)]
+    return [(h, columns, n) for h, n in heights(rows, most // columns)]
+
+
+def tile_shape(rows: int, columns: int, n: int, lanes: int, registers: int) -> tuple[int, int]:
+    """(pixels, output channels) of the tile with the least padded work whose sums fit the registers."""
     best, least = (1, lanes), float("inf")
-    for vectors in (1, 2, 3, 4) if m > 1 else (1, 2, 4, 8):
-        rows = min((registers - vectors - 2) // (vectors + sums_a_row), 24)
-        if rows < 1:
+    for vectors in (1, 2, 3, 4) if rows * columns > 1 else (1, 2, 4, 8):
+        most = min((registers - vectors - 2) // vectors, 24)
+        if most < 1:
             continue
         cost = 0.0
         for p in panels(n, vectors * lanes, lanes):
-            for h, count in heights(m, rows):
-                cost += count * p.count * (h * (p.vectors + sums_a_row) + 0.55 * (h + p.vectors))
+            across = sum(max(w / lanes, 0.5) for w in p.widths)
+            for h, w, count in rectangles(rows, columns, most):
+                cost += count * p.count * (h * w * across + 0.55 * (h * w + len(p.widths)))
         if cost < least:
-            best, least = (rows, vectors * lanes), cost
+            best, least = (most, vectors * lanes), cost
     return best
 
 
@@ -113,25 +159,23 @@ class Product:
 
     def __init__(self, b: Builder, c: Convolution, target: Target) -> None:
         self.b, self.c, self.target = b, c, target
-        n, oh, ow, self.columns = c.out.shape
-        _, h, w, channels = c.x.shape
-        _, kh, kw, _ = c.w.shape
-        self.rows, self.k = n * oh * ow, kh * kw * channels
+        self.columns = c.out.shape[3]
         self.floating = c.accumulator == FLOAT32
         self.dot = None if self.floating else target.dot
-        self.group = self.dot.group if self.dot else 1
-        self.steps = -(-self.k // self.group)
-        # what one element of the gathered left matrix is
+        # what one element of the left matrix is
         self.left: DType = FLOAT32 if self.floating else self.dot.left if self.dot else INT16
-        pointwise = (kh, kw) == (1, 1) and c.strides == (1, 1) and (oh, ow) == (h, w)
-        same = c.x.dtype == self.left or (self.left == UINT8 and c.x.dtype.name == "int8")
-        self.direct = pointwise and same and self.k % self.group == 0
-        self.flip = self.direct and self.left == UINT8 and c.x.dtype.name == "int8"
+        self.window = Window(b, c, self.left, self.dot.group if self.dot else 1, target.cache_bytes)
         self.lanes = target.lanes
         self.pack()
-        self.height, self.width = tile_shape(
-            self.rows, self.columns, self.lanes, target.registers - (1 if self.flip else 0), 1 if self.zero else 0
-        )
+        sums = 1 if self.zero else 0
+        registers = target.registers - (1 if self.window.flip else 0) - sums
+        self.most, self.width = tile_shape(*c.out.shape[1:3], self.columns, self.lanes, registers)
+        if self.zero:  # each pixel of the first panel has one more sum
+            self.most = max(1, (registers - self.width // self.lanes - 2) // (self.width // self.lanes + 1))
+            ones = np.zeros((self.window.steps * self.window.group,), np.int8)
+            ones[: self.window.run] = 1
+            self.ones = b.constant(ones.view(np.int32), "ones")
+            self.pixel_sums = b.scratch(INT32, (c.out.shape[0] * c.out.shape[1] * c.out.shape[2],), "pixel_sums")
 
     # weights
 
@@ -141,169 +185,123 @@ class Product:
         assert c.w.values is not None
         self.zero = 0
         if self.floating:
-            self.weights = c.w.values.reshape(self.columns, -1)
+            self.weights = c.w.values
             self.bias = np.zeros(self.columns, np.float32) if c.bias is None else np.asarray(c.bias.values)
-            return
-        if self.left == UINT8:
-            weights, self.bias, self.zero = fold_byte_weights(c, UNSIGNED_SHIFT[c.x.dtype.name])
-            self.weights = weights.reshape(self.columns, -1)
+        elif self.left == UINT8:
+            self.weights, self.bias, self.zero = fold_byte_weights(c, UNSIGNED_SHIFT[c.x.dtype.name])
         else:
-            self.weights = (c.w.values.astype(np.int16) - c.w_zero).astype(np.int16).reshape(self.columns, -1)
+            self.weights = (c.w.values.astype(np.int16) - c.w_zero).astype(np.int16)
             self.bias = np.zeros(self.columns, np.int32) if c.bias is None else np.asarray(c.bias.values)
 
     def panel_constants(self, p: Panel) -> tuple[Buffer, Buffer]:
-        """(weights [count, steps, vectors * lanes] as words, bias [count, vectors * lanes])."""
-        room = p.vectors * self.lanes
+        """(weights [count, runs, steps, room] as words, bias [count, room])."""
         word = np.float32 if self.floating else np.int32 if self.dot else np.int16
-        rows = np.zeros((p.count, room, self.steps * self.group), self.weights.dtype)
-        bias = np.zeros((p.count, room), self.bias.dtype)
+        group, runs, steps = self.window.group, self.window.runs, self.window.steps
+        rows = np.zeros((p.count, p.room, runs, steps * group), self.weights.dtype)
+        bias = np.zeros((p.count, p.room), self.bias.dtype)
         stop = p.first + p.count * p.used
-        rows[:, : p.used, : self.k] = self.weights[p.first : stop].reshape(p.count, p.used, self.k)
+        rows[:, : p.used, :, : self.window.run] = self.weights[p.first : stop].reshape(p.count, p.used, runs, -1)
         bias[:, : p.used] = self.bias[p.first : stop].reshape(p.count, p.used)
-        packed = rows.reshape(p.count, room, self.steps, self.group).transpose(0, 2, 1, 3)
+        packed = rows.reshape(p.count, p.room, runs, steps, group).transpose(0, 2, 3, 1, 4)
         words = np.ascontiguousarray(packed).view(word)[..., 0]
         return self.b.constant(words, "weights"), self.b.constant(bias, "bias")
 
-    # the left matrix
+    # loops
 
     def emit(self) -> None:
-        self.constants = [(p, *self.panel_constants(p)) for p in panels(self.columns, self.width, self.lanes)]
-        self.out = self.c.out.viewed((self.rows, self.columns))
-        row_bytes = self.steps * self.group * self.left.bytes
-        share = self.target.cache_bytes if self.direct else self.target.cache_bytes // 4
-        tall = max(self.height, share // max(1, row_bytes) // self.height * self.height)
-        tall = min(tall, self.rows)
-        whole, rest = divmod(self.rows, tall)
-        if self.direct:
-            self.matrix = self.words(self.c.x, self.rows)
-        else:
-            self.patches = self.b.scratch(self.left, (tall, self.steps * self.group), "patches")
-            self.matrix = self.words(self.patches, tall)
-        for first, count, rows in ((0, whole, tall), (whole * tall, 1, rest)):
-            if rows and count:
-                with self.b.loop(count, "serial", "block") as block:
-                    self.block(block * tall + first, rows)
+        self.constants = []
+        for p in panels(self.columns, self.width, self.lanes):
+            first = [replace(p, count=1)] if self.zero and not self.constants else []
+            rest = replace(p, first=p.first + p.used * len(first), count=p.count - len(first))
+            self.constants += [(q, *self.panel_constants(q)) for q in (*first, rest) if q.count]
+        n, oh, ow, _ = self.c.out.shape
+        tall = self.window.band(self.most // ow if ow <= self.most else 1)
+        whole, rest_rows = divmod(oh, tall)
+        with self.b.loop(n, "serial", "batch") as batch:
+            for first_row, count, rows in ((0, whole, tall), (whole * tall, 1, rest_rows)):
+                if rows and count:
+                    with self.b.loop(count, "serial", "band") as band:
+                        self.band(batch, band * tall + first_row, rows)
 
-    def words(self, buffer: Buffer, rows: int) -> Buffer:
-        """The matrix as [rows, steps] of what one step reads."""
-        return buffer.viewed((rows, self.steps), INT32 if self.dot else buffer.dtype)
+    def band(self, batch: Expr, top: Expr, rows: int) -> None:
+        self.window.open(batch, top, rows)
+        ow = self.c.out.shape[2]
+        for number, (p, weights, bias) in enumerate(self.constants):
+            with self.b.loop(p.count, "serial", "panel") as panel:
+                for y, x, height, width in self.tiles(rows, ow):
+                    self.tile(height, width, p, panel, weights, bias, (batch, top, y, x), number == 0)
 
-    def block(self, first: Expr, rows: int) -> None:
+    def tiles(self, rows: int, columns: int) -> Iterator[tuple[Expr, Expr, int, int]]:
+        """(first row, first column, rows, columns) of every tile, inside of the loops that run over them."""
         b = self.b
-        if not self.direct:
-            self.gather(first, rows)
-        offset = first if self.direct else constant(0)
-        for p, weights, bias in self.constants:
-            with b.loop(p.count, "serial", "panel") as panel:
-                done = 0
-                for height, count in heights(rows, self.height):
-                    with b.loop(count, "serial", "tile") as tile:
-                        within = tile * height + done
-                        self.tile(height, p, panel, weights, bias, offset + within, first + within)
-                    done += height * count
-
-    def gather(self, first: Expr, rows: int) -> None:
-        """Copies the patches of some output pixels into rows; taps outside the input become its zero point."""
-        b, c = self.b, self.c
-        _, oh, ow, _ = c.out.shape
-        _, h, w, channels = c.x.shape
-        _, kh, kw, _ = c.w.shape
-        (sy, sx), (dy, dx), (top, left) = c.strides, c.dilation, c.padding
-        border_y = top > 0 or (oh - 1) * sy + (kh - 1) * dy >= h
-        border_x = left > 0 or (ow - 1) * sx + (kw - 1) * dx >= w
-        run = kw * channels if dx == 1 else channels  # elements that lie side by side in the input
-        runs = 1 if dx == 1 else kw
-        source = c.x.viewed((c.x.shape[0], h, w * channels))
-        with b.loop(rows, "serial", "row") as r:
-            pixel = first + r  # divided once a row, not once a tap
-            batch = b.variable(pixel // (oh * ow), "batch")[()]
-            y = b.variable(pixel // ow % oh, "y")[()]
-            x = b.variable(pixel % ow, "x")[()]
-            with b.loop(kh, "serial", "ky") as ky:
-                row = y * sy + ky * dy - top
-                start = x * sx - left
-                inside = [row >= 0, row < h] if border_y else []
-                whole = [*inside, start >= 0, start + (kw - 1) * dx < w] if border_x else inside
-                with b.when(*whole):
-                    with b.loop(runs, "serial", "kx") as kx, b.loop(run, "parallel") as i:
-                        value = self.element(source[batch, row, (start + kx * dx) * channels + i])
-                        b.store(self.patches, (r, (ky * runs + kx) * run + i), value)
-                if whole:
-                    with b.otherwise(), b.loop(kw, "serial", "kx") as kx:
-                        self.gather_tap(r, ky, kx, batch, row, start + kx * dx, inside)
-            with b.loop(self.steps * self.group - self.k, "parallel") as i:
-                b.store(self.patches, (r, i + self.k), constant(0, self.left))
-
-    def gather_tap(
-        self, r: Expr, ky: Expr, kx: Expr, batch: Expr, row: Expr, column: Expr, row_inside: list[Expr]
-    ) -> None:
-        """One tap of one patch, which may lie outside the input."""
-        b, c = self.b, self.c
-        _, h, w, channels = c.x.shape
-        source = c.x.viewed((c.x.shape[0], h, w * channels))
-        at = (ky * c.w.shape[2] + kx) * channels
-        with b.when(*row_inside, column >= 0, column < w), b.loop(channels, "parallel") as i:
-            b.store(self.patches, (r, at + i), self.element(source[batch, row, column * channels + i]))
-        with b.otherwise(), b.loop(channels, "parallel") as i:
-            b.store(self.patches, (r, at + i), self.padding_value())
-
-    def element(self, x: Expr) -> Expr:
-        """An input element as the left matrix holds it."""
-        if self.left == UINT8 and x.dtype.name == "int8":
-            return x.to(UINT8) ^ 128
-        if self.left == INT16:
-            return x.to(INT16) - self.c.x_zero if self.c.x_zero else x.to(INT16)
-        return x
-
-    def padding_value(self) -> Expr:
-        if self.left == UINT8:
-            return constant(self.c.x_zero + UNSIGNED_SHIFT[self.c.x.dtype.name], UINT8)
-        return constant(0, self.left)
+        y_done = 0
+        for h, y_count in heights(rows, max(1, self.most // columns)) if columns <= self.most else [(1, rows)]:
+            with b.loop(y_count, "serial", "tile") as i:
+                x_done = 0
+                for w, x_count in heights(columns, self.most):
+                    with b.loop(x_count, "serial", "tile") as j:
+                        yield i * h + y_done, j * w + x_done, h, w
+                    x_done += w * x_count
+            y_done += h * y_count
 
     # one tile
 
-    def tile(self, height: int, p: Panel, panel: Expr, weights: Buffer, bias: Buffer, row: Expr, out_row: Expr) -> None:
-        """`height` rows and one panel: sums in registers, then the epilogue."""
-        b, c, lanes = self.b, self.c, self.lanes
-        sums = b.local(c.accumulator, (height, p.vectors * lanes), "sums")
-        extra = b.local(INT32, (height, lanes), "row_sums") if self.zero else None
-        for r, v, l in self.unrolled(height, p.vectors):
-            b.store(sums, (r, v * lanes + l), bias[panel, v * lanes + l])
-        if extra is not None:
-            for r, _, l in self.unrolled(height, 1):
-                b.store(extra, (r, l), constant(0, INT32))
-        with b.loop(self.steps, "serial", "k") as k:
-            for r, v, l in self.unrolled(height, p.vectors):
-                a, w = self.matrix[row + r, k], weights[panel, k, v * lanes + l]
-                b.store(sums, (r, v * lanes + l), self.step(sums[r, v * lanes + l], self.flipped(a), w))
+    def tile(
+        self, height: int, width: int, p: Panel, panel: Expr, weights: Buffer, bias: Buffer,
+        corner: tuple[Expr, Expr, Expr, Expr], is_first: bool,
+    ) -> None:  # fmt: skip
+        """height x width pixels and one panel: sums in registers, then the epilogue.
+
+        corner  (batch, row where the band begins, row in the band, column) of the tile's first pixel.
+        """
+        b, c, window = self.b, self.c, self.window
+        _, oh, ow, _ = c.out.shape
+        batch, top, row, column = corner
+        sums = b.local(c.accumulator, (height, width, p.room), "sums")
+        extra = b.local(INT32, (height, width, FEW), "pixel_sums") if self.zero and is_first else None
+        for y, x in self.pixels(height, width):
+            for at, lanes in self.vectors(p):
+                with b.loop(lanes, "vector", "l") as l:
+                    b.store(sums, (y, x, at + l), bias[panel, at + l])
             if extra is not None:
-                for r, _, l in self.unrolled(height, 1):
-                    b.store(extra, (r, l), self.step(extra[r, l], self.flipped(self.matrix[row + r, k]), self.ones()))
-        for number in range(p.vectors):
-            used = min(lanes, p.used - number * lanes)
-            with b.loop(height, "unrolled", "r") as r, b.loop(used, "vector", "l") as l:
-                total: Expr = sums[r, number * lanes + l]
-                if extra is not None:
-                    total = total - extra[r, l] * self.zero
-                channel = panel * p.used + (p.first + number * lanes) + l
-                _, oh, ow, _ = c.out.shape
-                at = out_row + r
-                pixel = (at // (oh * ow), at // ow % oh, at % ow)
-                b.store(self.out, (at, channel), c.epilogue(total, channel, pixel))
+                with b.loop(FEW, "vector", "l") as l:
+                    b.store(extra, (y, x, l), constant(0, INT32))
+        for run, tap in window.taps():
+            with b.loop(window.steps, "unrolled" if window.steps <= LARGEST_UNROLLED else "serial", "k") as k:
+                for y, x in self.pixels(height, width):
+                    a = window.element(row + y, column + x, tap, k)
+                    for at, lanes in self.vectors(p):
+                        with b.loop(lanes, "vector", "l") as l:
+                            total = sums[y, x, at + l]
+                            b.store(sums, (y, x, at + l), self.step(total, a, weights[panel, run, k, at + l]))
+                    if extra is not None:
+                        with b.loop(FEW, "vector", "l") as l:
+                            b.store(extra, (y, x, l), self.step(extra[y, x, l], a, self.ones[k]))
+        for y, x in self.pixels(height, width):
+            out_y, out_x = top + row + y, column + x
+            pixel = Pixel(batch, out_y, out_x, (batch * oh + out_y) * ow + out_x)
+            if extra is not None:
+                b.store(self.pixel_sums, pixel.row, extra[y, x, 0] * self.zero)
+            for at, lanes in self.vectors(p):
+                with b.loop(min(lanes, p.used - at), "vector", "l") as l:
+                    total = sums[y, x, at + l]
+                    if self.zero:
+                        total = total - self.pixel_sums[pixel.row]
+                    channel = panel * p.used + (p.first + at) + l
+                    b.store(c.out, (*pixel[:3], channel), c.epilogue(total, channel, pixel))
 
-    def unrolled(self, height: int, vectors: int) -> Iterator[tuple[Expr, Expr, Expr]]:
-        """One pass whose statements are copied for each row and vector."""
-        b = self.b
-        with b.loop(height, "unrolled", "r") as r, b.loop(vectors, "unrolled", "v") as v:
-            with b.loop(self.lanes, "vector", "l") as l:
-                yield r, v, l
+    def pixels(self, height: int, width: int) -> Iterator[tuple[Expr, Expr]]:
+        """One pass whose statements are copied for each pixel of a tile."""
+        with self.b.loop(height, "unrolled", "r") as y, self.b.loop(width, "unrolled", "r") as x:
+            yield y, x
 
-    def flipped(self, word: Expr) -> Expr:
-        """Four signed bytes as unsigned ones, 128 more each."""
-        return word ^ constant(-0x7F7F7F80, INT32) if self.flip else word
-
-    def ones(self) -> Expr:
-        return constant(0x01010101, INT32)
+    @staticmethod
+    def vectors(p: Panel) -> Iterator[tuple[int, int]]:
+        """(first column, lanes) of each vector of a panel."""
+        at = 0
+        for lanes in p.widths:
+            yield at, lanes
+            at += lanes
 
     def step(self, total: Expr, a: Expr, w: Expr) -> Expr:
         if self.floating:

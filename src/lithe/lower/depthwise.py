@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lithe.ir.build import Builder, Convolution
+from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import FMA, Expr, Intrinsic, constant
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32, INT32, UINT8
@@ -88,7 +88,7 @@ def interleaved(b: Builder, c: Convolution, target: Target) -> None:
                         if zero:
                             sums = Intrinsic(target.dot.instruction, (sums, column_word, constant(ones[group], INT32)))
                 total = total - sums * zero if zero else total
-                b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, (batch, y, x)))
+                b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, Pixel(batch, y, x, (batch * oh + y) * ow + x)))
 
 
 def _signed(word: int) -> int:
@@ -163,4 +163,8 @@ def by_regions(b: Builder, c: Convolution, target: Target) -> None:
                                 total = Intrinsic(FMA, (a, held[i], total))
                             else:
                                 total = total + a * held[i]
-                        b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, (batch, y, x)))
+                        b.store(
+                            c.out,
+                            (batch, y, x, ch),
+                            c.epilogue(total, ch, Pixel(batch, y, x, (batch * oh + y) * ow + x)),
+                        )

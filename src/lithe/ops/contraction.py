@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from lithe.ir.arithmetic import ACTIVATION_BOUNDS, activate, activation_range, requantize
-from lithe.ir.build import Builder
+from lithe.ir.build import Builder, Pixel
 from lithe.ir.loops import Buffer, Expr
 from lithe.ops.op import Site
 from lithe.ops.padding import Window, taps
@@ -163,7 +163,7 @@ class Epilogue:
             self.low, self.high = activation_range(self.activation, scale, self.zero, self.dtype)
             self.factor = b.constant(multipliers(site, outputs), "multiplier")
 
-    def __call__(self, total: Expr, o: Expr, pixel: tuple[Expr, ...]) -> Expr:
+    def __call__(self, total: Expr, o: Expr, pixel: Pixel) -> Expr:
         if self.factor is None:
             return activate(total, self.activation).to(self.dtype)
         return requantize(total, self.factor[o], self.zero, self.low, self.high, self.dtype)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from lithe.ir.arithmetic import activate, cast, clamp, maximum, minimum, round_to_int, where
-from lithe.ir.build import Builder, Convolution
+from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import Buffer, Const, Expr
 from lithe.ops.contraction import convolve, weight_scales, zero_point
 from lithe.ops.op import Site
@@ -164,7 +164,7 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
         b.store(stored, (n, r + top, c + left, i), (_less(x[n, r, c, i], factor[n], zero[n], own) + zero[n]).to(INT8))
     sums, scales = _weight_sums(b, site, w), b.constant(weight_scales(site.inputs[1], w.shape[0]), "scale")
 
-    def epilogue(total: Expr, o: Expr, pixel: tuple[Expr, ...]) -> Expr:
+    def epilogue(total: Expr, o: Expr, pixel: Pixel) -> Expr:
         n = pixel[0]
         return _real(site, (total - zero[n] * sums[o]).to(FLOAT32) * scale[n] * scales[o], bias, o)
 
@@ -184,7 +184,7 @@ def centred_rows(b: Builder, site: Site, x: Buffer, bias: Buffer | None) -> tupl
     b.compute(stored, lambda n, *i: _less(x[(n, *i)], factor[n], zero[n], own).to(INT16))
     scales = b.constant(weight_scales(site.inputs[1], y.shape[-1]), "scale")
 
-    def epilogue(total: Expr, o: Expr, pixel: tuple[Expr, ...]) -> Expr:
+    def epilogue(total: Expr, o: Expr, pixel: Pixel) -> Expr:
         return _real(site, total.to(FLOAT32) * scale[pixel[0]] * scales[o], bias, o)
 
     return stored, epilogue

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lithe.ir.build import Builder, Convolution
-from lithe.ir.loops import Buffer
+from lithe.ir.build import Builder, Convolution, Pixel
+from lithe.ir.loops import Buffer, constant
 from lithe.ops import dynamic
 from lithe.ops.contraction import (
     Epilogue,
@@ -176,4 +176,4 @@ def _lower_blocks(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | N
                 INT32,
             )
             b.store(total, (), total[()] + part.to(FLOAT32) * scales[o, j])
-        b.store(y, (n, 0, 0, o), epilogue(total[()], o, (n, 0, 0)))
+        b.store(y, (n, 0, 0, o), epilogue(total[()], o, Pixel(n, constant(0), constant(0), n)))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lithe.errors import ExecutionError
-from lithe.ir.build import Builder, Convolution
+from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import Buffer, Expr, constant
 from lithe.ops import dynamic
 from lithe.ops.contraction import (
@@ -143,7 +143,7 @@ def _gather(
             with b.when(*(k for k in conditions if isinstance(k, Expr))), b.loop(x.shape[3]) as k:
                 term = (x[n, i, j, k].to(wide) - zeros[0]) * (w[o, ky, kx, k].to(wide) - zeros[1])
                 b.store(total, (), total[()] + term)
-        b.store(y, (n, r, c, o), epilogue(total[()], o, (n, r, c)))
+        b.store(y, (n, r, c, o), epilogue(total[()], o, Pixel(n, r, c, (n * y.shape[1] + r) * y.shape[2] + c)))
 
 
 def require_filter(site: Site, strides: tuple[int, int], padding: str) -> None:
