@@ -84,9 +84,14 @@ Schedule = Callable[["Builder", Convolution], None]
 
 
 class Builder:
-    """Collects the statements of one kernel. `convolve` is the schedule for contractions, None for the plain one."""
+    """Collects the statements of one kernel.
+
+    convolve   the schedule for contractions, None for the plain one.
+    following  by storage, what changes the contraction that writes it: its results go on to other operators.
+    """
 
     def __init__(self, name: str = "kernel", convolve: Schedule | None = None) -> None:
+        self.following: dict[Buffer, Callable[[Convolution], Convolution]] = {}
         self.name = name
         self._blocks: list[list[Stmt]] = [[]]
         self._names: dict[str, int] = {}
@@ -224,7 +229,8 @@ class Builder:
 
     def convolution(self, c: Convolution) -> None:
         """A contraction, by the schedule of the target that this builder writes for."""
-        self._convolve(self, c)
+        follow = self.following.pop(c.out.storage, None)
+        self._convolve(self, follow(c) if follow else c)
 
 
 def broadcast_axes(out: Shape, shapes: tuple[Shape, ...]) -> tuple[Shape, list[tuple[int, ...]]]:

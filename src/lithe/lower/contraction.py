@@ -26,13 +26,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel, Schedule, plain_convolution
-from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, constant
+from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, Kind, constant, nodes
 from lithe.lower.depthwise import UNSIGNED_SHIFT, by_regions, fold_byte_weights, interleaved, is_depthwise
 from lithe.lower.window import Window
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32, INT16, INT32, UINT8, DType
 
 LARGEST_WINDOW = 7  # depthwise windows above this would unroll into too much code
+LARGEST_EPILOGUE = 40  # expressions of an epilogue that is written out for every pixel of a tile
 LARGEST_UNROLLED = 4  # steps of a row of a window that are written out
 FEW = 4  # lanes of a sum that is the same in all of them
 
@@ -166,10 +167,12 @@ class Product:
         self.left: DType = FLOAT32 if self.floating else self.dot.left if self.dot else INT16
         self.window = Window(b, c, self.left, self.dot.group if self.dot else 1, target.cache_bytes)
         self.lanes = target.lanes
+        origin = Pixel(*[constant(0)] * 4)
+        self.heavy = len([*nodes((c.epilogue(constant(0, c.accumulator), constant(0), origin),))]) > LARGEST_EPILOGUE
         self.pack()
         sums = 1 if self.zero else 0
         registers = target.registers - (1 if self.window.flip else 0) - sums
-        self.most, self.width = tile_shape(*c.out.shape[1:3], self.columns, self.lanes, registers)
+        self.most, self.width = tile_shape(c.out.shape[1], c.out.shape[2], self.columns, self.lanes, registers)
         if self.zero:  # each pixel of the first panel has one more sum
             self.most = max(1, (registers - self.width // self.lanes - 2) // (self.width // self.lanes + 1))
             ones = np.zeros((self.window.steps * self.window.group,), np.int8)
@@ -209,7 +212,7 @@ class Product:
     # loops
 
     def emit(self) -> None:
-        self.constants = []
+        self.constants: list[tuple[Panel, Buffer, Buffer]] = []
         for p in panels(self.columns, self.width, self.lanes):
             first = [replace(p, count=1)] if self.zero and not self.constants else []
             rest = replace(p, first=p.first + p.used * len(first), count=p.count - len(first))
@@ -277,22 +280,31 @@ class Product:
                     if extra is not None:
                         with b.loop(FEW, "vector", "l") as l:
                             b.store(extra, (y, x, l), self.step(extra[y, x, l], a, self.ones[k]))
-        for y, x in self.pixels(height, width):
+        if extra is not None:
+            for y, x in self.pixels(height, width):
+                row_number = (batch * oh + top + row + y) * ow + column + x
+                b.store(self.pixel_sums, row_number, extra[y, x, 0] * self.zero)
+        if self.heavy:  # once in a loop, from memory, not a copy of it for every pixel
+            memory = b.local(c.accumulator, (height, width, p.room), "finished")
+            for y, x in self.pixels(height, width):
+                for at, lanes in self.vectors(p):
+                    with b.loop(lanes, "vector", "l") as l:
+                        b.store(memory, (y, x, at + l), sums[y, x, at + l])
+            sums = memory
+        for y, x in self.pixels(height, width, "serial" if self.heavy else "unrolled"):
             out_y, out_x = top + row + y, column + x
             pixel = Pixel(batch, out_y, out_x, (batch * oh + out_y) * ow + out_x)
-            if extra is not None:
-                b.store(self.pixel_sums, pixel.row, extra[y, x, 0] * self.zero)
             for at, lanes in self.vectors(p):
                 with b.loop(min(lanes, p.used - at), "vector", "l") as l:
-                    total = sums[y, x, at + l]
+                    whole: Expr = sums[y, x, at + l]
                     if self.zero:
-                        total = total - self.pixel_sums[pixel.row]
+                        whole = whole - self.pixel_sums[pixel.row]
                     channel = panel * p.used + (p.first + at) + l
-                    b.store(c.out, (*pixel[:3], channel), c.epilogue(total, channel, pixel))
+                    b.store(c.out, (*pixel[:3], channel), c.epilogue(whole, channel, pixel))
 
-    def pixels(self, height: int, width: int) -> Iterator[tuple[Expr, Expr]]:
-        """One pass whose statements are copied for each pixel of a tile."""
-        with self.b.loop(height, "unrolled", "r") as y, self.b.loop(width, "unrolled", "r") as x:
+    def pixels(self, height: int, width: int, kind: Kind = "unrolled") -> Iterator[tuple[Expr, Expr]]:
+        """One pass over the pixels of a tile, whose statements are copied for each of them, unless `kind` says else."""
+        with self.b.loop(height, kind, "r") as y, self.b.loop(width, kind, "r") as x:
             yield y, x
 
     @staticmethod

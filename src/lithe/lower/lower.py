@@ -9,6 +9,7 @@ from lithe.ir.build import Builder
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel
 from lithe.ir.program import Program, Step
+from lithe.lower import fusion
 from lithe.lower.contraction import schedule
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, plan
 from lithe.lower.vectorize import vectorize
@@ -54,8 +55,10 @@ class _Lowering:
         refuse_unsupported(self.graph, self.environment)
         for t in self.graph.inputs:
             self.buffer(t)
-        for node in self.graph.nodes:
-            self.node(node)
+        for group in fusion.groups(self.graph, self.environment):
+            if len(group) == 1 or not self.fused(group):
+                for node in group:
+                    self.node(node)
         program = Program(
             self.graph.name or "model",
             self.steps,
@@ -109,11 +112,41 @@ class _Lowering:
             b.elementwise(y.viewed((y.size,)), lambda v: v, x.viewed((x.size,)))
         else:
             node.op.lower(b, site, xs, ys)
-        written = b.kernel(source)
-        body = off_the_stack(located(written.body, source))
+        self.steps.append(self.step(self.finished(b, name, source)))
+
+    def fused(self, group: list[Node]) -> bool:
+        """Lowers a group of nodes to one kernel; False when its first node turns out not to be one contraction."""
+        head, *followers = group
+        sources = [f"op #{n.index} {n.op.name}" for n in group]
+        name = self.name(f"{head.op.name.lower()}_{head.index}" if head.index >= 0 else head.op.name.lower())
+        source = self.buffer(head.outputs[0])
+        b = Builder(name, self.convolve)
+        rules = [self.rule(b, n) for n in (followers if head.op.contracts else group)]
+        if head.op.contracts:
+            b.following[source] = fusion.followed(rules, source)
+            site = Site.of(head, self.environment)
+            head.op.lower(b, site, tuple(None if t is None else self.buffer(t) for t in head.inputs), (source,))
+        else:
+            fusion.write(b, rules)
+        k = self.finished(b, name, " + ".join(sources))
+        if source in k.params:
+            self.names.discard(name)
+            return False
+        self.steps.append(self.step(k))
+        return True
+
+    def rule(self, b: Builder, node: Node) -> fusion.Rule:
+        xs, y = [None if t is None else self.buffer(t) for t in node.inputs], self.buffer(node.outputs[0])
+        found = fusion.rule_of(b, node, Site.of(node, self.environment), xs, y)
+        assert found is not None  # the group was made of such nodes
+        return found
+
+    def finished(self, b: Builder, name: str, source: str) -> Kernel:
+        """The kernel that a builder holds, with vectors where there is a target."""
+        body = off_the_stack(located(b.kernel(source).body, source))
         if self.target is not None:
             body = vectorize(body, self.target.vector_bytes)
-        self.steps.append(self.step(kernel(name, body, source)))
+        return kernel(name, body, source)
 
     @staticmethod
     def step(k: Kernel) -> Step:

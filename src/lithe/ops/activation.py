@@ -122,6 +122,7 @@ class Prelu(Op):
     """y = x if x >= 0 else alpha * x, with alpha broadcast to the shape of x."""
 
     name, code = "PRELU", 54
+    elementwise = True
     operands = (("input", "alpha"), ("output",))
     types = f"T T -> T: {FLOATS} int8q uint8q int16q\nint16q int8q -> int16q"
 

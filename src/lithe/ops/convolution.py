@@ -68,6 +68,7 @@ class Conv2D(Op):
     """
 
     name, code = "CONV_2D", 3
+    contracts = True
     operands = (("input", "filter", "bias?"), ("output",))
     types = TYPES
 

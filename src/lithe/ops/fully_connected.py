@@ -40,6 +40,7 @@ class FullyConnected(Op):
     """
 
     name, code = "FULLY_CONNECTED", 9
+    contracts = True
     blocks = True
     operands = (("input", "weights", "bias?"), ("output", "shuffled_input?"))
     types = """

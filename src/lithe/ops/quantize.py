@@ -55,6 +55,7 @@ class Quantize(Op):
     """
 
     name, code = "QUANTIZE", 114
+    elementwise = True
     types = """
         X -> Y: X= float32 float16 bfloat16; Y= int8q uint8q int16q int4q uint4q int2q
         X -> Y: X= int8q uint8q int16q; Y= int8q uint8q int16q int32q
@@ -130,6 +131,7 @@ class Dequantize(Op):
     """y = scale * (x - zero_point), one pair or one for each slice; float16 and bfloat16 are widened."""
 
     name, code = "DEQUANTIZE", 6
+    elementwise = True
     types = """
         X -> float32: X= int8q uint8q int16q int4q uint4q int2q
         X -> float32: X= float16 bfloat16

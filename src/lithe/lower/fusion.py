@@ -1,0 +1,170 @@
+"""Which operators share a kernel: an operator, and elementwise ones that follow it and are read by nobody else.
+
+    x -> CONV -+-> LOGISTIC -> MUL -> y        ->        one kernel: y = f(sum), f(v) = v * logistic(v)
+               +---------------^
+
+What is between them is never stored. An operator can follow when its lowering is a single `Builder.elementwise`, which
+is found out by letting it write to a builder that records; nobody lists such operators. What it follows is another
+one, or an operator whose results are the epilogues of a contraction (`Op.contracts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lithe.ir.build import Builder, Convolution, Pixel
+from lithe.ir.graph import Graph, Node, Tensor
+from lithe.ir.loops import Buffer, Expr, constant
+from lithe.ops import Site
+from lithe.ops.op import Environment
+from lithe.types import Shape
+
+MOST_FOLLOWERS = 8
+REACH = 64  # nodes after the first one among which its followers are looked for
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One recorded `Builder.elementwise`: out = value(*elements of operands)."""
+
+    out: Buffer
+    value: Callable[..., Any]
+    operands: tuple[Buffer, ...]
+
+
+class Recorder(Builder):
+    """Keeps elementwise rules in the place of writing them; everything else is written as ever.
+
+    kernel  the builder of the kernel that the rules are for: names are chosen as if it wrote.
+    """
+
+    def __init__(self, kernel: Builder) -> None:
+        super().__init__(kernel.name)
+        self.fresh = kernel.fresh  # type: ignore[method-assign]
+        self.rules: list[Rule] = []
+
+    def elementwise(self, out: Buffer, value: Callable[..., Any], *xs: Buffer) -> None:
+        self.rules.append(Rule(out, value, xs))
+
+
+def rule_of(b: Builder, node: Node, site: Site, xs: Sequence[Buffer | None], y: Buffer) -> Rule | None:
+    """The rule that is the whole lowering of a node, or None. `b` is the builder that is to write it."""
+    recorder = Recorder(b)
+    node.op.lower(recorder, site, tuple(xs), (y,))
+    whole = len(recorder.rules) == 1 and not recorder.kernel().body
+    return recorder.rules[0] if whole and recorder.rules[0].out is y else None
+
+
+def groups(graph: Graph, environment: Environment | None) -> list[list[Node]]:
+    """The nodes in groups that can be kernels, in an order in which they can run: that of their last nodes."""
+    consumers = graph.consumers()
+    taken: set[Node] = set()
+    found: list[list[Node]] = []
+    for place, node in enumerate(graph.nodes):
+        if node not in taken:
+            group = _grown(graph, place, consumers, taken, environment)
+            taken.update(group)
+            found.append(group)
+    places = {node: n for n, node in enumerate(graph.nodes)}
+    return sorted(found, key=lambda group: places[group[-1]])
+
+
+def _grown(
+    graph: Graph, place: int, consumers: dict[Tensor, list[Node]], taken: set[Node], environment: Environment | None
+) -> list[Node]:
+    """The longest group that begins with a node and gives away nothing but its last node's output."""
+    head = graph.nodes[place]
+    if not (head.op.contracts or head.op.elementwise) or not _is_plain(head):
+        return [head]
+    group, inside, outside, length = [head], {head.outputs[0]}, set(graph.outputs), 1
+    later: set[Tensor] = set()  # what depends on the group by other ways: nothing in the group may
+    for node in graph.nodes[place + 1 : place + 1 + REACH]:
+        reads = {t for t in node.inputs if t is not None}
+        if not reads & (inside | later):
+            continue
+        if node in taken or reads & later or not _follows(node, head, inside, environment):
+            later.update(node.outputs)
+            continue
+        group.append(node)
+        inside.add(node.outputs[0])
+        members = set(group)
+        given = [t for t in inside if t in outside or any(n not in members for n in consumers.get(t, ()))]
+        if given == [node.outputs[0]] or not given:
+            length = len(group)
+        if len(group) > MOST_FOLLOWERS:
+            break
+    return group[:length]
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether a node has one output, and its inputs cannot change before a later node runs."""
+    variable = any(t is not None and t.is_variable for t in (*node.inputs, *node.outputs))
+    return len(node.outputs) == 1 and not variable and not node.op.stateful
+
+
+def _follows(node: Node, head: Node, inside: set[Tensor], environment: Environment | None) -> bool:
+    """Whether the node works on the head's output element by element, with operands that are at hand there."""
+    shape = head.outputs[0].type.shape
+    if not node.op.elementwise or not _is_plain(node) or node.outputs[0].type.shape != shape:
+        return False
+    for t in node.inputs:
+        if t is None or (t in inside and t.type.shape != shape):
+            return False
+        if t not in inside and head.op.contracts and not _at_hand(t.type.shape, shape):
+            return False
+    site = Site.of(node, environment)
+    xs = [Buffer("x", t.type.dtype, t.type.shape, t.data) for t in node.inputs if t is not None]
+    return rule_of(Builder("probe"), node, site, xs, Buffer("y", node.outputs[0].type.dtype, shape)) is not None
+
+
+def _at_hand(shape: Shape, out: Shape) -> bool:
+    """Whether an epilogue reaches a broadcast operand by its pixel and channel alone."""
+    extents = [n for n in shape if n != 1]
+    return shape == out or not extents or (shape[-1:] == out[-1:] and len(extents) == 1)
+
+
+def chained(rules: Sequence[Rule], values: dict[Buffer, Expr], load: Callable[[Buffer], Expr]) -> Expr:
+    """The last rule's value, where `values` holds the elements that are known, by storage."""
+    for rule in rules:
+        elements = [values[x.storage] if x.storage in values else load(x) for x in rule.operands]
+        value = constant(rule.value(*elements), rule.out.dtype)
+        if value.dtype != rule.out.dtype:
+            raise TypeError(f"{rule.out!r} cannot take a value of type {value.dtype}: cast it")
+        values[rule.out.storage] = value
+    return values[rules[-1].out.storage]
+
+
+def write(b: Builder, rules: Sequence[Rule]) -> None:
+    """Elementwise operators one after the other as one pass."""
+    made = {rule.out.storage for rule in rules}
+    read = list(dict.fromkeys(x for rule in rules for x in rule.operands if x.storage not in made))
+
+    def value(*elements: Expr) -> Expr:
+        loaded = dict(zip(read, elements, strict=True))
+        return chained(rules, {}, loaded.__getitem__)
+
+    b.elementwise(rules[-1].out, value, *read)
+
+
+def followed(rules: Sequence[Rule], source: Buffer) -> Callable[[Convolution], Convolution]:
+    """What turns the contraction that writes `source` into one that writes the last rule's output."""
+    out = rules[-1].out
+
+    def change(c: Convolution) -> Convolution:
+        channels = c.out.shape[3]
+
+        def epilogue(total: Expr, o: Expr, pixel: Pixel) -> Expr:
+            def load(x: Buffer) -> Expr:
+                if x.size == 1:
+                    return x.viewed((1,))[0]
+                if x.size == out.size:
+                    return x.viewed((x.size // channels, channels))[pixel.row, o]
+                return x.viewed((channels,))[o]
+
+            return chained(rules, {source.storage: constant(c.epilogue(total, o, pixel), source.dtype)}, load)
+
+        return replace(c, out=out.viewed(c.out.shape), epilogue=epilogue)
+
+    return change
