@@ -76,7 +76,7 @@ def _grown(
 ) -> list[Node]:
     """The longest group that begins with a node and gives away nothing but its last node's output."""
     head = graph.nodes[place]
-    if not (head.op.contracts or head.op.elementwise) or not _is_plain(head):
+    if not _is_plain(head) or not (head.op.contracts or _is_rule(head, environment)):
         return [head]
     group, inside, outside, length = [head], {head.outputs[0]}, set(graph.outputs), 1
     later: set[Tensor] = set()  # what depends on the group by other ways: nothing in the group may
@@ -107,16 +107,26 @@ def _is_plain(node: Node) -> bool:
 def _follows(node: Node, head: Node, inside: set[Tensor], environment: Environment | None) -> bool:
     """Whether the node works on the head's output element by element, with operands that are at hand there."""
     shape = head.outputs[0].type.shape
-    if not node.op.elementwise or not _is_plain(node) or node.outputs[0].type.shape != shape:
+    if not _is_plain(node) or node.outputs[0].type.shape != shape:
         return False
     for t in node.inputs:
         if t is None or (t in inside and t.type.shape != shape):
             return False
         if t not in inside and head.op.contracts and not _at_hand(t.type.shape, shape):
             return False
-    site = Site.of(node, environment)
-    xs = [Buffer("x", t.type.dtype, t.type.shape, t.data) for t in node.inputs if t is not None]
-    return rule_of(Builder("probe"), node, site, xs, Buffer("y", node.outputs[0].type.dtype, shape)) is not None
+    return _is_rule(node, environment)
+
+
+def _is_rule(node: Node, environment: Environment | None) -> bool:
+    """Whether the node's lowering is one rule; asked of elementwise operators only, for others it costs too much."""
+    if not node.op.elementwise:
+        return False
+    xs, y = [None if t is None else _stand_in(t) for t in node.inputs], _stand_in(node.outputs[0])
+    return rule_of(Builder("probe"), node, Site.of(node, environment), xs, y) is not None
+
+
+def _stand_in(t: Tensor) -> Buffer:
+    return Buffer("probe", t.type.dtype, t.type.shape, t.data)
 
 
 def _at_hand(shape: Shape, out: Shape) -> bool:
