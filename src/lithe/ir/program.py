@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lithe.ir.graph import Tensor
-from lithe.ir.loops import Buffer, Call, Kernel, statements
+from lithe.ir.loops import Buffer, Call, Instruction, Kernel, statements
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,11 @@ class Step:
 
 @dataclass(eq=False)
 class Program:
-    """inputs, outputs  storages (or views of them) in the order of the graph's inputs and outputs."""
+    """inputs, outputs  storages (or views of them) in the order of the graph's inputs and outputs.
+
+    look_up  the machine's instruction that looks bytes up in 128 of them at once, where there is one: generators
+             may use it for loads from constant tables.
+    """
 
     name: str
     steps: list[Step]
@@ -38,6 +42,7 @@ class Program:
     arena_bytes: int = 0
     constants: dict[Buffer, int] = field(default_factory=dict)
     constant_bytes: int = 0
+    look_up: Instruction | None = None
 
     def kernels(self) -> list[Kernel]:
         """Each kernel once, in order of first use."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lithe.ir.arithmetic import F, absolute, cast, is_expr, minimum, quantize_real, where
+from lithe.ir.arithmetic import F, absolute, cast, minimum, quantize_real, where
 from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer
 from lithe.ops.op import Site
@@ -65,8 +65,7 @@ def all_values(site: Site, function: Function) -> Stored:
     entries = quantize_real(scaled, out_zero, y.dtype.minimum, y.dtype.maximum, y.dtype)
 
     def rule(entries: Any, v: Any) -> Any:
-        place = cast(v, INT32) - x.dtype.minimum
-        return entries[place.to(INDEX) if is_expr(place) else place]
+        return entries[cast(v, INDEX) - x.dtype.minimum]
 
     return Stored(rule, entries)
 

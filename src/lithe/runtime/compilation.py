@@ -57,7 +57,7 @@ def modules(program: Program, size: int = 2500) -> list[tuple[str, str]]:
     waiting: list[str] = []
     lines = 0
     for kernel in program.kernels():
-        text = print_kernel(kernel, "lithe_kernel", failures)
+        text = print_kernel(kernel, "lithe_kernel", failures, program.look_up)
         symbol = known.get(text)
         if symbol is None:
             symbol = known[text] = f"lithe_kernel{len(known)}"

@@ -41,6 +41,7 @@ class Target:
     registers: int
     fma: bool
     dot: Dot | None
+    look_up: Instruction | None = None  # looks bytes up in a table of 128 of them
     cache_bytes: int = 1 << 19  # share of the second-level cache that one block of rows may take
 
     @property
@@ -89,6 +90,13 @@ PMADDWD = Instruction(
 # Two products of 16-bit values; the addition is written by the schedule (see `dot_step`).
 WORD_PAIRS = Dot(PMADDWD, 2, INT16, INT16)
 
+# A byte of two vectors side by side for each of 64 places, whose highest bit is ignored.
+VPERMI2B = Instruction(
+    "vpermi2b", (UINT8, UINT8, UINT8), UINT8,
+    lambda low, place, high: np.concatenate((low, high))[place & 127],
+    {"llvm": "llvm.x86.avx512.vpermi2var.qi.512"},
+)  # fmt: skip
+
 GENERIC = Target("generic", "", "", 16, 16, False, None)
 
 
@@ -99,7 +107,8 @@ def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu") -> T
     text = ",".join(f"+{f}" for f in sorted(features))
     if wide:
         dot = VPDPBUSD if "avx512vnni" in features else WORD_PAIRS
-        return Target("avx512", triple, text, 64, 32, True, dot)
+        look_up = VPERMI2B if "avx512vbmi" in features else None
+        return Target("avx512", triple, text, 64, 32, True, dot, look_up)
     if middle:
         return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS)
     return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS)

@@ -18,7 +18,21 @@ from typing import Any
 
 from lithe.codegen.llvm.expressions import ExpressionWriter
 from lithe.codegen.llvm.values import memory, vector
-from lithe.ir.loops import Alloc, Barrier, Buffer, Call, Expr, For, If, Kernel, Stmt, Store, Var, statements
+from lithe.ir.loops import (
+    Alloc,
+    Barrier,
+    Buffer,
+    Call,
+    Expr,
+    For,
+    If,
+    Instruction,
+    Kernel,
+    Stmt,
+    Store,
+    Var,
+    statements,
+)
 from lithe.ir.program import Program
 
 Text = list[Any]  # of str or Text: nested lists keep places where lines are added later
@@ -35,9 +49,11 @@ class Scope:
 class KernelWriter(ExpressionWriter):
     """Writes one kernel as `define i32 @symbol(ptr ...)`; it returns 0 or the number of a failure."""
 
-    def __init__(self, kernel: Kernel, symbol: str, failures: dict[str, int]) -> None:
+    def __init__(
+        self, kernel: Kernel, symbol: str, failures: dict[str, int], look_up: Instruction | None = None
+    ) -> None:
         super().__init__()
-        self.kernel, self.symbol, self.failures = kernel, symbol, failures
+        self.kernel, self.symbol, self.failures, self.look_up = kernel, symbol, failures, look_up
         self.pointers = {b: f"%p{i}" for i, b in enumerate(kernel.params)}
         self.read_only = {b for b, w in zip(kernel.params, kernel.writes, strict=True) if not w}
         self.entry: list[str] = []
@@ -211,9 +227,9 @@ def flat(lines: Text) -> Iterator[str]:
             yield from flat(line)
 
 
-def print_kernel(kernel: Kernel, symbol: str, failures: dict[str, int]) -> str:
-    """The kernel as one LLVM function and the declarations that it needs."""
-    writer = KernelWriter(kernel, symbol, failures)
+def print_kernel(kernel: Kernel, symbol: str, failures: dict[str, int], look_up: Instruction | None = None) -> str:
+    """The kernel as one LLVM function and the declarations that it needs. look_up: see `Program`."""
+    writer = KernelWriter(kernel, symbol, failures, look_up)
     text = writer.text()
     return "\n".join([text, *sorted(writer.declarations)])
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from lithe.codegen.llvm.tables import is_table, look_up
 from lithe.codegen.llvm.values import literal, memory, scalar, suffix, vector
 from lithe.ir.affine import affine, same_for_all
 from lithe.ir.loops import (
@@ -15,6 +16,7 @@ from lithe.ir.loops import (
     Cast,
     Const,
     Expr,
+    Instruction,
     Intrinsic,
     Load,
     Select,
@@ -69,6 +71,7 @@ class ExpressionWriter:
     lane: Var | None
     lanes: int
     count: int
+    look_up: Instruction | None
     let: Callable[[str], str]  # names the result of an instruction
 
     def __init__(self) -> None:
@@ -335,6 +338,10 @@ class ExpressionWriter:
     # memory
 
     def load(self, buffer: Buffer, index: tuple[Expr, ...]) -> Value:
+        if self.look_up is not None and self.lane is not None and is_table(buffer, index):
+            flat, sums = self.flattened(buffer, index)
+            if sums is None:
+                return Value(look_up(self, self.look_up, buffer, flat, self.lanes), buffer.dtype, self.lanes)
         place, storage = self.place(buffer, index), buffer.storage
         dtype, kind = buffer.dtype, memory(buffer.dtype)
         key = ("load", storage, place.key, place.step, place.lanes, dtype.name)
