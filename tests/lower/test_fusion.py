@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lithe.ir import interpret
 from lithe.ir.graph import Graph, Tensor
+from lithe.ir.loops import Store, expressions, nodes, statements
 from lithe.ir.program import Program
 from lithe.ir.verify import verify_program
 from lithe.lower import lower
 from lithe.passes import prepare
 from lithe.runtime.reference import ReferenceExecutor
+from lithe.targets.cpu import VPERMI2B
 from lithe.types import INT8, Quantization, TensorType
 from tests.llvm_backend import host_target, run
 from tests.passes.graphs import Draft
@@ -152,3 +156,19 @@ def test_variables_are_read_in_their_place():
     x, state = d.input((4,)), d.tensor((4,), is_variable=True)
     y = d("MUL", d("ADD", x, state), x)
     assert kernels(lower(prepare(d.graph(y)), host_target())) == ["op #0 ADD", "op #1 MUL"]
+
+
+def test_rules_of_one_byte_become_a_table_where_tables_are_quick():
+    d = Draft()
+    x = d.input((1, 3, 50), INT8)
+    x.type = TensorType(INT8, (1, 3, 50), Quantization((0.05,), (3,)))
+    gate = d("LOGISTIC", x)
+    gate.type = TensorType(INT8, (1, 3, 50), Quantization((1 / 256,), (-128,)))
+    y = d("MUL", x, gate)
+    y.type = TensorType(INT8, (1, 3, 50), Quantization((0.03,), (-90,)))
+    graph = d.graph(y)
+    assert checked(graph, 0) == ["op #0 LOGISTIC + op #1 MUL"]
+    for look_up, work in ((VPERMI2B, range(12)), (None, range(20, 99))):
+        (step,) = lower(prepare(graph), replace(host_target(), look_up=look_up)).steps
+        stores = [s for s in statements(step.kernel.body) if isinstance(s, Store)]
+        assert len([*nodes(expressions(stores[0]))]) in work

@@ -3,9 +3,12 @@
     x -> CONV -+-> LOGISTIC -> MUL -> y        ->        one kernel: y = f(sum), f(v) = v * logistic(v)
                +---------------^
 
-What is between them is never stored. An operator can follow when its lowering is a single `Builder.elementwise`, which
-is found out by letting it write to a builder that records; nobody lists such operators. What it follows is another
-one, or an operator whose results are the epilogues of a contraction (`Op.contracts`).
+What is between them is never stored. Rules whose only variable operand has 8 bits become a table of its 256 values,
+where the machine looks tables up quickly.
+
+An operator can follow when its lowering is a single `Builder.elementwise`, which is found out by letting it write to
+a builder that records; nobody lists such operators. What it follows is another one, or an operator whose results are
+the epilogues of a contraction (`Op.contracts`).
 """
 
 from __future__ import annotations
@@ -14,14 +17,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.graph import Graph, Node, Tensor
-from lithe.ir.loops import Buffer, Expr, constant
+from lithe.ir.interpret import run_kernel
+from lithe.ir.loops import INDEX, Buffer, Expr, constant, nodes
 from lithe.ops import Site
 from lithe.ops.op import Environment
 from lithe.types import Shape
 
 MOST_FOLLOWERS = 8
+ENTRIES = 256
+CHEAP = 8  # expressions that cost no more than a look-up
 REACH = 64  # nodes after the first one among which its followers are looked for
 
 
@@ -57,27 +65,36 @@ def rule_of(b: Builder, node: Node, site: Site, xs: Sequence[Buffer | None], y: 
     return recorder.rules[0] if whole and recorder.rules[0].out is y else None
 
 
-def groups(graph: Graph, environment: Environment | None) -> list[list[Node]]:
-    """The nodes in groups that can be kernels, in an order in which they can run: that of their last nodes."""
+@dataclass(frozen=True)
+class Group:
+    """Nodes that can be one kernel: followers of the first one, which is a rule itself or not."""
+
+    nodes: list[Node]
+    begins_with_rule: bool = False
+
+
+def groups(graph: Graph, environment: Environment | None) -> list[Group]:
+    """The nodes in groups, in an order in which they can run: that of their last nodes."""
     consumers = graph.consumers()
     taken: set[Node] = set()
-    found: list[list[Node]] = []
+    found: list[Group] = []
     for place, node in enumerate(graph.nodes):
         if node not in taken:
             group = _grown(graph, place, consumers, taken, environment)
-            taken.update(group)
+            taken.update(group.nodes)
             found.append(group)
     places = {node: n for n, node in enumerate(graph.nodes)}
-    return sorted(found, key=lambda group: places[group[-1]])
+    return sorted(found, key=lambda group: places[group.nodes[-1]])
 
 
 def _grown(
     graph: Graph, place: int, consumers: dict[Tensor, list[Node]], taken: set[Node], environment: Environment | None
-) -> list[Node]:
+) -> Group:
     """The longest group that begins with a node and gives away nothing but its last node's output."""
     head = graph.nodes[place]
-    if not _is_plain(head) or not (head.op.contracts or _is_rule(head, environment)):
-        return [head]
+    is_rule = _is_plain(head) and _is_rule(head, environment)
+    if not _is_plain(head) or not (head.op.contracts or is_rule):
+        return Group([head])
     group, inside, outside, length = [head], {head.outputs[0]}, set(graph.outputs), 1
     later: set[Tensor] = set()  # what depends on the group by other ways: nothing in the group may
     for node in graph.nodes[place + 1 : place + 1 + REACH]:
@@ -95,7 +112,7 @@ def _grown(
             length = len(group)
         if len(group) > MOST_FOLLOWERS:
             break
-    return group[:length]
+    return Group(group[:length], is_rule)
 
 
 def _is_plain(node: Node) -> bool:
@@ -146,10 +163,44 @@ def chained(rules: Sequence[Rule], values: dict[Buffer, Expr], load: Callable[[B
     return values[rules[-1].out.storage]
 
 
+def operands_of(rules: Sequence[Rule]) -> list[Buffer]:
+    """What the rules read and do not make."""
+    made = {rule.out.storage for rule in rules}
+    return list(dict.fromkeys(x for rule in rules for x in rule.operands if x.storage not in made))
+
+
+def variable_of(rules: Sequence[Rule]) -> Buffer | None:
+    """The only operand that is not constant, if there is just one."""
+    variable = [x for x in operands_of(rules) if x.values is None]
+    return variable[0] if len(variable) == 1 else None
+
+
+def tabulated(b: Builder, rules: Sequence[Rule], x: Buffer) -> Rule | None:
+    """The rules as a look-up of x, where x has 8 bits, everything else is constant, and it saves work."""
+    out, others = rules[-1].out, [y for y in operands_of(rules) if y.storage is not x.storage]
+    bytes_only = all(y.dtype.is_integer and y.dtype.stored_bits == 8 for y in (x, out))
+    if not bytes_only or any(y.values is None or y.size != 1 for y in others):
+        return None
+    values = Buffer("values", x.dtype, (ENTRIES,)), Buffer("entries", out.dtype, (ENTRIES,))
+    writer = Builder("table")
+    with writer.loop(ENTRIES, "parallel") as i:
+        value = chained(rules, {x.storage: values[0][i]}, lambda y: y.viewed((1,))[0])
+        writer.store(values[1], i, value)
+    if len([*nodes((value,))]) <= CHEAP:
+        return None
+    least = x.dtype.minimum
+    arrays = {
+        values[0]: np.arange(least, least + ENTRIES).astype(x.dtype.numpy),
+        values[1]: np.empty(ENTRIES, out.dtype.numpy),
+    }
+    run_kernel(writer.kernel(), arrays)
+    table = b.constant(arrays[values[1]], "table")
+    return Rule(out, lambda v: table[v.to(INDEX) - least], (x,))
+
+
 def write(b: Builder, rules: Sequence[Rule]) -> None:
     """Elementwise operators one after the other as one pass."""
-    made = {rule.out.storage for rule in rules}
-    read = list(dict.fromkeys(x for rule in rules for x in rule.operands if x.storage not in made))
+    read = operands_of(rules)
 
     def value(*elements: Expr) -> Expr:
         loaded = dict(zip(read, elements, strict=True))

@@ -56,8 +56,9 @@ class _Lowering:
         for t in self.graph.inputs:
             self.buffer(t)
         for group in fusion.groups(self.graph, self.environment):
-            if len(group) == 1 or not self.fused(group):
-                for node in group:
+            alone = len(group.nodes) == 1 and not group.begins_with_rule
+            if alone or not self.fused(group):
+                for node in group.nodes:
                     self.node(node)
         program = Program(
             self.graph.name or "model",
@@ -115,26 +116,33 @@ class _Lowering:
             node.op.lower(b, site, xs, ys)
         self.steps.append(self.step(self.finished(b, name, source)))
 
-    def fused(self, group: list[Node]) -> bool:
+    def fused(self, group: fusion.Group) -> bool:
         """Lowers a group of nodes to one kernel; False when its first node turns out not to be one contraction."""
-        head, *followers = group
-        sources = [f"op #{n.index} {n.op.name}" for n in group]
+        head, *followers = group.nodes
+        source = " + ".join(f"op #{n.index} {n.op.name}" for n in group.nodes)
         name = self.name(f"{head.op.name.lower()}_{head.index}" if head.index >= 0 else head.op.name.lower())
-        source = self.buffer(head.outputs[0])
         b = Builder(name, self.convolve)
-        rules = [self.rule(b, n) for n in (followers if head.op.contracts else group)]
-        if head.op.contracts:
-            b.following[source] = fusion.followed(rules, source)
-            site = Site.of(head, self.environment)
-            head.op.lower(b, site, tuple(None if t is None else self.buffer(t) for t in head.inputs), (source,))
+        if group.begins_with_rule:
+            rules = [self.rule(b, n) for n in group.nodes]
+            fusion.write(b, self.looked_up(b, rules, fusion.variable_of(rules)))
         else:
-            fusion.write(b, rules)
-        k = self.finished(b, name, " + ".join(sources))
-        if source in k.params:
-            self.names.discard(name)
-            return False
-        self.steps.append(self.step(k))
+            sums = self.buffer(head.outputs[0])
+            rules = self.looked_up(b, [self.rule(b, n) for n in followers], sums)
+            b.following[sums] = fusion.followed(rules, sums)
+            site = Site.of(head, self.environment)
+            head.op.lower(b, site, tuple(None if t is None else self.buffer(t) for t in head.inputs), (sums,))
+            if b.following or sums in b.kernel().params:
+                self.names.discard(name)
+                return False
+        self.steps.append(self.step(self.finished(b, name, source)))
         return True
+
+    def looked_up(self, b: Builder, rules: list[fusion.Rule], x: Buffer | None) -> list[fusion.Rule]:
+        """The rules as a table, where the machine looks it up quickly and they can be one."""
+        if self.target is None or self.target.look_up is None or x is None:
+            return rules
+        table = fusion.tabulated(b, rules, x)
+        return rules if table is None else [table]
 
     def rule(self, b: Builder, node: Node) -> fusion.Rule:
         xs, y = [None if t is None else self.buffer(t) for t in node.inputs], self.buffer(node.outputs[0])
