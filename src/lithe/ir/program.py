@@ -6,6 +6,9 @@
 Storages lie in the arena (activations, at `arena[storage]` bytes from its start, 64-byte aligned) or among
 the constants (`constants[storage]` bytes from the start of the constant block). Two steps may share one
 kernel with other arguments. Scratch memory of kernels is local (`Alloc`) or an arena storage of its own.
+
+A buffer of which each thread has its own (see `Kernel.private`) is in the arena for thread 0. Every other thread has
+a block of `private_bytes` behind the arena, and the buffer at `private[storage]` bytes from that block's start.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import numpy as np
 
 from lithe.ir.graph import Tensor
 from lithe.ir.loops import Buffer, Call, Kernel, statements
+
+ALIGNMENT = 64  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +43,18 @@ class Program:
     arena_bytes: int = 0
     constants: dict[Buffer, int] = field(default_factory=dict)
     constant_bytes: int = 0
+    private: dict[Buffer, int] = field(default_factory=dict)
+    private_bytes: int = 0  # a multiple of 64
+
+    @property
+    def private_start(self) -> int:
+        """Where the block of thread 1 begins, in bytes from the start of the arena."""
+        return -(-self.arena_bytes // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether more than one thread has something to do."""
+        return any(k.is_shared for k in self.kernels())
 
     def kernels(self) -> list[Kernel]:
         """Each kernel once, in order of first use."""

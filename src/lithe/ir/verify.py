@@ -41,7 +41,7 @@ from lithe.ir.loops import (
     expressions,
     nodes,
 )
-from lithe.ir.program import Program
+from lithe.ir.program import ALIGNMENT, Program
 from lithe.ir.text import print_statement
 from lithe.types import BOOL
 
@@ -49,7 +49,6 @@ LANES = ("parallel", "vector", "grid")
 FLOAT_ONLY = frozenset({"sqrt", "floor", "ceil", "round", "trunc"})
 LOGIC = frozenset({"and", "or", "xor"})
 SHIFTS = frozenset({"shl", "shr"})
-ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -156,6 +155,8 @@ class _Verifier:
         for k in range(outer, len(place.loops)):
             f = place.loops[k]
             if f.kind not in LANES or f.extent < 2 or f.var in deciding:
+                continue
+            if f.kind == "grid" and s.buffer.storage in self.kernel.private:
                 continue
             guarded = any(at > k and f.var in set(nodes((c,))) for at, c in place.guards)
             loads = any(at > k and any(isinstance(x, Load) for x in nodes((c,))) for at, c in place.guards)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 from lithe.errors import LimitError, UnsupportedOp
 from lithe.ir.build import Builder
 from lithe.ir.graph import Graph, Node, Tensor
-from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel
+from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel, statements
 from lithe.ir.program import Program, Step
 from lithe.lower.contraction import schedule
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, plan
+from lithe.lower.share_out import share_out
 from lithe.lower.vectorize import vectorize
 from lithe.ops import Site
 from lithe.ops.op import Environment
@@ -110,10 +112,12 @@ class _Lowering:
         else:
             node.op.lower(b, site, xs, ys)
         written = b.kernel(source)
-        body = off_the_stack(located(written.body, source))
+        body = located(written.body, source)
         if self.target is not None:
-            body = vectorize(body, self.target.vector_bytes)
-        self.steps.append(self.step(kernel(name, body, source)))
+            body = share_out(vectorize(body, self.target.vector_bytes))
+        large = [s.buffer for s in statements(body) if isinstance(s, Alloc) and s.buffer.nbytes > LARGEST_LOCAL]
+        private = [b for s in statements(body) if isinstance(s, For) and s.kind == "grid" for b in locals_of(s, large)]
+        self.steps.append(self.step(kernel(name, off_the_stack(body, large), source, frozenset(private))))
 
     @staticmethod
     def step(k: Kernel) -> Step:
@@ -145,6 +149,13 @@ class _Lowering:
             )
         program.arena = dict(zip(movable, offsets, strict=True))
         program.arena_bytes = size + SLACK
+        for step in program.steps:
+            at = 0
+            for b, p in zip(step.arguments, step.kernel.params, strict=True):
+                if p in step.kernel.private:
+                    program.private[b] = at
+                    at += -(-b.nbytes // ALIGNMENT) * ALIGNMENT
+            program.private_bytes = max(program.private_bytes, at)
         at = 0
         for b in spans:
             if b.data is not None:
@@ -172,18 +183,27 @@ def refuse_unsupported(graph: Graph, environment: Environment | None = None) -> 
         )
 
 
-def off_the_stack(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
-    """The statements without the allocation of large locals, which thereby become arena storages of their step."""
+def locals_of(loop: For, among: Container[Buffer]) -> list[Buffer]:
+    """Those of some buffers that a loop allocates."""
+    return [s.buffer for s in statements(loop.body) if isinstance(s, Alloc) and s.buffer in among]
+
+
+def off_the_stack(body: tuple[Stmt, ...], large: list[Buffer]) -> tuple[Stmt, ...]:
+    """The statements without the allocation of large locals, which thereby become arena storages of their step.
+
+    Iterations that would share one are not independent any more.
+    """
 
     def one(s: Stmt) -> Stmt:
         match s:
-            case For(var, extent, inner, kind) if kind != "vector":
-                return For(var, extent, off_the_stack(inner), kind)
+            case For(var, extent, inner, kind):
+                kind = "serial" if kind == "parallel" and locals_of(s, large) else kind
+                return For(var, extent, off_the_stack(inner, large), kind)
             case If(condition, then, otherwise):
-                return If(condition, off_the_stack(then), off_the_stack(otherwise))
+                return If(condition, off_the_stack(then, large), off_the_stack(otherwise, large))
         return s
 
-    return tuple(one(s) for s in body if not (isinstance(s, Alloc) and s.buffer.nbytes > LARGEST_LOCAL))
+    return tuple(one(s) for s in body if not (isinstance(s, Alloc) and s.buffer in large)) if large else body
 
 
 def located(body: tuple[Stmt, ...], source: str) -> tuple[Stmt, ...]:
