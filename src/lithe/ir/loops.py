@@ -10,8 +10,9 @@ Meaning
 - Extents are constants. `parallel` promises independent iterations (threads or vectors may share them
   out); `vector` asks for one iteration a lane; `unrolled` for a copy of the body each.
 - Every thread runs a kernel that has `grid` loops: their iterations are independent and shared out among the
-  threads, all else is done by each of them (so that it stores to its own locals only). One iteration is one
-  thread's. `Barrier` waits until all threads are there. Thread 0 alone runs a kernel without grid loops.
+  threads, all else is done by each of them (so that it stores to its own locals only). `Barrier` waits until all
+  threads are there. Thread 0 alone runs a kernel without grid loops. Thread t of n has the iterations between
+  t / n and (t + 1) / n of the work of those grid loops that have no barrier between them (see `For.part`).
 - A body of a `vector` loop has no If and no Call; what it allocates is private to the lane.
 - Expressions are a graph: a node that is used twice is one object and is evaluated once a statement, so
   consumers remember results by identity.
@@ -40,6 +41,7 @@ COMPARISONS = frozenset({"lt", "le", "eq", "ne"})
 BINARY = frozenset({"add", "sub", "mul", "div", "mod", "min", "max", "and", "or", "xor", "shl", "shr"}) | COMPARISONS
 UNARY = frozenset({"neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "not"})  # round: half to even
 Kind = Literal["serial", "parallel", "vector", "unrolled", "grid"]
+Part = tuple[int, int, int]
 
 
 class Expr:
@@ -289,10 +291,13 @@ class Store(Stmt):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class For(Stmt):
+    """part: of a grid loop, where it begins and ends in the work that is shared out at once, and how much that is."""
+
     var: Var
     extent: int
     body: tuple[Stmt, ...]
     kind: Kind = "serial"
+    part: Part = (0, 1, 1)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -448,7 +453,7 @@ def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
     for s in body:
         yield s
         match s:
-            case For(_, _, inner, _):
+            case For(_, _, inner):
                 yield from statements(inner)
             case If(_, then, otherwise):
                 yield from statements(then)

@@ -7,8 +7,8 @@ Storages lie in the arena (activations, at `arena[storage]` bytes from its start
 the constants (`constants[storage]` bytes from the start of the constant block). Two steps may share one
 kernel with other arguments. Scratch memory of kernels is local (`Alloc`) or an arena storage of its own.
 
-A buffer of which each thread has its own (see `Kernel.private`) is in the arena for thread 0. Every other thread has
-a block of `private_bytes` behind the arena, and the buffer at `private[storage]` bytes from that block's start.
+The last `private_bytes` of the arena are for buffers of which each thread has its own (see `Kernel.private`). Those
+of thread 0 are there; more threads need as many bytes each behind the arena, and find theirs further on by that much.
 """
 
 from __future__ import annotations
@@ -43,13 +43,7 @@ class Program:
     arena_bytes: int = 0
     constants: dict[Buffer, int] = field(default_factory=dict)
     constant_bytes: int = 0
-    private: dict[Buffer, int] = field(default_factory=dict)
     private_bytes: int = 0  # a multiple of 64
-
-    @property
-    def private_start(self) -> int:
-        """Where the block of thread 1 begins, in bytes from the start of the arena."""
-        return -(-self.arena_bytes // ALIGNMENT) * ALIGNMENT
 
     @property
     def is_shared(self) -> bool:

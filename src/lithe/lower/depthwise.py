@@ -143,20 +143,16 @@ def by_regions(b: Builder, c: Convolution, target: Target) -> None:
     weights = (c.w.values.astype(np.int64) - c.w_zero) if not floating else c.w.values
     taps = b.constant(weights[:, :, :, 0].transpose(1, 2, 0).astype(wide), "weights")
     bias = c.bias if c.bias is not None else b.constant(np.zeros(channels, wide), "bias")
-    for first_y, rows, kys in regions(h, oh, kh, sy, dy, top):
-        with b.loop(n, "parallel") as batch, b.loop(rows, "parallel", "y") as row:
-            y = row + first_y
-            for first_x, columns, kxs in regions(w, ow, kw, sx, dx, left):
-                with b.loop(channels, "parallel", "c") as ch:
-                    held = b.local(c.accumulator, (max(1, len(kys) * len(kxs)),), "taps")
-                    order = [(ky, kx) for kx in kxs for ky in kys]
-                    for i, (ky, kx) in enumerate(order):
-                        b.store(held, i, taps[ky, kx, ch])
-                    start = b.variable(bias[ch], "start")
-                    with b.loop(columns, "serial", "x") as column:
-                        x = column + first_x
-                        total: Expr = start[()]
+    bands = regions(h, oh, kh, sy, dy, top)
+    with b.loop(n, "parallel") as batch, b.loop(oh, "parallel", "y") as y:
+        for first_y, rows, kys in bands:
+            with b.when(*[y >= first_y, y < first_y + rows] if len(bands) > 1 else []):
+                for first_x, columns, kxs in regions(w, ow, kw, sx, dx, left):
+                    with b.loop(channels, "parallel", "c") as ch:
+                        held = b.local(c.accumulator, (max(1, len(kys) * len(kxs)),), "taps")
+                        order = [(ky, kx) for kx in kxs for ky in kys]
                         for i, (ky, kx) in enumerate(order):
+<<<<<<< HEAD
                             a = c.x[batch, y * sy + ky * dy - top, x * sx + kx * dx - left, ch].to(c.accumulator)
                             a = a - c.x_zero if c.x_zero else a
                             if floating and target.fma:
@@ -168,3 +164,18 @@ def by_regions(b: Builder, c: Convolution, target: Target) -> None:
                             (batch, y, x, ch),
                             c.epilogue(total, ch, Pixel(batch, y, x, (batch * oh + y) * ow + x)),
                         )
+=======
+                            b.store(held, i, taps[ky, kx, ch])
+                        start = b.variable(bias[ch], "start")
+                        with b.loop(columns, "serial", "x") as column:
+                            x = column + first_x
+                            total: Expr = start[()]
+                            for i, (ky, kx) in enumerate(order):
+                                a = c.x[batch, y * sy + ky * dy - top, x * sx + kx * dx - left, ch].to(c.accumulator)
+                                a = a - c.x_zero if c.x_zero else a
+                                if floating and target.fma:
+                                    total = Intrinsic(FMA, (a, held[i], total))
+                                else:
+                                    total = total + a * held[i]
+                            b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, (batch, y, x)))
+>>>>>>> 3b4673d (Choose shared loops by what they cost and where their data lie)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container
+from dataclasses import replace
 
 from lithe.errors import LimitError, UnsupportedOp
 from lithe.ir.build import Builder
@@ -140,22 +141,24 @@ class _Lowering:
                 alive(b, n, n)
         for b in program.outputs:
             alive(b, spans[b.storage][0] if b.storage in spans else -1, last)
-        movable = [b for b in spans if b.data is None]
+        private = {p for step in program.steps for p in step.kernel.private}
+        movable = [b for b in spans if b.data is None and b not in private]
         offsets, size = plan([Lifetime(b.nbytes, spans[b][0] + 1, spans[b][1] + 1) for b in movable])
+        program.arena = dict(zip(movable, offsets, strict=True))
+        for step in program.steps:
+            at = size
+            for b in step.arguments:
+                if b in private:
+                    program.arena[b] = at
+                    at += -(-b.nbytes // ALIGNMENT) * ALIGNMENT
+            program.private_bytes = max(program.private_bytes, at - size)
+        size += program.private_bytes
         if size > self.largest_arena:
             raise LimitError(
                 f"running needs {size} bytes of working memory, the limit is {self.largest_arena}",
                 hint="give the inputs smaller shapes, or raise the limit",
             )
-        program.arena = dict(zip(movable, offsets, strict=True))
         program.arena_bytes = size + SLACK
-        for step in program.steps:
-            at = 0
-            for b, p in zip(step.arguments, step.kernel.params, strict=True):
-                if p in step.kernel.private:
-                    program.private[b] = at
-                    at += -(-b.nbytes // ALIGNMENT) * ALIGNMENT
-            program.private_bytes = max(program.private_bytes, at)
         at = 0
         for b in spans:
             if b.data is not None:
@@ -196,9 +199,9 @@ def off_the_stack(body: tuple[Stmt, ...], large: list[Buffer]) -> tuple[Stmt, ..
 
     def one(s: Stmt) -> Stmt:
         match s:
-            case For(var, extent, inner, kind):
+            case For(_, _, inner, kind):
                 kind = "serial" if kind == "parallel" and locals_of(s, large) else kind
-                return For(var, extent, off_the_stack(inner, large), kind)
+                return replace(s, body=off_the_stack(inner, large), kind=kind)
             case If(condition, then, otherwise):
                 return If(condition, off_the_stack(then, large), off_the_stack(otherwise, large))
         return s

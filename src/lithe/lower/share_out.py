@@ -12,11 +12,11 @@ two parts if one of them stores to what the other one touches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, groupby
 
-from lithe.ir.intervals import Interval, Scope
+from lithe.ir.intervals import Scope
 from lithe.ir.loops import (
     INDEX,
     Alloc,
@@ -28,8 +28,6 @@ from lithe.ir.loops import (
     Expr,
     For,
     If,
-    Intrinsic,
-    Load,
     Stmt,
     Store,
     Unary,
@@ -38,24 +36,28 @@ from lithe.ir.loops import (
     nodes,
     statements,
 )
+from lithe.lower.access import Access, accesses, fetched
+
+Times = tuple[float, ...]
 
 TEAMS = (2, 4)  # numbers of threads for which the loops are chosen
-MEETING = 300.0  # nanoseconds: a barrier, and cache lines that change the core
-LEAST = 10_000.0  # nanoseconds of work below which a kernel is one thread's
-LEAST_INSIDE = 2_000.0  # the same for one iteration of a serial loop
+MEETING = 300.0  # nanoseconds of a barrier
+AWAY = 0.25  # nanoseconds to fetch a byte from another core
+LEAST = 1_000.0  # nanoseconds of work below which a kernel is one thread's
+LEAST_INSIDE = 1_000.0  # the same for one iteration of a serial loop
 NODE = 0.1  # nanoseconds for one operation of a vector
 SLOW = {"div": 10, "mod": 10, "sqrt": 10}
 
 
 def share_out(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
     """The statements of a kernel with the loops that are worth it shared out; the very same ones if none is."""
-    chooser = _Chooser()
+    chooser = _Chooser(body)
     if sum(map(chooser.work, body)) < LEAST:
         return body
-    way = chooser.sequence(body)
+    way = chooser.sequence(body, Scope())
     if way is None:
         return body
-    arranged = arrange(way.body)
+    arranged = arrange(way.body, chooser.work)
     kinds = {type(s) for s in statements(arranged)}
     # whoever fails leaves, and could not meet the others inside
     return body if {Call, Barrier} <= kinds else arranged
@@ -63,19 +65,25 @@ def share_out(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
 
 @dataclass(frozen=True)
 class Way:
-    """Statements with loops chosen, and what they take: nanoseconds for each of TEAMS."""
+    """Statements with loops chosen, and what they take: nanoseconds for each of TEAMS.
 
-    times: tuple[float, ...]
+    work  of each iteration of the loops around.
+    away  to fetch what lies at other cores, in all iterations.
+    """
+
+    work: Times
+    away: Times
     body: tuple[Stmt, ...]
 
     @property
     def cost(self) -> float:
-        return sum(self.times)
+        return sum(self.work) + sum(self.away)
 
 
 class _Chooser:
-    def __init__(self) -> None:
+    def __init__(self, body: tuple[Stmt, ...]) -> None:
         self.known: dict[int, float] = {}
+        self.local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
 
     def work(self, s: Stmt) -> float:
         """Nanoseconds of one thread, roughly: operations times iterations."""
@@ -91,26 +99,34 @@ class _Chooser:
                 return operations((condition,)) * NODE + max(sum(map(self.work, part)) for part in (then, otherwise))
         return (operations(expressions(s)) + isinstance(s, Store)) * NODE
 
-    def loop(self, s: Stmt) -> Way | None:
-        """The best way to share out a statement, None if there is none."""
-        if not isinstance(s, For) or s.kind not in ("serial", "parallel") or s.extent < 1:
-            return None
-        work, ways = self.work(s), []
-        if s.kind == "parallel" and s.extent > 1:
-            times = tuple(work * -(-s.extent // n) / s.extent + MEETING for n in TEAMS)
-            ways.append(Way(times, (replace(s, kind="grid"),)))
-        if work / s.extent >= LEAST_INSIDE and (inner := self.sequence(s.body)) is not None:
-            ways.append(Way(tuple(t * s.extent for t in inner.times), (replace(s, body=inner.body),)))
-        best = min(ways, key=lambda way: way.cost, default=None)
-        return best if best is not None and best.cost < work * len(TEAMS) else None
+    def alone(self, s: Stmt, scope: Scope) -> Way:
+        """Thread 0 does it."""
+        found = list(accesses(s, scope, self.local))
+        away = tuple(fetched(found, n, None, 0) * AWAY for n in TEAMS)
+        return Way((self.work(s),) * len(TEAMS), away, (s,))
 
-    def sequence(self, body: tuple[Stmt, ...]) -> Way | None:
-        ways = [self.loop(s) for s in body]
-        if not any(ways):
+    def best(self, s: Stmt, scope: Scope) -> Way:
+        """The best way to run a statement."""
+        ways = [self.alone(s, scope)]
+        if not isinstance(s, For) or s.kind not in ("serial", "parallel") or s.extent < 2:
+            return ways[0]
+        work, inside = self.work(s), scope.loop(s.var, s.extent)
+        if s.kind == "parallel":
+            found = [a for inner in s.body for a in accesses(inner, inside, self.local)]
+            times = tuple(work * -(-s.extent // n) / s.extent + MEETING for n in TEAMS)
+            away = tuple(fetched(found, n, s.var, s.extent) * AWAY for n in TEAMS)
+            ways.append(Way(times, away, (replace(s, kind="grid"),)))
+        if work / s.extent >= LEAST_INSIDE and (inner := self.sequence(s.body, inside)) is not None:
+            ways.append(Way(tuple(t * s.extent for t in inner.work), inner.away, (replace(s, body=inner.body),)))
+        return min(ways, key=lambda way: way.cost)
+
+    def sequence(self, body: tuple[Stmt, ...], scope: Scope) -> Way | None:
+        """The best way to run statements; None where that is one thread alone."""
+        ways = [self.best(s, scope) for s in body]
+        if all(way.body == (s,) for way, s in zip(ways, body, strict=True)):
             return None
-        parts = [way or Way((self.work(s),) * len(TEAMS), (s,)) for way, s in zip(ways, body, strict=True)]
-        times = tuple(map(sum, zip(*(way.times for way in parts), strict=True)))
-        return Way(times, tuple(s for way in parts for s in way.body))
+        work, away = (tuple(map(sum, zip(*times, strict=True))) for times in zip(*((w.work, w.away) for w in ways)))
+        return Way(work, away, tuple(s for way in ways for s in way.body))
 
 
 def operations(roots: tuple[Expr, ...]) -> int:
@@ -122,7 +138,7 @@ def operations(roots: tuple[Expr, ...]) -> int:
     )
 
 
-def arrange(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+def arrange(body: tuple[Stmt, ...], work: Callable[[Stmt], float]) -> tuple[Stmt, ...]:
     """The statements of a kernel with chosen loops as all threads may run them: parts for one thread, barriers."""
     uniform = {s.buffer for s in _outside(body) if isinstance(s, Alloc)}
     lifted: set[Buffer] = set()  # locals around the parts that a part stores to: memory of all threads
@@ -132,7 +148,7 @@ def arrange(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
         if found <= lifted:
             break
         lifted |= found
-    return tuple(_Meetings(lifted, uniform - lifted).block(arranged, Scope()))
+    return with_parts(tuple(_Meetings(lifted, uniform - lifted).block(arranged, Scope())), work)
 
 
 def _is_part(s: Stmt) -> bool:
@@ -187,24 +203,6 @@ def _is_harmless(s: Stmt, own: set[Buffer]) -> bool:
     return _stored((s,)) <= own and not any(isinstance(x, Call) for x in statements((s,)))
 
 
-@dataclass(frozen=True)
-class Access:
-    """Places that a part touches: bounds along each axis of a view, and of the bytes. No storage: it may fail."""
-
-    storage: Buffer | None
-    stores: bool
-    view: tuple[object, ...] = ()
-    axes: tuple[Interval, ...] = ()
-    bytes: Interval = (0, 0)
-
-    def meets(self, other: Access) -> bool:
-        """Whether the order of the two matters."""
-        if self.storage is not other.storage or not (self.stores or other.stores):
-            return False
-        pairs = list(zip(self.axes, other.axes, strict=True)) if self.view == other.view else []
-        return all(a[0] <= b[1] and b[0] <= a[1] for a, b in [*pairs, (self.bytes, other.bytes)])
-
-
 @dataclass
 class _Meetings:
     """Puts barriers between parts. `pending`: what was touched since the last one."""
@@ -217,48 +215,32 @@ class _Meetings:
         for s in body:
             if isinstance(s, For) and _surrounds_parts(s):
                 inside = scope.loop(s.var, s.extent)
-                before = (a for inner in s.body for a in self.accesses(inner, inside))  # in the iteration before
+                before = (a for inner in s.body for a in self.touched(inner, inside))  # in the iteration before
                 self.pending += [a for a in before if s.kind == "serial" or a.storage in self.lifted]
                 yield replace(s, body=tuple(self.block(s.body, inside)), kind="serial")
                 continue
-            own = list(self.accesses(s, scope))
-            if any(a.meets(b) for a in own for b in self.pending):
+            touched = self.touched(s, scope)
+            if any(a.meets(b) for a in touched for b in self.pending):
                 yield Barrier()
                 self.pending = []
-            self.pending += own
+            self.pending += touched
             yield s
 
-    def accesses(self, s: Stmt, scope: Scope) -> Iterator[Access]:
-        """What a statement touches beside the locals of a thread."""
+    def touched(self, s: Stmt, scope: Scope) -> list[Access]:
         local = {x.buffer for x in statements((s,)) if isinstance(x, Alloc)} | self.own
-        return self._accesses(s, scope, local)
-
-    def _accesses(self, s: Stmt, scope: Scope, local: set[Buffer]) -> Iterator[Access]:
-        for x in nodes(expressions(s)):
-            if isinstance(x, Load) and x.buffer.storage not in local and x.buffer.storage.data is None:
-                yield access(x.buffer, x.index, scope, False)
-        match s:
-            case Store(buffer, index, _) if buffer.storage not in local:
-                yield access(buffer, index, scope, True)
-            case For(var, extent, body, _):
-                inside = scope.loop(var, extent)
-                for inner in body:
-                    yield from self._accesses(inner, inside, local)
-            case If(condition, then, otherwise):
-                for holds, part in ((True, then), (False, otherwise)):
-                    inside = scope.assume(condition, holds)
-                    for inner in part:
-                        yield from self._accesses(inner, inside, local)
-            case Call():
-                yield Access(None, True)
+        return list(accesses(s, scope, local))
 
 
-def access(buffer: Buffer, index: tuple[Expr, ...], scope: Scope, stores: bool) -> Access:
-    axes = []
-    for i, size in zip(index, buffer.shape, strict=True):
-        low, high = scope.interval(i)
-        axes.append((max(low, 0), min(high, size - 1)))
-    step, low, high = buffer.dtype.bytes, 0, buffer.dtype.bytes - 1
-    for (first, last), size in zip(reversed(axes), reversed(buffer.shape), strict=True):
-        low, high, step = low + first * step, high + last * step, step * size
-    return Access(buffer.storage, stores, (buffer.shape, buffer.dtype), tuple(axes), (low, high))
+def with_parts(body: tuple[Stmt, ...], work: Callable[[Stmt], float]) -> tuple[Stmt, ...]:
+    """Neighbouring grid loops become parts of one work, so that a thread's share is one run of all iterations."""
+    result: list[Stmt] = []
+    for together, group in groupby(body, lambda s: _is_part(s) or isinstance(s, Alloc)):
+        members = list(group)
+        if not together:
+            result += [replace(s, body=with_parts(s.body, work)) if isinstance(s, For) else s for s in members]
+            continue
+        sizes = [max(1, round(work(s))) if isinstance(s, For) else 0 for s in members]
+        for n, (s, size) in enumerate(zip(members, sizes, strict=True)):
+            before = sum(sizes[:n])
+            result.append(replace(s, part=(before, before + size, sum(sizes))) if isinstance(s, For) else s)
+    return tuple(result)

@@ -93,5 +93,5 @@ def layout(graph: Graph, program: Program, variables: Mapping[int, Variable], on
         )  # fmt: skip
     return Layout(
         program.arena_bytes, tuple(places.values()), tuple(program.messages()), program.name, once,
-        program.private_start, program.private_bytes, program.is_shared,
+        program.private_bytes, program.is_shared,
     )  # fmt: skip

@@ -58,8 +58,8 @@ class Place:
 class Layout:
     """What an executor must know beside the code.
 
-    private_bytes, private_start  of the memory that each further thread needs, see `lithe.ir.program`.
-    is_shared                     whether several threads have something to do.
+    private_bytes  that each further thread needs behind the arena.
+    is_shared      whether several threads have something to do.
     """
 
     arena_bytes: int
@@ -67,13 +67,12 @@ class Layout:
     messages: tuple[str, ...]
     name: str = ""
     once: tuple[int, ...] = ()  # graphs to be run once before this one
-    private_start: int = 0
     private_bytes: int = 0
     is_shared: bool = False
 
     def room(self, threads: int) -> int:
         """Bytes of working memory for so many threads."""
-        return self.arena_bytes if threads == 1 else self.private_start + threads * self.private_bytes
+        return self.arena_bytes + (threads - 1) * self.private_bytes
 
     def text(self) -> bytes:
         return json.dumps(asdict(self)).encode()

@@ -23,7 +23,7 @@ from typing import Any
 from lithe.codegen.llvm.expressions import ExpressionWriter
 from lithe.codegen.llvm.threads import THREAD_PARAMETERS, THREAD_TYPES
 from lithe.codegen.llvm.values import memory, vector
-from lithe.ir.loops import Alloc, Barrier, Buffer, Call, Expr, For, If, Kernel, Stmt, Store, Var, statements
+from lithe.ir.loops import Alloc, Barrier, Buffer, Call, Expr, For, If, Kernel, Part, Stmt, Store, Var, statements
 from lithe.ir.program import Program, Step
 
 Text = list[Any]  # of str or Text: nested lists keep places where lines are added later
@@ -54,7 +54,7 @@ class KernelWriter(ExpressionWriter):
         self.lane: Var | None = None
         self.lanes = 1
         self.private: dict[Buffer, int] = {}  # locals of a vector loop -> lanes
-        self.shares: dict[int, tuple[str, str]] = {}  # extent of a grid loop -> first and end of this thread's share
+        self.shares: dict[tuple[int, Part], tuple[str, str]] = {}  # of grid loops: first and end of this thread's share
         self.count = 0
         self.block = "body0"
         self.fails: set[int] = set()
@@ -99,8 +99,8 @@ class KernelWriter(ExpressionWriter):
                     self.allocate(buffer)
                 case Store(buffer, index, value):
                     self.store(buffer, index, value)
-                case For(var, extent, inner, kind):
-                    self.loop(var, extent, inner, kind)
+                case For(var, extent, inner, kind, part):
+                    self.loop(var, extent, inner, kind, part)
                 case If(condition, then, otherwise):
                     self.branch(condition, then, otherwise)
                 case Call("fail_unless", (condition,), text):
@@ -156,7 +156,7 @@ class KernelWriter(ExpressionWriter):
                 for key in [k for k in scope.values if isinstance(k, tuple) and k[0] == "load" and k[1] in changed]:
                     del scope.values[key]
 
-    def loop(self, var: Var, extent: int, body: tuple[Stmt, ...], kind: str) -> None:
+    def loop(self, var: Var, extent: int, body: tuple[Stmt, ...], kind: str, part: Part) -> None:
         if kind == "unrolled":
             for n in range(extent):
                 self.numbers[var] = n
@@ -179,7 +179,7 @@ class KernelWriter(ExpressionWriter):
         self.forget({s.buffer.storage for s in statements(body) if isinstance(s, Store)})
         top, before, end = self.label("loop"), self.block, self.label("done")
         name = f"%i{self.count}"
-        first, stop = self.share(extent) if kind == "grid" else ("0", str(extent))
+        first, stop = self.share(extent, part) if kind == "grid" else ("0", str(extent))
         if kind == "grid":
             some = self.let(f"icmp ult i64 {first}, {stop}")
             self.do(f"br i1 {some}, label %{top}, label %{end}")
@@ -200,20 +200,36 @@ class KernelWriter(ExpressionWriter):
         del self.depth[var], self.names[var]
         self.start(end)
 
-    def share(self, extent: int) -> tuple[str, str]:
-        """Where this thread's iterations of a grid loop begin and end: thread t has those from
-        ceil(extent * t / threads) on, so that a single one belongs to thread 0."""
-        if extent not in self.shares:
+    def share(self, extent: int, part: Part) -> tuple[str, str]:
+        """Where this thread's iterations of a grid loop begin and end.
+
+        Those of thread t begin at ceil(extent * x / ((end - begin) * threads)),
+        x = t * whole - begin * threads, held within 0 .. (end - begin) * threads.
+        """
+        key = extent, part
+        if key not in self.shares:
             if not self.shares:
                 self.entry += ["  %number = zext i32 %thread to i64", "  %team = zext i32 %threads to i64"]
-                self.entry += ["  %others = sub i64 %team, 1", "  %after = add i64 %number, 1"]
-            bounds = f"%first{extent}", f"%stop{extent}"
-            for bound, number in zip(bounds, ("%number", "%after"), strict=True):
-                self.entry.append(f"  {bound}p = mul i64 {number}, {extent}")
-                self.entry.append(f"  {bound}s = add i64 {bound}p, %others")
-                self.entry.append(f"  {bound} = udiv i64 {bound}s, %team")
-            self.shares[extent] = bounds
-        return self.shares[extent]
+                self.entry.append("  %after = add i64 %number, 1")
+            n, (begin, end, whole) = len(self.shares), part
+            self.entry += [
+                f"  %before{n} = mul i64 %team, {begin}",
+                f"  %most{n} = mul i64 %team, {end - begin}",
+                f"  %up{n} = sub i64 %most{n}, 1",
+            ]
+            for bound, number in ((f"%first{n}", "%number"), (f"%stop{n}", "%after")):
+                self.entry += [
+                    f"  {bound}a = mul i64 {number}, {whole}",
+                    f"  {bound}b = sub i64 {bound}a, %before{n}",
+                    f"  {bound}c = call i64 @llvm.smax.i64(i64 {bound}b, i64 0)",
+                    f"  {bound}d = call i64 @llvm.smin.i64(i64 {bound}c, i64 %most{n})",
+                    f"  {bound}e = mul i64 {bound}d, {extent}",
+                    f"  {bound}f = add i64 {bound}e, %up{n}",
+                    f"  {bound} = udiv i64 {bound}f, %most{n}",
+                ]
+            self.declarations |= {"declare i64 @llvm.smax.i64(i64, i64)", "declare i64 @llvm.smin.i64(i64, i64)"}
+            self.shares[key] = f"%first{n}", f"%stop{n}"
+        return self.shares[key]
 
     def branch(self, condition: Expr, then: tuple[Stmt, ...], otherwise: tuple[Stmt, ...]) -> None:
         c = self.scalar_of(condition)
@@ -320,7 +336,9 @@ def print_entry(program: Program, symbols: dict[Kernel, str], symbol: str = "lit
     lines = [
         f"define i32 @{symbol}(ptr %arena, ptr %constants, {THREAD_PARAMETERS}) nounwind {{", "entry:",
         "  %first = icmp eq i32 %thread, 0",
-        *own_memory(program),
+        "  %number = zext i32 %thread to i64",
+        f"  %skipped = mul i64 %number, {program.private_bytes}",
+        "  %own = getelementptr i8, ptr %arena, i64 %skipped",
         "  br label %phase0",
     ]  # fmt: skip
     groups = [(all_run, list(group)) for all_run, group in groupby(program.steps, lambda s: s.kernel.is_shared)]
@@ -352,30 +370,14 @@ def print_entry(program: Program, symbols: dict[Kernel, str], symbol: str = "lit
     return "\n".join([*lines, "declare i32 @lithe_failure(ptr)"])
 
 
-def own_memory(program: Program) -> list[str]:
-    """%own: what offsets of a thread's private buffers are counted from, for all threads but the first."""
-    if not program.private_bytes:
-        return []
-    return [
-        "  %number = zext i32 %thread to i64",
-        f"  %blocks = mul i64 %number, {program.private_bytes}",
-        f"  %before = getelementptr i8, ptr %arena, i64 {program.private_start - program.private_bytes}",
-        "  %own = getelementptr i8, ptr %before, i64 %blocks",
-    ]
-
-
 def call_step(program: Program, step: Step, symbol: str, n: int, end: str) -> Iterator[str]:
     """The call of a kernel; a failure is told to the other threads, and ends the phase."""
     arguments = []
     for k, (b, p) in enumerate(zip(step.arguments, step.kernel.params, strict=True)):
         base, offset = ("constants", program.constants[b]) if b.data is not None else ("arena", program.arena[b])
+        base = "own" if p in step.kernel.private else base
         arguments.append(f"ptr %a{n}_{k}, ")
-        if p in step.kernel.private:
-            yield f"  %b{n}_{k} = getelementptr i8, ptr %arena, i64 {offset}"
-            yield f"  %c{n}_{k} = getelementptr i8, ptr %own, i64 {program.private[b]}"
-            yield f"  %a{n}_{k} = select i1 %first, ptr %b{n}_{k}, ptr %c{n}_{k}"
-        else:
-            yield f"  %a{n}_{k} = getelementptr i8, ptr %{base}, i64 {offset}"
+        yield f"  %a{n}_{k} = getelementptr i8, ptr %{base}, i64 {offset}"
     yield f"  %r{n} = call i32 @{symbol}({''.join(arguments)}{THREAD_PARAMETERS})"
     if can_fail(step.kernel):
         yield f"  %ok{n} = icmp eq i32 %r{n}, 0"
