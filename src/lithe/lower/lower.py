@@ -145,6 +145,7 @@ class _Lowering:
         movable = [b for b in spans if b.data is None and b not in private]
         offsets, size = plan([Lifetime(b.nbytes, spans[b][0] + 1, spans[b][1] + 1) for b in movable])
         program.arena = dict(zip(movable, offsets, strict=True))
+        size = -(-size // ALIGNMENT) * ALIGNMENT
         for step in program.steps:
             at = size
             for b in step.arguments:
