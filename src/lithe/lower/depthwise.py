@@ -152,19 +152,6 @@ def by_regions(b: Builder, c: Convolution, target: Target) -> None:
                         held = b.local(c.accumulator, (max(1, len(kys) * len(kxs)),), "taps")
                         order = [(ky, kx) for kx in kxs for ky in kys]
                         for i, (ky, kx) in enumerate(order):
-<<<<<<< HEAD
-                            a = c.x[batch, y * sy + ky * dy - top, x * sx + kx * dx - left, ch].to(c.accumulator)
-                            a = a - c.x_zero if c.x_zero else a
-                            if floating and target.fma:
-                                total = Intrinsic(FMA, (a, held[i], total))
-                            else:
-                                total = total + a * held[i]
-                        b.store(
-                            c.out,
-                            (batch, y, x, ch),
-                            c.epilogue(total, ch, Pixel(batch, y, x, (batch * oh + y) * ow + x)),
-                        )
-=======
                             b.store(held, i, taps[ky, kx, ch])
                         start = b.variable(bias[ch], "start")
                         with b.loop(columns, "serial", "x") as column:
@@ -177,5 +164,5 @@ def by_regions(b: Builder, c: Convolution, target: Target) -> None:
                                     total = Intrinsic(FMA, (a, held[i], total))
                                 else:
                                     total = total + a * held[i]
-                            b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, (batch, y, x)))
->>>>>>> 3b4673d (Choose shared loops by what they cost and where their data lie)
+                            pixel = Pixel(batch, y, x, (batch * oh + y) * ow + x)
+                            b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, pixel))
