@@ -14,8 +14,9 @@ from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ir.program import Program
 from lithe.lower import lower
 from lithe.runtime.compilation import modules
-from lithe.runtime.compiled import ALIGNMENT, ENTRY, rounding_functions
+from lithe.runtime.compiled import ENTRY, rounding_functions
 from lithe.runtime.loader import Image
+from lithe.runtime.workers import ALIGNMENT, RUN, sync_block, waiting_functions
 from lithe.targets.cpu import GENERIC, Target, x86
 from lithe.targets.host import host
 from tests.ops.cases import Case
@@ -65,7 +66,7 @@ def run(program: Program, inputs: list[np.ndarray], features: str | None = None)
     """Outputs of one run; raises ExecutionError with the program's message when a check fails."""
     made = compiler(host().feature_string if features is None else features)
     jobs = [made.submit(text, name) for name, text in modules(program)]
-    image = Image([job.result() for job in jobs], rounding_functions())
+    image = Image([job.result() for job in jobs], {**rounding_functions(), **waiting_functions()})
     arena, constants = block(program.arena_bytes), block(program.constant_bytes)
     constants[:] = program.constant_block()
 
@@ -76,9 +77,9 @@ def run(program: Program, inputs: list[np.ndarray], features: str | None = None)
 
     for b, x in zip(program.inputs, inputs, strict=True):
         view(b)[...] = np.asarray(x).reshape(b.shape)
-    failure = image.function(ENTRY, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(
-        arena.ctypes.data, constants.ctypes.data
-    )
+    sync, pointer, number = sync_block(), ctypes.c_void_p, ctypes.c_int
+    call = image.function(RUN, number, pointer, pointer, pointer, number, pointer)
+    failure = call(image.address(ENTRY), arena.ctypes.data, constants.ctypes.data, 1, sync.ctypes.data)
     if failure:
         raise ExecutionError(program.messages()[failure - 1])
     return [view(b).copy() for b in program.outputs]

@@ -2,7 +2,8 @@
 
 Every index is checked, uninitialized memory holds a pattern, and a division by zero or a shift by too many
 bits is an error. The iterations of `parallel`, `vector` and `grid` loops run side by side as numpy lanes, one
-statement at a time, so a loop that is marked so and is not independent shows as a wrong result.
+statement at a time, so a loop that is marked so and is not independent shows as a wrong result. There is one
+thread, for which a barrier means nothing.
 
 >>> from lithe.ir.build import Builder
 >>> from lithe.types import FLOAT32
@@ -51,6 +52,7 @@ from lithe.ir.loops import (
 )
 from lithe.ir.meaning import BINARY_MEANING, UNARY_MEANING, convert
 from lithe.ir.program import Program, start_value
+from lithe.types import UINT8
 
 PATTERN = 0xCD  # bytes of memory that nobody wrote: a large negative float, a negative integer
 MOST_LANES = 1 << 20
@@ -188,7 +190,8 @@ class Executable:
 
     def loop(self, s: For, scope: Scope) -> Action:
         inside = scope.loop(s.var, s.extent)
-        if s.kind in ("parallel", "vector", "grid") and s.extent > 1 and self.fits(s):
+        private = self.private_of(s)
+        if s.kind in ("parallel", "vector", "grid") and s.extent > 1 and not private and self.fits(s):
             lanes = np.arange(s.extent, dtype=np.int64).reshape((s.extent,) + (1,) * len(self.axes))
             self.lane_of[s.var] = lanes
             self.axes.append(lanes)
@@ -207,10 +210,19 @@ class Executable:
         def one_by_one(frame: Frame) -> None:
             for i in numbers:
                 frame.values[slot] = i
+                for memory in private:
+                    frame.arrays[memory].fill(self.pattern)
                 for act in body:
                     act(frame)
 
         return one_by_one
+
+    def private_of(self, s: For) -> list[int]:
+        """The slots of private memory that iterations of a grid loop use; each of them finds it undefined."""
+        if s.kind != "grid":
+            return []
+        used = {b.buffer.storage for b in statements(s.body) if isinstance(b, Store)}
+        return [self.slot(b.viewed((b.nbytes,), UINT8)) for b in self.kernel.private if b in used]
 
     def fits(self, s: For) -> bool:
         lanes = math.prod(a.size for a in self.axes) * s.extent

@@ -9,6 +9,10 @@
 Meaning
 - Extents are constants. `parallel` promises independent iterations (threads or vectors may share them
   out); `vector` asks for one iteration a lane; `unrolled` for a copy of the body each.
+- Every thread runs a kernel that has `grid` loops: their iterations are independent and shared out among the
+  threads, all else is done by each of them (so that it stores to its own locals only). `Barrier` waits until all
+  threads are there. Thread 0 alone runs a kernel without grid loops. Thread t of n has the iterations between
+  t / n and (t + 1) / n of the work of those grid loops that have no barrier between them (see `For.part`).
 - A body of a `vector` loop has no If and no Call; what it allocates is private to the lane.
 - Expressions are a graph: a node that is used twice is one object and is evaluated once a statement, so
   consumers remember results by identity.
@@ -37,6 +41,7 @@ COMPARISONS = frozenset({"lt", "le", "eq", "ne"})
 BINARY = frozenset({"add", "sub", "mul", "div", "mod", "min", "max", "and", "or", "xor", "shl", "shr"}) | COMPARISONS
 UNARY = frozenset({"neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "not"})  # round: half to even
 Kind = Literal["serial", "parallel", "vector", "unrolled", "grid"]
+Part = tuple[int, int, int]
 
 
 class Expr:
@@ -286,10 +291,13 @@ class Store(Stmt):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class For(Stmt):
+    """part: of a grid loop, where it begins and ends in the work that is shared out at once, and how much that is."""
+
     var: Var
     extent: int
     body: tuple[Stmt, ...]
     kind: Kind = "serial"
+    part: Part = (0, 1, 1)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -308,19 +316,26 @@ class Call(Stmt):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Barrier(Stmt):
-    pass
+    """All threads meet: what any of them stored before is there for each of them after. Outside of grid loops only."""
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """A function on buffers. `params` are the buffers that it does not allocate, constants among them, in order
-    of first use; `writes` says which of them it stores to. `source` names the operator it came from."""
+    of first use; `writes` says which of them it stores to. `source` names the operator it came from. `private`
+    are those parameters of which each thread has its own: locals of grid iterations that are too large for a stack."""
 
     name: str
     params: tuple[Buffer, ...]
     writes: tuple[bool, ...]
     body: tuple[Stmt, ...]
     source: str = ""
+    private: frozenset[Buffer] = frozenset()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all threads run it, and not one alone."""
+        return any(isinstance(s, For) and s.kind == "grid" for s in statements(self.body))
 
 
 def constant(value: Any, dtype: DType | None = None) -> Expr:
@@ -438,7 +453,7 @@ def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
     for s in body:
         yield s
         match s:
-            case For(_, _, inner, _):
+            case For(_, _, inner):
                 yield from statements(inner)
             case If(_, then, otherwise):
                 yield from statements(then)
@@ -473,7 +488,7 @@ def nodes(roots: tuple[Expr, ...]) -> Iterator[Expr]:
             stack += [(y, False) for y in reversed(operands(x))]
 
 
-def kernel(name: str, body: tuple[Stmt, ...], source: str = "") -> Kernel:
+def kernel(name: str, body: tuple[Stmt, ...], source: str = "", private: frozenset[Buffer] = frozenset()) -> Kernel:
     """A kernel whose parameters are the storages that the body uses and does not allocate."""
     order: dict[Buffer, bool] = {}
     local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
@@ -483,4 +498,4 @@ def kernel(name: str, body: tuple[Stmt, ...], source: str = "") -> Kernel:
                 order.setdefault(x.buffer.storage, False)
         if isinstance(s, Store) and s.buffer.storage not in local:
             order[s.buffer.storage] = True
-    return Kernel(name, tuple(order), tuple(order.values()), body, source)
+    return Kernel(name, tuple(order), tuple(order.values()), body, source, private)

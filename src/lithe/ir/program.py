@@ -6,6 +6,9 @@
 Storages lie in the arena (activations, at `arena[storage]` bytes from its start, 64-byte aligned) or among
 the constants (`constants[storage]` bytes from the start of the constant block). Two steps may share one
 kernel with other arguments. Scratch memory of kernels is local (`Alloc`) or an arena storage of its own.
+
+The last `private_bytes` of the arena are for buffers of which each thread has its own (see `Kernel.private`). Those
+of thread 0 are there; more threads need as many bytes each behind the arena, and find theirs further on by that much.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import numpy as np
 
 from lithe.ir.graph import Tensor
 from lithe.ir.loops import Buffer, Call, Instruction, Kernel, statements
+
+ALIGNMENT = 64  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +48,12 @@ class Program:
     constants: dict[Buffer, int] = field(default_factory=dict)
     constant_bytes: int = 0
     look_up: Instruction | None = None
+    private_bytes: int = 0  # a multiple of 64
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether more than one thread has something to do."""
+        return any(k.is_shared for k in self.kernels())
 
     def kernels(self) -> list[Kernel]:
         """Each kernel once, in order of first use."""

@@ -110,8 +110,9 @@ class _KernelText:
                 yield f"{pad}local {buffer!r}"
             case Store(buffer, index, value):
                 yield f"{pad}{self.access(buffer, index)} = {self.text(value)}"
-            case For(var, extent, body, kind):
-                yield f"{pad}{HEADS[kind]} {var.name} < {extent}:"
+            case For(var, extent, body, kind, (begin, end, whole)):
+                part = f" from {begin} to {end} of {whole}" if (begin, end) != (0, whole) else ""
+                yield f"{pad}{HEADS[kind]} {var.name} < {extent}{part}:"
                 yield from self.block(body, depth + 1)
             case If(condition, then, otherwise):
                 yield f"{pad}if {self.text(condition)}:"

@@ -1,7 +1,7 @@
 """Checks of the loop language: what every kernel and program must hold before code is made from it.
 
 `verify_kernel` checks that names are bound once, types agree, indices stay inside where that can be decided,
-and that the iterations of parallel loops store to different places. What cannot be decided is accepted:
+that the iterations of parallel loops store to different places, and that threads do not get in each other's way. What cannot be decided is accepted:
 generated code checks or clamps indices that come from data.
 
 A broken rule is a mistake of ours, not of the user's model; it raises CompileError with kernel and statement.
@@ -40,8 +40,9 @@ from lithe.ir.loops import (
     Var,
     expressions,
     nodes,
+    statements,
 )
-from lithe.ir.program import Program
+from lithe.ir.program import ALIGNMENT, Program
 from lithe.ir.text import print_statement
 from lithe.types import BOOL
 
@@ -49,7 +50,6 @@ LANES = ("parallel", "vector", "grid")
 FLOAT_ONLY = frozenset({"sqrt", "floor", "ceil", "round", "trunc"})
 LOGIC = frozenset({"and", "or", "xor"})
 SHIFTS = frozenset({"shl", "shr"})
-ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,15 @@ class _Verifier:
                     known = name == "fail_unless" and len(args) == 1 and args[0].dtype == BOOL
                     self.require(known, f"{name} of {len(args)} arguments is not a known call", s)
                 case Barrier():
-                    pass
+                    self.for_all_threads(s, place)
+                    fails = any(isinstance(x, Call) for x in statements(self.kernel.body))
+                    self.require(not fails, "a barrier in a kernel that may fail: who fails leaves", s)
+
+    def for_all_threads(self, s: Stmt, place: _Place) -> None:
+        """A statement must be where every thread comes by, each as often."""
+        around = next((f.kind for f in place.loops if f.kind != "serial"), None)
+        self.require(around is None, f"{type(s).__name__} inside of a {around} loop", s)
+        self.require(not place.guards, f"{type(s).__name__} inside of an If", s)
 
     def outside_vector(self, s: Stmt, place: _Place) -> None:
         lanes = any(f.kind == "vector" for f in place.loops)
@@ -136,6 +144,10 @@ class _Verifier:
         self.require(s.extent >= 0, f"extent {s.extent}", s)
         self.require(s.var.name not in self.names, f"variable {s.var.name} is bound twice", s)
         self.names.add(s.var.name)
+        if s.kind == "grid":
+            self.for_all_threads(s, place)
+            begin, end, whole = s.part
+            self.require(0 <= begin < end <= whole, f"a part from {begin} to {end} of {whole}", s)
         if s.extent:
             self.block(s.body, replace(place, scope=place.scope.loop(s.var, s.extent), loops=(*place.loops, s)))
 
@@ -145,6 +157,12 @@ class _Verifier:
         self.require(b.dtype == s.value.dtype, f"{b!r} cannot hold a value of type {s.value.dtype}", s)
         local = b.storage in self.allocated
         self.require(local or b.storage in self.written, f"{b!r} is stored to, but not marked as written", s)
+        grid = next((k for k, f in enumerate(place.loops) if f.kind == "grid"), None)
+        if local and grid is not None:
+            inside = dict(place.depth).get(b.storage, 0) > grid
+            self.require(inside, f"only one thread would store to its {b!r}", s)
+        elif self.kernel.is_shared and not local:
+            self.require(grid is not None, f"every thread would store to {b!r}", s)
         self.disjoint(s, place)
 
     def disjoint(self, s: Store, place: _Place) -> None:
@@ -156,6 +174,8 @@ class _Verifier:
         for k in range(outer, len(place.loops)):
             f = place.loops[k]
             if f.kind not in LANES or f.extent < 2 or f.var in deciding:
+                continue
+            if f.kind == "grid" and s.buffer.storage in self.kernel.private:
                 continue
             guarded = any(at > k and f.var in set(nodes((c,))) for at, c in place.guards)
             loads = any(at > k and any(isinstance(x, Load) for x in nodes((c,))) for at, c in place.guards)

@@ -127,6 +127,18 @@ def heights(rows: int, most: int) -> list[tuple[int, int]]:
     return [(h, n) for h, n in ((low + 1, extra), (low, tiles - extra)) if n]
 
 
+def equal_bands(rows: int, most: int) -> int:
+    """Rows of a band: at most so many, and where there are several bands, such that threads have equal shares of them.
+
+    >>> equal_bands(112, 40), equal_bands(112, 112), equal_bands(113, 40)
+    (28, 112, 40)
+    """
+    least = -(-rows // most)
+    equal = (n for n in range(least, 2 * least + 4) if n % 4 == 0 and rows % n == 0)
+    count = next(equal, 1) if least > 1 else 1
+    return rows // count if count > 1 else most
+
+
 def rectangles(rows: int, columns: int, most: int) -> list[tuple[int, int, int]]:
     """Tiles of at most so many pixels that cover rows x columns of them: [(rows, columns, how many)].
 
@@ -218,19 +230,19 @@ class Product:
             rest = replace(p, first=p.first + p.used * len(first), count=p.count - len(first))
             self.constants += [(q, *self.panel_constants(q)) for q in (*first, rest) if q.count]
         n, oh, ow, _ = self.c.out.shape
-        tall = self.window.band(self.most // ow if ow <= self.most else 1)
+        tall = equal_bands(oh, self.window.band(self.most // ow if ow <= self.most else 1))
         whole, rest_rows = divmod(oh, tall)
-        with self.b.loop(n, "serial", "batch") as batch:
+        with self.b.loop(n, "parallel", "batch") as batch:
             for first_row, count, rows in ((0, whole, tall), (whole * tall, 1, rest_rows)):
                 if rows and count:
-                    with self.b.loop(count, "serial", "band") as band:
+                    with self.b.loop(count, "parallel", "band") as band:
                         self.band(batch, band * tall + first_row, rows)
 
     def band(self, batch: Expr, top: Expr, rows: int) -> None:
         self.window.open(batch, top, rows)
         ow = self.c.out.shape[2]
         for number, (p, weights, bias) in enumerate(self.constants):
-            with self.b.loop(p.count, "serial", "panel") as panel:
+            with self.b.loop(p.count, "parallel", "panel") as panel:
                 for y, x, height, width in self.tiles(rows, ow):
                     self.tile(height, width, p, panel, weights, bias, (batch, top, y, x), number == 0)
 
@@ -239,10 +251,10 @@ class Product:
         b = self.b
         y_done = 0
         for h, y_count in heights(rows, max(1, self.most // columns)) if columns <= self.most else [(1, rows)]:
-            with b.loop(y_count, "serial", "tile") as i:
+            with b.loop(y_count, "parallel", "tile") as i:
                 x_done = 0
                 for w, x_count in heights(columns, self.most):
-                    with b.loop(x_count, "serial", "tile") as j:
+                    with b.loop(x_count, "parallel", "tile") as j:
                         yield i * h + y_done, j * w + x_done, h, w
                     x_done += w * x_count
             y_done += h * y_count

@@ -43,7 +43,6 @@ def interleaved(b: Builder, c: Convolution, target: Target) -> None:
     packed = quads.reshape(groups, 4, kw, channels).transpose(0, 2, 3, 1)
     taps = b.constant(np.ascontiguousarray(packed).view(np.int32)[..., 0], "weights")
     start = b.constant(bias, "bias")
-    words = b.scratch(INT32, (width, groups, channels), "columns")
     flip = FLIPPED if shift else 0
     padding = c.x_zero & 255
     ones = [sum(1 << (8 * j) for j in range(min(4, kh - 4 * group))) for group in range(groups)]
@@ -60,12 +59,13 @@ def interleaved(b: Builder, c: Convolution, target: Target) -> None:
         return total
 
     empty = [sum(padding << (8 * j) for j in range(4)) ^ flip] * groups
-    for first, count in ((0, left), (left + w, max(0, width - left - w))):
-        with b.nest((count,), name="edge") as (column,):
-            for group in range(groups):
-                with b.loop(channels, "parallel", "c") as ch:
-                    b.store(words, (column + first, group, ch), constant(_signed(empty[group]), INT32))
-    with b.loop(n) as batch, b.loop(oh, "serial", "y") as y:
+    with b.loop(n, "parallel") as batch, b.loop(oh, "parallel", "y") as y:
+        words = b.local(INT32, (width, groups, channels), "columns")
+        for first, count in ((0, left), (left + w, max(0, width - left - w))):
+            with b.nest((count,), name="edge") as (column,):
+                for group in range(groups):
+                    with b.loop(channels, "parallel", "c") as ch:
+                        b.store(words, (column + first, group, ch), constant(_signed(empty[group]), INT32))
         bands = regions(h, oh, kh, sy, dy, top)
         for first_y, rows, inside in bands:
             with b.when(*[y >= first_y, y < first_y + rows] if len(bands) > 1 else []):
@@ -143,28 +143,26 @@ def by_regions(b: Builder, c: Convolution, target: Target) -> None:
     weights = (c.w.values.astype(np.int64) - c.w_zero) if not floating else c.w.values
     taps = b.constant(weights[:, :, :, 0].transpose(1, 2, 0).astype(wide), "weights")
     bias = c.bias if c.bias is not None else b.constant(np.zeros(channels, wide), "bias")
-    for first_y, rows, kys in regions(h, oh, kh, sy, dy, top):
-        with b.loop(n) as batch, b.loop(rows, "serial", "y") as row:
-            y = row + first_y
-            for first_x, columns, kxs in regions(w, ow, kw, sx, dx, left):
-                with b.loop(channels, "parallel", "c") as ch:
-                    held = b.local(c.accumulator, (max(1, len(kys) * len(kxs)),), "taps")
-                    order = [(ky, kx) for kx in kxs for ky in kys]
-                    for i, (ky, kx) in enumerate(order):
-                        b.store(held, i, taps[ky, kx, ch])
-                    start = b.variable(bias[ch], "start")
-                    with b.loop(columns, "serial", "x") as column:
-                        x = column + first_x
-                        total: Expr = start[()]
+    bands = regions(h, oh, kh, sy, dy, top)
+    with b.loop(n, "parallel") as batch, b.loop(oh, "parallel", "y") as y:
+        for first_y, rows, kys in bands:
+            with b.when(*[y >= first_y, y < first_y + rows] if len(bands) > 1 else []):
+                for first_x, columns, kxs in regions(w, ow, kw, sx, dx, left):
+                    with b.loop(channels, "parallel", "c") as ch:
+                        held = b.local(c.accumulator, (max(1, len(kys) * len(kxs)),), "taps")
+                        order = [(ky, kx) for kx in kxs for ky in kys]
                         for i, (ky, kx) in enumerate(order):
-                            a = c.x[batch, y * sy + ky * dy - top, x * sx + kx * dx - left, ch].to(c.accumulator)
-                            a = a - c.x_zero if c.x_zero else a
-                            if floating and target.fma:
-                                total = Intrinsic(FMA, (a, held[i], total))
-                            else:
-                                total = total + a * held[i]
-                        b.store(
-                            c.out,
-                            (batch, y, x, ch),
-                            c.epilogue(total, ch, Pixel(batch, y, x, (batch * oh + y) * ow + x)),
-                        )
+                            b.store(held, i, taps[ky, kx, ch])
+                        start = b.variable(bias[ch], "start")
+                        with b.loop(columns, "serial", "x") as column:
+                            x = column + first_x
+                            total: Expr = start[()]
+                            for i, (ky, kx) in enumerate(order):
+                                a = c.x[batch, y * sy + ky * dy - top, x * sx + kx * dx - left, ch].to(c.accumulator)
+                                a = a - c.x_zero if c.x_zero else a
+                                if floating and target.fma:
+                                    total = Intrinsic(FMA, (a, held[i], total))
+                                else:
+                                    total = total + a * held[i]
+                            pixel = Pixel(batch, y, x, (batch * oh + y) * ow + x)
+                            b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, pixel))

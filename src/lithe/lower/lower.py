@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
+from dataclasses import replace
 
 from lithe.errors import LimitError, UnsupportedOp
 from lithe.ir.build import Builder
 from lithe.ir.graph import Graph, Node, Tensor
-from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel
+from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel, statements
 from lithe.ir.program import Program, Step
 from lithe.lower import fusion
 from lithe.lower.contraction import schedule
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, plan
+from lithe.lower.share_out import share_out
 from lithe.lower.vectorize import vectorize
 from lithe.ops import Site
 from lithe.ops.op import Environment
@@ -151,11 +154,13 @@ class _Lowering:
         return found
 
     def finished(self, b: Builder, name: str, source: str) -> Kernel:
-        """The kernel that a builder holds, with vectors where there is a target."""
-        body = off_the_stack(located(b.kernel(source).body, source))
+        """The kernel that a builder holds, with vectors and shared loops where there is a target."""
+        body = located(b.kernel(source).body, source)
         if self.target is not None:
-            body = vectorize(body, self.target.vector_bytes)
-        return kernel(name, body, source)
+            body = share_out(vectorize(body, self.target.vector_bytes))
+        large = [s.buffer for s in statements(body) if isinstance(s, Alloc) and s.buffer.nbytes > LARGEST_LOCAL]
+        private = [b for s in statements(body) if isinstance(s, For) and s.kind == "grid" for b in locals_of(s, large)]
+        return kernel(name, off_the_stack(body, large), source, frozenset(private))
 
     @staticmethod
     def step(k: Kernel) -> Step:
@@ -178,14 +183,24 @@ class _Lowering:
                 alive(b, n, n)
         for b in program.outputs:
             alive(b, spans[b.storage][0] if b.storage in spans else -1, last)
-        movable = [b for b in spans if b.data is None]
+        private = {p for step in program.steps for p in step.kernel.private}
+        movable = [b for b in spans if b.data is None and b not in private]
         offsets, size = plan([Lifetime(b.nbytes, spans[b][0] + 1, spans[b][1] + 1) for b in movable])
+        program.arena = dict(zip(movable, offsets, strict=True))
+        size = -(-size // ALIGNMENT) * ALIGNMENT
+        for step in program.steps:
+            at = size
+            for b in step.arguments:
+                if b in private:
+                    program.arena[b] = at
+                    at += -(-b.nbytes // ALIGNMENT) * ALIGNMENT
+            program.private_bytes = max(program.private_bytes, at - size)
+        size += program.private_bytes
         if size > self.largest_arena:
             raise LimitError(
                 f"running needs {size} bytes of working memory, the limit is {self.largest_arena}",
                 hint="give the inputs smaller shapes, or raise the limit",
             )
-        program.arena = dict(zip(movable, offsets, strict=True))
         program.arena_bytes = size + SLACK
         at = 0
         for b in spans:
@@ -214,18 +229,27 @@ def refuse_unsupported(graph: Graph, environment: Environment | None = None) -> 
         )
 
 
-def off_the_stack(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
-    """The statements without the allocation of large locals, which thereby become arena storages of their step."""
+def locals_of(loop: For, among: Container[Buffer]) -> list[Buffer]:
+    """Those of some buffers that a loop allocates."""
+    return [s.buffer for s in statements(loop.body) if isinstance(s, Alloc) and s.buffer in among]
+
+
+def off_the_stack(body: tuple[Stmt, ...], large: list[Buffer]) -> tuple[Stmt, ...]:
+    """The statements without the allocation of large locals, which thereby become arena storages of their step.
+
+    Iterations that would share one are not independent any more.
+    """
 
     def one(s: Stmt) -> Stmt:
         match s:
-            case For(var, extent, inner, kind) if kind != "vector":
-                return For(var, extent, off_the_stack(inner), kind)
+            case For(_, _, inner, kind):
+                kind = "serial" if kind == "parallel" and locals_of(s, large) else kind
+                return replace(s, body=off_the_stack(inner, large), kind=kind)
             case If(condition, then, otherwise):
-                return If(condition, off_the_stack(then), off_the_stack(otherwise))
+                return If(condition, off_the_stack(then, large), off_the_stack(otherwise, large))
         return s
 
-    return tuple(one(s) for s in body if not (isinstance(s, Alloc) and s.buffer.nbytes > LARGEST_LOCAL))
+    return tuple(one(s) for s in body if not (isinstance(s, Alloc) and s.buffer in large)) if large else body
 
 
 def located(body: tuple[Stmt, ...], source: str) -> tuple[Stmt, ...]:

@@ -78,12 +78,12 @@ class Window:
         oh, (top, left) = c.out.shape[1], c.padding
         size = self.needed * channels
         tail = 0 if self.aligned else (self.group - 1)
-        band = b.scratch(self.left, (height, size + tail), "band")
+        band = b.local(self.left, (height, size + tail), "band")
         inner = min(self.w, self.needed - left) * channels
         after = size - left * channels - inner
         source = c.x.viewed((c.x.shape[0], self.h, self.w * channels))
         border = top > 0 or (oh - 1) * c.strides[0] + self.tall > self.h
-        with b.loop(height, "serial", "row") as row:
+        with b.loop(height, "parallel", "row") as row:
             y = first + row
             inside = [y >= 0, y < self.h] if border else []
             with b.when(*inside):
@@ -102,8 +102,8 @@ class Window:
         b, group = self.b, self.group
         height, size = band.shape
         bits = self.left.bits
-        words = b.scratch(INT32, (height, size - group + 1), "words")
-        with b.loop(height, "serial", "row") as row, b.loop(size - group + 1, "parallel") as i:
+        words = b.local(INT32, (height, size - group + 1), "words")
+        with b.loop(height, "parallel", "row") as row, b.loop(size - group + 1, "parallel") as i:
             word: Expr = band[row, i].to(INT32)
             for j in range(1, group):
                 mask = word & ((1 << (bits * j)) - 1) if self.left == INT16 else word

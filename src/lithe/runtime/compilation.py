@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
+from lithe.codegen.llvm.threads import print_threads
 from lithe.codegen.llvm.toolchain import Compiler, Settings
 from lithe.ir.graph import Graph
 from lithe.ir.loops import Kernel
@@ -49,7 +50,8 @@ def build(
 
 
 def modules(program: Program, size: int = 2500) -> list[tuple[str, str]]:
-    """(name, LLVM text) of modules with about `size` lines each, the entry last. Equal kernels are one function."""
+    """(name, LLVM text) of modules with about `size` lines each; the entry and the threads come last.
+    Equal kernels are one function."""
     failures = {text: n + 1 for n, text in enumerate(program.messages())}
     symbols: dict[Kernel, str] = {}
     known: dict[str, str] = {}
@@ -69,7 +71,8 @@ def modules(program: Program, size: int = 2500) -> list[tuple[str, str]]:
             waiting, lines = [], 0
     if waiting:
         result.append(("the last kernels", print_module(waiting)))
-    return [*result, ("the entry", print_entry(program, symbols, ENTRY))]
+    threads = print_threads(host().system, host().architecture)
+    return [*result, ("the entry", print_entry(program, symbols, ENTRY)), ("the threads", threads)]
 
 
 def layout(graph: Graph, program: Program, variables: Mapping[int, Variable], once: tuple[int, ...] = ()) -> Layout:
@@ -88,4 +91,7 @@ def layout(graph: Graph, program: Program, variables: Mapping[int, Variable], on
             t.index, offset, t.type.dtype.name, t.type.shape, constant, t in program.variables, start_value(t),
             bound.key if bound else "", bound is not None and bound.read_first,
         )  # fmt: skip
-    return Layout(program.arena_bytes, tuple(places.values()), tuple(program.messages()), program.name, once)
+    return Layout(
+        program.arena_bytes, tuple(places.values()), tuple(program.messages()), program.name, once,
+        program.private_bytes, program.is_shared,
+    )  # fmt: skip

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -23,15 +22,15 @@ from lithe.codegen.llvm.installed import llvm_stamp
 from lithe.errors import ExecutionError
 from lithe.runtime.cache import Cache, key, numbered
 from lithe.runtime.loader import Image
+from lithe.runtime.workers import ALIGNMENT, RUN, Run, Workers, aligned, sync_block, waiting_functions
 from lithe.targets.host import host
 from lithe.types import DTYPES
 
 if TYPE_CHECKING:
     from lithe.ops.op import Environment
 
-ENTRY = "lithe_run"
-ALIGNMENT = 64
-LAYOUT = 3  # of artifacts; part of every key
+ENTRY = "lithe_entry"
+LAYOUT = 4  # of artifacts; part of every key
 COMPILER_ROOMS = (
     ".", "ir", "ops", "ops/flex", "ops/recurrent", "ops/signal", "ops/stablehlo", "ops/text",
     "passes", "passes/deflex", "targets", "lower", "codegen", "codegen/llvm",
@@ -57,13 +56,23 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """What an executor must know beside the code."""
+    """What an executor must know beside the code.
+
+    private_bytes  that each further thread needs behind the arena.
+    is_shared      whether several threads have something to do.
+    """
 
     arena_bytes: int
     places: tuple[Place, ...]
     messages: tuple[str, ...]
     name: str = ""
     once: tuple[int, ...] = ()  # graphs to be run once before this one
+    private_bytes: int = 0
+    is_shared: bool = False
+
+    def room(self, threads: int) -> int:
+        """Bytes of working memory for so many threads."""
+        return self.arena_bytes + (threads - 1) * self.private_bytes
 
     def text(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -72,7 +81,7 @@ class Layout:
     def parse(text: bytes) -> Layout:
         raw = json.loads(text)
         places = tuple(Place(**{**p, "shape": tuple(p["shape"])}) for p in raw["places"])
-        return Layout(raw["arena_bytes"], places, tuple(raw["messages"]), raw["name"], tuple(raw["once"]))
+        return Layout(**{**raw, "places": places, "messages": tuple(raw["messages"]), "once": tuple(raw["once"])})
 
 
 @dataclass(frozen=True)
@@ -138,18 +147,26 @@ class CompiledExecutor:
 
     A variable that other graphs see too is in the arena of the executor that ran last: the model's resources hold
     a view of it, and the next executor that needs it copies it over.
+
+    workers  the threads that share an inference; None, or when there is nothing to share: the caller's own alone.
     """
 
-    def __init__(self, artifact: Artifact, environment: Environment | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, environment: Environment | None = None, workers: Workers | None = None
+    ) -> None:
         self._layout, self._environment = artifact.layout, environment
-        self._arena = aligned(artifact.layout.arena_bytes)
+        self._workers = workers if artifact.layout.is_shared else None
+        self._arena = aligned(artifact.layout.room(self._workers.threads if self._workers else 1))
         self._constants = artifact.constants
         if self._constants.size and self._constants.ctypes.data % ALIGNMENT:
             self._constants = aligned(artifact.constants.size)
             self._constants[:] = artifact.constants
-        self._image = Image(artifact.objects, rounding_functions())
-        run: Callable[[int, int], int] = self._image.function(ENTRY, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-        self._run, self._arguments = run, (self._arena.ctypes.data, self._constants.ctypes.data)
+        self._image = Image(artifact.objects, {**rounding_functions(), **waiting_functions()})
+        pointer, number = ctypes.c_void_p, ctypes.c_int
+        self._run: Run = self._image.function(RUN, number, pointer, pointer, pointer, number, pointer)
+        self._job = (self._image.address(ENTRY), self._arena.ctypes.data, self._constants.ctypes.data)
+        self._sync = sync_block()
+        self._alone = (*self._job, 1, self._sync.ctypes.data)
         self._arrays = {p.index: self._view(p) for p in artifact.layout.places}
         self._variables = {p.index for p in artifact.layout.places if p.variable}
         self._shared = [(p, self._arrays[p.index]) for p in artifact.layout.places if p.resource]
@@ -173,7 +190,10 @@ class CompiledExecutor:
         """Runs the graph once. Raises ExecutionError when the data cannot be used."""
         if self._environment is not None and (self._shared or self._layout.once):
             self._take_over(self._environment)
-        failure = self._run(*self._arguments)
+        if self._workers is None:
+            failure = self._run(*self._alone)
+        else:
+            failure = self._workers.run(self._image, self._run, *self._job)
         if failure:
             where, _, problem = self._layout.messages[failure - 1].partition(": ")
             raise ExecutionError(problem, where=where)
@@ -202,13 +222,6 @@ class CompiledExecutor:
         for p in self._layout.places:
             if p.variable and not p.resource:
                 self._arrays[p.index][...] = p.zero
-
-
-def aligned(size: int) -> np.ndarray:
-    """Zeroed bytes that start on a cache line."""
-    raw = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size]
 
 
 def rounding_functions() -> dict[str, int]:

@@ -14,6 +14,7 @@ from lithe.errors import CompileError, MissingDependency, UnsupportedOp
 from lithe.ir.graph import Graph
 from lithe.runtime import compiled
 from lithe.runtime.compiled import Artifact, CompiledExecutor, cached, part_key, store
+from lithe.runtime.workers import Workers
 from lithe.types import Shape
 
 if TYPE_CHECKING:
@@ -41,10 +42,12 @@ def may_compile(reference: bool = False) -> bool:
     return not reference and os.environ.get("LITHE_JIT") != "0"
 
 
-def kept_executor(artifact: Artifact, environment: Environment | None = None) -> Executor | None:
+def kept_executor(
+    artifact: Artifact, environment: Environment | None = None, workers: Workers | None = None
+) -> Executor | None:
     """The executor of code kept on disk, None when it is of no use."""
     try:
-        return CompiledExecutor(artifact, environment)
+        return CompiledExecutor(artifact, environment, workers)
     except CompileError as cause:
         log.warning("kept code is of no use, compiling again: %s", cause.problem)
         return None
@@ -66,6 +69,7 @@ def make_executor(
     preserve_all: bool = False,
     name: bytes | None = None,
     outline: bytes = b"",
+    workers: Workers | None = None,
 ) -> Executor:
     """Returns an executor of a prepared graph: all of it compiled, or those parts of it that can be.
 
@@ -73,20 +77,26 @@ def make_executor(
     reference     use the reference executor alone (see `may_compile`).
     preserve_all  intermediate tensors keep their values; only the reference executor can do that.
     name          keep compiled code on disk under this key, for the next start; `outline` goes with it.
+    workers       the threads that share an inference, where it is compiled.
     """
     from lithe.runtime.reference import ReferenceExecutor
 
     if preserve_all or not may_compile(reference):
         return ReferenceExecutor(graph, environment, keep_all=preserve_all)
     try:
-        return _compiled(graph, environment, name, outline)
+        return _compiled(graph, environment, name, outline, workers)
     except (UnsupportedOp, MissingDependency, CompileError) as cause:
         _say_once(f"{cause.problem} ({cause.where})" if cause.where else cause.problem)
         return ReferenceExecutor(graph, environment)
 
 
 def bound_executor(
-    bound: Bound, environment: Environment, *, name: bytes | None = None, outline: bytes = b""
+    bound: Bound,
+    environment: Environment,
+    *,
+    name: bytes | None = None,
+    outline: bytes = b"",
+    workers: Workers | None = None,
 ) -> Executor | None:
     """The executor of a prepared graph whose variables are bound; None when it cannot be compiled as a whole."""
     from lithe.lower.lower import compiles
@@ -99,7 +109,7 @@ def bound_executor(
     except (MissingDependency, CompileError) as cause:
         _say_once(cause.problem)
         return None
-    return _kept(artifact, environment, name, outline)
+    return _kept(artifact, environment, name, outline, workers)
 
 
 def has_places(graph: Graph) -> bool:
@@ -108,7 +118,9 @@ def has_places(graph: Graph) -> bool:
     return not any(None in t.type.shape or t.type.dtype.kind in ("string", "resource") for t in tensors)
 
 
-def _compiled(graph: Graph, environment: Environment | None, name: bytes | None, outline: bytes) -> Executor:
+def _compiled(
+    graph: Graph, environment: Environment | None, name: bytes | None, outline: bytes, workers: Workers | None
+) -> Executor:
     from lithe.lower.lower import compiles
     from lithe.runtime.compilation import build
     from lithe.runtime.parts import grouped, is_light, part_of, with_parts
@@ -117,23 +129,25 @@ def _compiled(graph: Graph, environment: Environment | None, name: bytes | None,
     able = {n: compiles(n, environment) for n in graph.nodes}
     if has_places(graph) and all(able.values()):
         (artifact,) = build([graph], environment)
-        return _kept(artifact, environment, name, outline)
+        return _kept(artifact, environment, name, outline, workers)
     runs = grouped(graph, able.__getitem__)
     parts = {i: part_of(graph, run) for i, run in enumerate(runs) if able[run[0]] and not is_light(run)}
     names = {i: None if name is None else part_key(name, i) for i in parts}
     artifacts = {i: None if key is None else cached(key) for i, key in names.items()}
-    ready = {i: kept_executor(artifact) for i, artifact in artifacts.items() if artifact is not None}
+    ready = {i: kept_executor(artifact, None, workers) for i, artifact in artifacts.items() if artifact is not None}
     missing = [i for i in parts if ready.get(i) is None]
     if missing:
         made = build([parts[i][0] for i in missing], environment)
-        ready.update({i: _kept(artifact, None, names[i], b"") for i, artifact in zip(missing, made, strict=True)})
+        ready.update({i: _kept(a, None, names[i], b"", workers) for i, a in zip(missing, made, strict=True)})
     for i, (_, node) in parts.items():
         node.attrs = ready[i]
     return ReferenceExecutor(with_parts(graph, runs, {i: node for i, (_, node) in parts.items()}), environment)
 
 
-def _kept(artifact: Artifact, environment: Environment | None, name: bytes | None, outline: bytes) -> CompiledExecutor:
-    executor = CompiledExecutor(artifact, environment)
+def _kept(
+    artifact: Artifact, environment: Environment | None, name: bytes | None, outline: bytes, workers: Workers | None
+) -> CompiledExecutor:
+    executor = CompiledExecutor(artifact, environment, workers)
     if name is not None:
         store(name, replace(artifact, outline=outline))
     return executor

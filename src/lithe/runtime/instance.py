@@ -25,6 +25,7 @@ from lithe.runtime.executors import (
     may_compile,
 )
 from lithe.runtime.source import Source
+from lithe.runtime.workers import Workers
 from lithe.types import Shape, TensorType
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ OPERATOR_WORK = 1000  # work of running an operator at all, in elements
 
 @dataclass(frozen=True)
 class Options:
-    """How the graphs of a model are run (see `make_executor`). `keep`: compiled code may be kept on disk."""
+    """How the graphs of a model are run (see `make_executor`). `keep`: compiled code may be kept on disk;
+    `num_threads`: threads that share an inference."""
 
     reference: bool = False
     num_threads: int = 1
@@ -52,11 +54,13 @@ class Instance:
     """One copy of a model in memory, with its state.
 
     resources  variables and tables by key; the same for every graph.
+    workers    the threads that share an inference, None where there is one.
     """
 
     def __init__(self, source: Source, options: Options | None = None) -> None:
         self.source, self.options = source, options or Options()
         self.resources: dict[Hashable, Any] = {}
+        self.workers = Workers(self.options.num_threads) if self.options.num_threads > 1 else None
         self._once: set[int] = set()
         self._callees: dict[int, OrderedDict[tuple[Shape, ...], Executor]] = {}
         self._prepared: OrderedDict[tuple[int, tuple[tuple[int, Shape], ...]], Graph] = OrderedDict()
@@ -83,10 +87,11 @@ class Instance:
         """An executor of a graph: from code kept on disk, or made now; `outline` is kept with the code."""
         options, name = self.options, self._name(number, shapes)
         kept = None if name is None else cached(name)
-        found = None if kept is None else kept_executor(kept, self)
+        found = None if kept is None else kept_executor(kept, self, self.workers)
         if found is None and not options.preserve_all and may_compile(options.reference):
             bound = self._bound(number, shapes)
-            found = None if bound is None else bound_executor(bound, self, name=name, outline=outline)
+            if bound is not None:
+                found = bound_executor(bound, self, name=name, outline=outline, workers=self.workers)
         return found or make_executor(
             self.prepared(number, shapes),
             self,
@@ -94,6 +99,7 @@ class Instance:
             preserve_all=options.preserve_all,
             name=name,
             outline=outline,
+            workers=self.workers,
         )
 
     def _bound(self, number: int, shapes: dict[int, Shape]) -> Bound | None:

@@ -95,7 +95,7 @@ class Session:
     def _kept_executor(self) -> Executor | None:
         """The executor of the code that was found with the model's outline."""
         kept = self._source.kept if self._is_plain() and self._instance.options.may_keep() else None
-        return None if kept is None else kept_executor(kept, self._instance)
+        return None if kept is None else kept_executor(kept, self._instance, self._instance.workers)
 
     @contextmanager
     def _blamed_on_shapes(self) -> Iterator[None]:

@@ -8,15 +8,20 @@ Addresses are sums of loop variables, so their parts are computed in the outermo
 known; loads of the same place are emitted once until something is stored there. This is all the common
 subexpression work that the generated code needs: no other pass of LLVM's middle end runs (it doubles the
 compile time, and can make code generation endless).
+
+A function's parameters are its pointers and then those of `lithe.codegen.llvm.threads`. A thread runs the share of
+each `grid` loop that its number tells; alone (0 of 1) it runs everything, and meets nobody.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from lithe.codegen.llvm.expressions import ExpressionWriter
+from lithe.codegen.llvm.threads import THREAD_PARAMETERS, THREAD_TYPES
 from lithe.codegen.llvm.values import memory, vector
 from lithe.ir.loops import (
     Alloc,
@@ -28,12 +33,13 @@ from lithe.ir.loops import (
     If,
     Instruction,
     Kernel,
+    Part,
     Stmt,
     Store,
     Var,
     statements,
 )
-from lithe.ir.program import Program
+from lithe.ir.program import Program, Step
 
 Text = list[Any]  # of str or Text: nested lists keep places where lines are added later
 
@@ -47,7 +53,7 @@ class Scope:
 
 
 class KernelWriter(ExpressionWriter):
-    """Writes one kernel as `define i32 @symbol(ptr ...)`; it returns 0 or the number of a failure."""
+    """Writes one kernel as `define i32 @symbol(ptr ..., THREAD_PARAMETERS)`; it returns 0 or a failure's number."""
 
     def __init__(
         self, kernel: Kernel, symbol: str, failures: dict[str, int], look_up: Instruction | None = None
@@ -65,6 +71,7 @@ class KernelWriter(ExpressionWriter):
         self.lane: Var | None = None
         self.lanes = 1
         self.private: dict[Buffer, int] = {}  # locals of a vector loop -> lanes
+        self.shares: dict[tuple[int, Part], tuple[str, str]] = {}  # of grid loops: first and end of this thread's share
         self.count = 0
         self.block = "body0"
         self.fails: set[int] = set()
@@ -88,8 +95,10 @@ class KernelWriter(ExpressionWriter):
         self.block = block
 
     def text(self) -> str:
+        # other threads write to the memory of a kernel that meets them inside
+        noalias = "" if any(isinstance(s, Barrier) for s in statements(self.kernel.body)) else " noalias"
+        params = "".join(f"ptr{noalias} %p{i}, " for i in range(len(self.kernel.params))) + THREAD_PARAMETERS
         self.statements(self.kernel.body)
-        params = ", ".join(f"ptr noalias %p{i}" for i in range(len(self.pointers)))
         failures = [line for code in sorted(self.fails) for line in (f"fail{code}:", f"  ret i32 {code}")]
         body = [
             f"define i32 @{self.symbol}({params}) nounwind {{", "entry:", *self.entry, "  br label %body0", "body0:",
@@ -107,8 +116,8 @@ class KernelWriter(ExpressionWriter):
                     self.allocate(buffer)
                 case Store(buffer, index, value):
                     self.store(buffer, index, value)
-                case For(var, extent, inner, kind):
-                    self.loop(var, extent, inner, kind)
+                case For(var, extent, inner, kind, part):
+                    self.loop(var, extent, inner, kind, part)
                 case If(condition, then, otherwise):
                     self.branch(condition, then, otherwise)
                 case Call("fail_unless", (condition,), text):
@@ -118,7 +127,9 @@ class KernelWriter(ExpressionWriter):
                     self.do(f"br i1 {self.scalar_of(condition)}, label %{good}, label %fail{code}")
                     self.start(good)
                 case Barrier():
-                    pass  # one thread
+                    self.declarations.add("declare void @lithe_barrier(i32, ptr)")
+                    self.do("call void @lithe_barrier(i32 %threads, ptr %sync)")
+                    self.forget(set(self.pointers))
                 case _:
                     raise TypeError(f"the LLVM writer has no rule for {type(s).__name__}")
 
@@ -162,7 +173,7 @@ class KernelWriter(ExpressionWriter):
                 for key in [k for k in scope.values if isinstance(k, tuple) and k[0] == "load" and k[1] in changed]:
                     del scope.values[key]
 
-    def loop(self, var: Var, extent: int, body: tuple[Stmt, ...], kind: str) -> None:
+    def loop(self, var: Var, extent: int, body: tuple[Stmt, ...], kind: str, part: Part) -> None:
         if kind == "unrolled":
             for n in range(extent):
                 self.numbers[var] = n
@@ -177,7 +188,7 @@ class KernelWriter(ExpressionWriter):
             self.statements(body)
             self.lane, self.lanes = outer
             return
-        if extent == 1:
+        if extent == 1 and kind != "grid":
             self.numbers[var] = 0
             self.statements(body)
             del self.numbers[var]
@@ -185,7 +196,12 @@ class KernelWriter(ExpressionWriter):
         self.forget({s.buffer.storage for s in statements(body) if isinstance(s, Store)})
         top, before, end = self.label("loop"), self.block, self.label("done")
         name = f"%i{self.count}"
-        self.do(f"br label %{top}")
+        first, stop = self.share(extent, part) if kind == "grid" else ("0", str(extent))
+        if kind == "grid":
+            some = self.let(f"icmp ult i64 {first}, {stop}")
+            self.do(f"br i1 {some}, label %{top}, label %{end}")
+        else:
+            self.do(f"br label %{top}")
         self.start(top)
         phi: list[str] = []
         prologue: list[str] = []
@@ -194,12 +210,43 @@ class KernelWriter(ExpressionWriter):
         self.depth[var], self.names[var] = len(self.scopes) - 1, name
         self.statements(body)
         after = self.let(f"add nuw nsw i64 {name}, 1")
-        again = self.let(f"icmp ult i64 {after}, {extent}")
+        again = self.let(f"icmp ult i64 {after}, {stop}")
         self.do(f"br i1 {again}, label %{top}, label %{end}")
-        phi.append(f"  {name} = phi i64 [0, %{before}], [{after}, %{self.block}]")
+        phi.append(f"  {name} = phi i64 [{first}, %{before}], [{after}, %{self.block}]")
         self.scopes.pop()
         del self.depth[var], self.names[var]
         self.start(end)
+
+    def share(self, extent: int, part: Part) -> tuple[str, str]:
+        """Where this thread's iterations of a grid loop begin and end.
+
+        Those of thread t begin at ceil(extent * x / ((end - begin) * threads)),
+        x = t * whole - begin * threads, held within 0 .. (end - begin) * threads.
+        """
+        key = extent, part
+        if key not in self.shares:
+            if not self.shares:
+                self.entry += ["  %number = zext i32 %thread to i64", "  %team = zext i32 %threads to i64"]
+                self.entry.append("  %after = add i64 %number, 1")
+            n, (begin, end, whole) = len(self.shares), part
+            self.entry += [
+                f"  %before{n} = mul i64 %team, {begin}",
+                f"  %most{n} = mul i64 %team, {end - begin}",
+                f"  %up{n} = sub i64 %most{n}, 1",
+            ]
+            for bound, number in ((f"%first{n}", "%number"), (f"%stop{n}", "%after")):
+                self.entry += [
+                    f"  {bound}a = mul i64 {number}, {whole}",
+                    f"  {bound}b = sub i64 {bound}a, %before{n}",
+                    f"  {bound}c = call i64 @llvm.smax.i64(i64 {bound}b, i64 0)",
+                    f"  {bound}d = call i64 @llvm.smin.i64(i64 {bound}c, i64 %most{n})",
+                    f"  {bound}e = mul i64 {bound}d, {extent}",
+                    f"  {bound}f = add i64 {bound}e, %up{n}",
+                    f"  {bound} = udiv i64 {bound}f, %most{n}",
+                ]
+            self.declarations |= {"declare i64 @llvm.smax.i64(i64, i64)", "declare i64 @llvm.smin.i64(i64, i64)"}
+            self.shares[key] = f"%first{n}", f"%stop{n}"
+        return self.shares[key]
 
     def branch(self, condition: Expr, then: tuple[Stmt, ...], otherwise: tuple[Stmt, ...]) -> None:
         c = self.scalar_of(condition)
@@ -297,25 +344,65 @@ define weak hidden half @__truncsfhf2(float %f) nounwind {
 """
 
 
-def print_entry(program: Program, symbols: dict[Kernel, str], symbol: str = "lithe_run") -> str:
-    """`i32 symbol(ptr arena, ptr constants)`: every step in order, ending early when one fails."""
-    lines = [f"define i32 @{symbol}(ptr %arena, ptr %constants) nounwind {{", "entry:"]
-    for n, step in enumerate(program.steps):
-        arguments = []
-        for k, b in enumerate(step.arguments):
-            base, offset = ("constants", program.constants[b]) if b.data is not None else ("arena", program.arena[b])
-            lines.append(f"  %a{n}_{k} = getelementptr i8, ptr %{base}, i64 {offset}")
-            arguments.append(f"ptr %a{n}_{k}")
-        call = f"call i32 @{symbols[step.kernel]}({', '.join(arguments)})"
-        if can_fail(step.kernel):
-            lines += [f"  %r{n} = {call}", f"  %ok{n} = icmp eq i32 %r{n}, 0"]
-            lines += [f"  br i1 %ok{n}, label %next{n}, label %bad{n}", f"bad{n}:", f"  ret i32 %r{n}", f"next{n}:"]
+def print_entry(program: Program, symbols: dict[Kernel, str], symbol: str = "lithe_entry") -> str:
+    """`i32 symbol(ptr arena, ptr constants, THREAD_PARAMETERS)`: every step in order, ending early when one fails.
+
+    Every thread calls it. A step that is shared out is run by all of them, others by thread 0, and all meet
+    wherever one kind follows the other. The code that it returns counts for thread 0 alone.
+    """
+    lines = [
+        f"define i32 @{symbol}(ptr %arena, ptr %constants, {THREAD_PARAMETERS}) nounwind {{", "entry:",
+        "  %first = icmp eq i32 %thread, 0",
+        "  %number = zext i32 %thread to i64",
+        f"  %skipped = mul i64 %number, {program.private_bytes}",
+        "  %own = getelementptr i8, ptr %arena, i64 %skipped",
+        "  br label %phase0",
+    ]  # fmt: skip
+    groups = [(all_run, list(group)) for all_run, group in groupby(program.steps, lambda s: s.kernel.is_shared)]
+    phases = [(all_run, part) for all_run, group in groups for part in ([[s] for s in group] if all_run else [group])]
+    count = 0
+    for n, (all_run, steps) in enumerate(phases):
+        end = f"met{n}" if n + 1 < len(phases) else "leave"
+        lines.append(f"phase{n}:")
+        if not all_run:
+            lines += [f"  br i1 %first, label %alone{n}, label %{end}", f"alone{n}:"]
+        for step in steps:
+            lines += call_step(program, step, symbols[step.kernel], count, end)
+            count += 1
+        lines += [f"  br label %{end}", f"{end}:", "  call void @lithe_barrier(i32 %threads, ptr %sync)"]
+        if end == "leave":
+            break
+        if any(can_fail(step.kernel) for step in steps):
+            lines += [f"  %code{n} = call i32 @lithe_failure(ptr %sync)", f"  %good{n} = icmp eq i32 %code{n}, 0"]
+            lines.append(f"  br i1 %good{n}, label %phase{n + 1}, label %leave")
         else:
-            lines.append(f"  {call}")
-    lines += ["  ret i32 0", "}"]
+            lines.append(f"  br label %phase{n + 1}")
+    if not phases:
+        lines.append("phase0:")
+    fails = any(can_fail(kernel) for kernel in symbols)
+    lines += ["  %code = call i32 @lithe_failure(ptr %sync)", "  ret i32 %code", "}"] if fails else ["  ret i32 0", "}"]
     for name, kernel in {name: kernel for kernel, name in symbols.items()}.items():
-        lines.append(f"declare i32 @{name}({', '.join('ptr' for _ in kernel.params)})")
-    return "\n".join(lines)
+        lines.append(f"declare i32 @{name}({''.join('ptr, ' for _ in kernel.params)}{THREAD_TYPES})")
+    lines += ["declare void @lithe_barrier(i32, ptr)", "declare void @lithe_fail(i32, i32, ptr)"]
+    return "\n".join([*lines, "declare i32 @lithe_failure(ptr)"])
+
+
+def call_step(program: Program, step: Step, symbol: str, n: int, end: str) -> Iterator[str]:
+    """The call of a kernel; a failure is told to the other threads, and ends the phase."""
+    arguments = []
+    for k, (b, p) in enumerate(zip(step.arguments, step.kernel.params, strict=True)):
+        base, offset = ("constants", program.constants[b]) if b.data is not None else ("arena", program.arena[b])
+        base = "own" if p in step.kernel.private else base
+        arguments.append(f"ptr %a{n}_{k}, ")
+        yield f"  %a{n}_{k} = getelementptr i8, ptr %{base}, i64 {offset}"
+    yield f"  %r{n} = call i32 @{symbol}({''.join(arguments)}{THREAD_PARAMETERS})"
+    if can_fail(step.kernel):
+        yield f"  %ok{n} = icmp eq i32 %r{n}, 0"
+        yield f"  br i1 %ok{n}, label %next{n}, label %bad{n}"
+        yield f"bad{n}:"
+        yield f"  call void @lithe_fail(i32 %thread, i32 %r{n}, ptr %sync)"
+        yield f"  br label %{end}"
+        yield f"next{n}:"
 
 
 def can_fail(kernel: Kernel) -> bool:

@@ -1,0 +1,246 @@
+"""Loops that several threads share: `parallel` loops with enough work become `grid` loops.
+
+    for panel in parallel(6): for tile in parallel(20): ...
+->
+    for panel in serial(6): for tile in grid(20): ...           six panels would be unequal shares for four threads
+
+Of nested independent loops that one is taken whose shares are the most equal, for two threads and for four. Where
+no loop around them is independent, loops inside of a serial one are shared out each time it goes round. What is
+left of a kernel that all threads run, one of them does: as a `grid` loop of one iteration. A barrier stands between
+two parts if one of them stores to what the other one touches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count, groupby
+
+from lithe.ir.intervals import Scope
+from lithe.ir.loops import (
+    INDEX,
+    Alloc,
+    Barrier,
+    Binary,
+    Buffer,
+    Call,
+    Const,
+    Expr,
+    For,
+    If,
+    Stmt,
+    Store,
+    Unary,
+    Var,
+    expressions,
+    nodes,
+    statements,
+)
+from lithe.lower.access import Access, accesses, fetched
+
+Times = tuple[float, ...]
+
+TEAMS = (2, 4)  # numbers of threads for which the loops are chosen
+MEETING = 300.0  # nanoseconds of a barrier
+AWAY = 0.25  # nanoseconds to fetch a byte from another core
+LEAST = 1_000.0  # nanoseconds of work below which a kernel is one thread's
+LEAST_INSIDE = 1_000.0  # the same for one iteration of a serial loop
+NODE = 0.1  # nanoseconds for one operation of a vector
+SLOW = {"div": 10, "mod": 10, "sqrt": 10}
+
+
+def share_out(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """The statements of a kernel with the loops that are worth it shared out; the very same ones if none is."""
+    chooser = _Chooser(body)
+    if sum(map(chooser.work, body)) < LEAST:
+        return body
+    way = chooser.sequence(body, Scope())
+    if way is None:
+        return body
+    arranged = arrange(way.body, chooser.work)
+    kinds = {type(s) for s in statements(arranged)}
+    # whoever fails leaves, and could not meet the others inside
+    return body if {Call, Barrier} <= kinds else arranged
+
+
+@dataclass(frozen=True)
+class Way:
+    """Statements with loops chosen, and what they take: nanoseconds for each of TEAMS.
+
+    work  of each iteration of the loops around.
+    away  to fetch what lies at other cores, in all iterations.
+    """
+
+    work: Times
+    away: Times
+    body: tuple[Stmt, ...]
+
+    @property
+    def cost(self) -> float:
+        return sum(self.work) + sum(self.away)
+
+
+class _Chooser:
+    def __init__(self, body: tuple[Stmt, ...]) -> None:
+        self.known: dict[int, float] = {}
+        self.local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
+
+    def work(self, s: Stmt) -> float:
+        """Nanoseconds of one thread, roughly: operations times iterations."""
+        if id(s) not in self.known:
+            self.known[id(s)] = self._work(s)
+        return self.known[id(s)]
+
+    def _work(self, s: Stmt) -> float:
+        match s:
+            case For(_, extent, body, kind):
+                return (1 if kind == "vector" else extent) * sum(map(self.work, body))
+            case If(condition, then, otherwise):
+                return operations((condition,)) * NODE + max(sum(map(self.work, part)) for part in (then, otherwise))
+        return (operations(expressions(s)) + isinstance(s, Store)) * NODE
+
+    def alone(self, s: Stmt, scope: Scope) -> Way:
+        """Thread 0 does it."""
+        found = list(accesses(s, scope, self.local))
+        away = tuple(fetched(found, n, None, 0) * AWAY for n in TEAMS)
+        return Way((self.work(s),) * len(TEAMS), away, (s,))
+
+    def best(self, s: Stmt, scope: Scope) -> Way:
+        """The best way to run a statement."""
+        ways = [self.alone(s, scope)]
+        if not isinstance(s, For) or s.kind not in ("serial", "parallel") or s.extent < 2:
+            return ways[0]
+        work, inside = self.work(s), scope.loop(s.var, s.extent)
+        if s.kind == "parallel":
+            found = [a for inner in s.body for a in accesses(inner, inside, self.local)]
+            times = tuple(work * -(-s.extent // n) / s.extent + MEETING for n in TEAMS)
+            away = tuple(fetched(found, n, s.var, s.extent) * AWAY for n in TEAMS)
+            ways.append(Way(times, away, (replace(s, kind="grid"),)))
+        if work / s.extent >= LEAST_INSIDE and (inner := self.sequence(s.body, inside)) is not None:
+            ways.append(Way(tuple(t * s.extent for t in inner.work), inner.away, (replace(s, body=inner.body),)))
+        return min(ways, key=lambda way: way.cost)
+
+    def sequence(self, body: tuple[Stmt, ...], scope: Scope) -> Way | None:
+        """The best way to run statements; None where that is one thread alone."""
+        ways = [self.best(s, scope) for s in body]
+        if all(way.body == (s,) for way, s in zip(ways, body, strict=True)):
+            return None
+        work, away = (tuple(map(sum, zip(*times, strict=True))) for times in zip(*((w.work, w.away) for w in ways), strict=False))
+        return Way(work, away, tuple(s for way in ways for s in way.body))
+
+
+def operations(roots: tuple[Expr, ...]) -> int:
+    """Operations on data; indices are mostly computed outside of the loops."""
+    return sum(
+        SLOW.get(x.op, 1) if isinstance(x, Binary | Unary) else 1
+        for x in nodes(roots)
+        if x.dtype is not INDEX and not isinstance(x, Const | Var)
+    )
+
+
+def arrange(body: tuple[Stmt, ...], work: Callable[[Stmt], float]) -> tuple[Stmt, ...]:
+    """The statements of a kernel with chosen loops as all threads may run them: parts for one thread, barriers."""
+    uniform = {s.buffer for s in _outside(body) if isinstance(s, Alloc)}
+    lifted: set[Buffer] = set()  # locals around the parts that a part stores to: memory of all threads
+    while True:
+        arranged = _parts(body, uniform - lifted, count(1))
+        found = {b for part in _outside(arranged) if _is_part(part) for b in _stored((part,)) & uniform}
+        if found <= lifted:
+            break
+        lifted |= found
+    return with_parts(tuple(_Meetings(lifted, uniform - lifted).block(arranged, Scope())), work)
+
+
+def _is_part(s: Stmt) -> bool:
+    return isinstance(s, For) and s.kind == "grid"
+
+
+def _surrounds_parts(s: Stmt) -> bool:
+    return isinstance(s, For) and s.kind != "grid" and any(map(_is_part, statements(s.body)))
+
+
+def _outside(body: Iterable[Stmt]) -> Iterator[Stmt]:
+    """The statements that every thread runs, and the parts as wholes."""
+    for s in body:
+        yield s
+        if isinstance(s, For) and _surrounds_parts(s):
+            yield from _outside(s.body)
+
+
+def _stored(body: tuple[Stmt, ...]) -> set[Buffer]:
+    inner = list(statements(body))
+    return {s.buffer.storage for s in inner if isinstance(s, Store)} - {s.buffer for s in inner if isinstance(s, Alloc)}
+
+
+def _parts(body: tuple[Stmt, ...], own: set[Buffer], names: Iterator[int]) -> tuple[Stmt, ...]:
+    """What each thread may do for itself stays; what only one may do becomes a loop of one iteration.
+
+    own  locals that each thread has.
+    """
+    result: list[Stmt] = []
+    alone: list[Stmt] = []
+
+    def flush() -> None:
+        if alone:
+            result.append(For(Var(f"once_{next(names)}"), 1, tuple(alone), "grid"))
+            alone.clear()
+
+    for s in body:
+        if not (isinstance(s, Alloc) or _surrounds_parts(s) or _is_part(s) or _is_harmless(s, own)):
+            alone.append(s)
+            continue
+        flush()
+        if isinstance(s, For) and _surrounds_parts(s):
+            s = replace(s, body=_parts(s.body, own, names))
+        if not isinstance(s, Alloc) or s.buffer in own:
+            result.append(s)
+    flush()
+    return tuple(result)
+
+
+def _is_harmless(s: Stmt, own: set[Buffer]) -> bool:
+    """Whether a statement changes nothing but locals of its thread."""
+    return _stored((s,)) <= own and not any(isinstance(x, Call) for x in statements((s,)))
+
+
+@dataclass
+class _Meetings:
+    """Puts barriers between parts. `pending`: what was touched since the last one."""
+
+    lifted: set[Buffer]
+    own: set[Buffer]
+    pending: list[Access] = field(default_factory=list)
+
+    def block(self, body: tuple[Stmt, ...], scope: Scope) -> Iterator[Stmt]:
+        for s in body:
+            if isinstance(s, For) and _surrounds_parts(s):
+                inside = scope.loop(s.var, s.extent)
+                before = (a for inner in s.body for a in self.touched(inner, inside))  # in the iteration before
+                self.pending += [a for a in before if s.kind == "serial" or a.storage in self.lifted]
+                yield replace(s, body=tuple(self.block(s.body, inside)), kind="serial")
+                continue
+            touched = self.touched(s, scope)
+            if any(a.meets(b) for a in touched for b in self.pending):
+                yield Barrier()
+                self.pending = []
+            self.pending += touched
+            yield s
+
+    def touched(self, s: Stmt, scope: Scope) -> list[Access]:
+        local = {x.buffer for x in statements((s,)) if isinstance(x, Alloc)} | self.own
+        return list(accesses(s, scope, local))
+
+
+def with_parts(body: tuple[Stmt, ...], work: Callable[[Stmt], float]) -> tuple[Stmt, ...]:
+    """Neighbouring grid loops become parts of one work, so that a thread's share is one run of all iterations."""
+    result: list[Stmt] = []
+    for together, group in groupby(body, lambda s: _is_part(s) or isinstance(s, Alloc)):
+        members = list(group)
+        if not together:
+            result += [replace(s, body=with_parts(s.body, work)) if isinstance(s, For) else s for s in members]
+            continue
+        sizes = [max(1, round(work(s))) if isinstance(s, For) else 0 for s in members]
+        for n, (s, size) in enumerate(zip(members, sizes, strict=True)):
+            before = sum(sizes[:n])
+            result.append(replace(s, part=(before, before + size, sum(sizes))) if isinstance(s, For) else s)
+    return tuple(result)

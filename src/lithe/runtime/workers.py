@@ -1,0 +1,128 @@
+"""The threads of one inference: the caller's own, and workers that wait in native code for the next run.
+
+Every thread runs the same entry with a number of its own (see `lithe.codegen.llvm.threads`); there is no queue, and
+Python is not entered between the start of a run and its end. Workers start with the first run and end with the object
+that owns them or with the interpreter. A child of `fork` has none, and starts its own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from lithe.codegen.llvm.threads import SYNC_BYTES
+from lithe.errors import ExecutionError
+from lithe.runtime.loader import Image
+
+RUN, WORKER, STOP = "lithe_run", "lithe_worker", "lithe_stop"
+ALIGNMENT = 64
+PATIENCE = 1.0  # seconds to wait for a worker that ends
+
+Run = Callable[[int, int, int, int, int], int]
+
+
+class Workers:
+    """`threads` threads for the runs of one model, which take turns."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._forget()
+        _living.add(self)
+
+    def _forget(self) -> None:
+        self._turn = threading.Lock()
+        self._team: _Team | None = None
+
+    def run(self, image: Image, run: Run, entry: int, arena: int, constants: int) -> int:
+        """The result of `entry`, run by all threads.
+
+        image, run  where to find the worker's code, and `lithe_run` of the same image.
+
+        Raises ExecutionError when the system has no more threads.
+        """
+        with self._turn:
+            if self._team is None:
+                self._team = _Team(image, self.threads)
+            return run(entry, arena, constants, self.threads, self._team.sync.ctypes.data)
+
+
+class _Team:
+    """Started workers and their synchronisation block."""
+
+    def __init__(self, image: Image, threads: int) -> None:
+        self.sync = sync_block()
+        work = image.function(WORKER, None, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+        stop = image.function(STOP, None, ctypes.c_void_p)
+        # the threads keep the code and the block alive, and know nothing of their owner
+        members = [
+            threading.Thread(target=_serve, args=(work, n, threads, self.sync), daemon=True, name=f"lithe-worker-{n}")
+            for n in range(1, threads)
+        ]
+        self.close = weakref.finalize(self, _close, stop, self.sync, members, os.getpid())
+        try:
+            for member in members:
+                member.start()
+        except RuntimeError as error:
+            self.close()
+            raise ExecutionError(
+                f"no thread for the inference: {error}", hint="num_threads=1, or raise the limits of this process"
+            ) from error
+
+
+def _serve(work: Callable[[int, int, int], None], number: int, threads: int, sync: np.ndarray) -> None:
+    work(number, threads, sync.ctypes.data)
+
+
+def _close(stop: Callable[[int], None], sync: np.ndarray, members: list[threading.Thread], process: int) -> None:
+    if os.getpid() != process:
+        return  # in a fork the threads are gone
+    stop(sync.ctypes.data)
+    for member in members:
+        if member is not threading.current_thread() and member.ident is not None:
+            member.join(PATIENCE)
+
+
+_living: weakref.WeakSet[Workers] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for workers in list(_living):
+        workers._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def sync_block() -> np.ndarray:
+    """A synchronisation block as it must be before its first use."""
+    return aligned(SYNC_BYTES)
+
+
+def aligned(size: int) -> np.ndarray:
+    """Zeroed bytes that start on a cache line."""
+    raw = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
+
+@lru_cache(None)
+def waiting_functions() -> dict[str, int]:
+    """What waiting threads call, by the name that generated code has for it."""
+    if sys.platform == "win32":
+        library: Any = ctypes.WinDLL("kernel32")
+        return {"lithe_sleep": _address(library.Sleep)}
+    library = ctypes.CDLL(None)
+    return {"lithe_sleep": _address(library.usleep), "syscall": _address(library.syscall)}
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
