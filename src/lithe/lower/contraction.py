@@ -174,9 +174,9 @@ class Product:
         self.b, self.c, self.target = b, c, target
         self.columns = c.out.shape[3]
         self.floating = c.accumulator == FLOAT32
-        self.dot = None if self.floating else target.dot
+        self.dot = target.float_dot if self.floating else target.dot
         # what one element of the left matrix is
-        self.left: DType = FLOAT32 if self.floating else self.dot.left if self.dot else INT16
+        self.left: DType = self.dot.left if self.dot else FLOAT32 if self.floating else INT16
         self.window = Window(b, c, self.left, self.dot.group if self.dot else 1, target.cache_bytes)
         self.lanes = target.lanes
         origin = Pixel(*[constant(0)] * 4)
@@ -200,7 +200,7 @@ class Product:
         assert c.w.values is not None
         self.zero = 0
         if self.floating:
-            self.weights = c.w.values
+            self.weights = c.w.values.astype(self.left.numpy)
             self.bias = np.zeros(self.columns, np.float32) if c.bias is None else np.asarray(c.bias.values)
         elif self.left == UINT8:
             self.weights, self.bias, self.zero = fold_byte_weights(c, UNSIGNED_SHIFT[c.x.dtype.name])
@@ -210,7 +210,7 @@ class Product:
 
     def panel_constants(self, p: Panel) -> tuple[Buffer, Buffer]:
         """(weights [count, runs, steps, room] as words, bias [count, room])."""
-        word = np.float32 if self.floating else np.int32 if self.dot else np.int16
+        word = np.int32 if self.dot else np.float32 if self.floating else np.int16
         group, runs, steps = self.window.group, self.window.runs, self.window.steps
         rows = np.zeros((p.count, p.room, runs, steps * group), self.weights.dtype)
         bias = np.zeros((p.count, p.room), self.bias.dtype)
@@ -328,10 +328,10 @@ class Product:
             at += lanes
 
     def step(self, total: Expr, a: Expr, w: Expr) -> Expr:
+        if self.dot is not None:
+            if not self.dot.accumulates:
+                return total + Intrinsic(self.dot.instruction, (a, w))
+            return Intrinsic(self.dot.instruction, (total, a, w))
         if self.floating:
             return Intrinsic(FMA, (a, w, total)) if self.target.fma else total + a * w
-        if self.dot is None:
-            return total + a.to(INT32) * w.to(INT32)
-        if self.dot.group == 2:
-            return total + Intrinsic(self.dot.instruction, (a, w))
-        return Intrinsic(self.dot.instruction, (total, a, w))
+        return total + a.to(INT32) * w.to(INT32)

@@ -125,7 +125,9 @@ class _Chooser:
         ways = [self.best(s, scope) for s in body]
         if all(way.body == (s,) for way, s in zip(ways, body, strict=True)):
             return None
-        work, away = (tuple(map(sum, zip(*times, strict=True))) for times in zip(*((w.work, w.away) for w in ways), strict=False))
+        work, away = (
+            tuple(map(sum, zip(*times, strict=True))) for times in zip(*((w.work, w.away) for w in ways), strict=False)
+        )
         return Way(work, away, tuple(s for way in ways for s in way.body))
 
 

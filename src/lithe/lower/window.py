@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from lithe.ir.build import Builder, Convolution
 from lithe.ir.loops import Buffer, Expr, constant
 from lithe.lower.depthwise import FLIPPED, UNSIGNED_SHIFT
-from lithe.types import INT16, INT32, UINT8, DType
+from lithe.types import INT16, INT32, UINT8, UINT16, DType
 
 FLIP = FLIPPED - (1 << 32)  # as the int32 that it is
 
@@ -102,12 +102,12 @@ class Window:
         b, group = self.b, self.group
         height, size = band.shape
         bits = self.left.bits
+        raw = band.viewed(band.shape, UINT8 if bits == 8 else UINT16)
         words = b.local(INT32, (height, size - group + 1), "words")
         with b.loop(height, "parallel", "row") as row, b.loop(size - group + 1, "parallel") as i:
-            word: Expr = band[row, i].to(INT32)
+            word: Expr = raw[row, i].to(INT32)
             for j in range(1, group):
-                mask = word & ((1 << (bits * j)) - 1) if self.left == INT16 else word
-                word = mask | (band[row, i + j].to(INT32) << (bits * j))
+                word = word | (raw[row, i + j].to(INT32) << (bits * j))
             b.store(words, (row, i), word)
         return words
 
@@ -135,7 +135,7 @@ class Window:
             return x.to(UINT8) ^ 128
         if self.left == INT16:
             return x.to(INT16) - self.c.x_zero if self.c.x_zero else x.to(INT16)
-        return x
+        return x.to(self.left)
 
     def padding_value(self) -> Expr:
         if self.left == UINT8:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from lithe.ir.loops import Instruction
-from lithe.types import INT8, INT16, INT32, UINT8, DType
+from lithe.types import BFLOAT16, FLOAT32, INT8, INT16, INT32, UINT8, DType
 
 
 @dataclass(frozen=True)
 class Dot:
-    """An instruction that adds `group` products to each 32-bit lane.
+    """An instruction that adds `group` products in each 32-bit lane.
 
+    accumulates  whether it adds them to its first operand; otherwise the schedule writes the addition.
     left, right  element types of the two groups, each packed into one 32-bit word, first element lowest.
     """
 
@@ -21,6 +22,7 @@ class Dot:
     group: int
     left: DType
     right: DType
+    accumulates: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Target:
     registers: int
     fma: bool
     dot: Dot | None
+    float_dot: Dot | None = None  # products of floats at less precision, None where they are float32
     look_up: Instruction | None = None  # looks bytes up in a table of 128 of them
     cache_bytes: int = 1 << 19  # share of the second-level cache that one block of rows may take
 
@@ -50,16 +53,17 @@ class Target:
         return self.vector_bytes // 4
 
 
-def _groups(words: np.ndarray, dtype: DType) -> np.ndarray:
+def _packed(words: np.ndarray, dtype: DType) -> np.ndarray:
     """The packed elements of 32-bit words, along a new last axis."""
     flat = np.ascontiguousarray(words, np.int32)
-    return flat.reshape(*flat.shape, 1).view(dtype.numpy).astype(np.int64)
+    return flat.reshape(*flat.shape, 1).view(dtype.numpy)
 
 
 def _dot(left: DType, right: DType):  # type: ignore[no-untyped-def]
     def meaning(total: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         total, a, b = np.broadcast_arrays(total, a, b)
-        sums = total.astype(np.int64) + (_groups(a, left) * _groups(b, right)).sum(-1)
+        products = _packed(a, left).astype(np.int64) * _packed(b, right).astype(np.int64)
+        sums = total.astype(np.int64) + products.sum(-1)
         return sums.astype(np.uint64).astype(np.uint32).view(np.int32).reshape(total.shape)
 
     return meaning
@@ -88,7 +92,27 @@ PMADDWD = Instruction(
 )  # fmt: skip
 
 # Two products of 16-bit values; the addition is written by the schedule (see `dot_step`).
-WORD_PAIRS = Dot(PMADDWD, 2, INT16, INT16)
+WORD_PAIRS = Dot(PMADDWD, 2, INT16, INT16, False)
+
+
+def _brain_pairs(total: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    total, a, b = np.broadcast_arrays(total, a, b)
+    left, right = (_packed(w, BFLOAT16).astype(np.float32) for w in (a, b))
+    return (total + left[..., 1] * right[..., 1]) + left[..., 0] * right[..., 0]
+
+
+# Two products of bfloat16 values, added to a float32.
+VDPBF16PS = Dot(
+    Instruction(
+        "vdpbf16ps", (FLOAT32, INT32, INT32), FLOAT32, _brain_pairs,
+        {"llvm": {
+            16: ("llvm.x86.avx512bf16.dpbf16ps.512", ("<16 x float>", "<32 x bfloat>", "<32 x bfloat>")),
+            8: ("llvm.x86.avx512bf16.dpbf16ps.256", ("<8 x float>", "<16 x bfloat>", "<16 x bfloat>")),
+            4: ("llvm.x86.avx512bf16.dpbf16ps.128", ("<4 x float>", "<8 x bfloat>", "<8 x bfloat>")),
+        }},
+    ),
+    2, BFLOAT16, BFLOAT16,
+)  # fmt: skip
 
 # A byte of two vectors side by side for each of 64 places, whose highest bit is ignored.
 VPERMI2B = Instruction(
@@ -100,15 +124,19 @@ VPERMI2B = Instruction(
 GENERIC = Target("generic", "", "", 16, 16, False, None)
 
 
-def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu") -> Target:
-    """The schedules' view of an x86-64 CPU with these LLVM feature names (no plus signs)."""
+def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu", *, fast: bool = False) -> Target:
+    """The schedules' view of an x86-64 CPU with these LLVM feature names (no plus signs).
+
+    fast  whether products of floats may round their factors to bfloat16.
+    """
     wide = {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features
     middle = {"avx2", "fma"} <= features
     text = ",".join(f"+{f}" for f in sorted(features))
     if wide:
         dot = VPDPBUSD if "avx512vnni" in features else WORD_PAIRS
         look_up = VPERMI2B if "avx512vbmi" in features else None
-        return Target("avx512", triple, text, 64, 32, True, dot, look_up)
+        float_dot = VDPBF16PS if fast and "avx512bf16" in features else None
+        return Target("avx512", triple, text, 64, 32, True, dot, float_dot, look_up)
     if middle:
         return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS)
     return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS)
