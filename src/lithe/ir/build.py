@@ -39,7 +39,7 @@ from lithe.ir.loops import (
     indices,
     kernel,
 )
-from lithe.types import DType, Shape, dtype_of
+from lithe.types import INT32, DType, Shape, dtype_of
 
 
 class Pixel(NamedTuple):
@@ -64,6 +64,8 @@ class Convolution:
     x_zero, w_zero  zero points (0 for float).
     accumulator     FLOAT32, INT32 or INT64.
     epilogue        (sum, output channel, pixel) -> value of out's dtype.
+    block, scales   when block is not 0, each `block` neighbours in a row of w have a scale [O, I / block] of their own:
+                    the sum is that of the blocks' integer sums as float32, each times its scale. KH = KW = groups = 1.
     """
 
     x: Buffer
@@ -78,6 +80,8 @@ class Convolution:
     epilogue: Callable[[Expr, Expr, Pixel], Expr]
     x_zero: int = 0
     w_zero: int = 0
+    block: int = 0
+    scales: Buffer | None = None
 
 
 Schedule = Callable[["Builder", Convolution], None]
@@ -269,6 +273,9 @@ def broadcast_axes(out: Shape, shapes: tuple[Shape, ...]) -> tuple[Shape, list[t
 
 def plain_convolution(b: Builder, c: Convolution) -> None:
     """Direct loops in the order of the definition: the schedule without packing, tiles or instructions."""
+    if c.block:
+        _plain_blocks(b, c)
+        return
     n, oh, ow, channels = c.out.shape
     _, h, w, _ = c.x.shape
     _, kh, kw, per_group = c.w.shape
@@ -290,3 +297,19 @@ def plain_convolution(b: Builder, c: Convolution) -> None:
                     b.store(total, (), total[()] + a * k)
         pixel = Pixel(batch, y, x, (batch * oh + y) * ow + x)
         b.store(c.out, (batch, y, x, o), c.epilogue(total[()], o, pixel))
+
+
+def _plain_blocks(b: Builder, c: Convolution) -> None:
+    """Pixels times weights that have a scale for each block."""
+    assert c.scales is not None
+    scales, (_, oh, ow, _) = c.scales, c.out.shape
+    with b.nest(c.out.shape, "parallel") as (n, y, x, o):
+        total = b.variable(c.bias[o] if c.bias else constant(0, c.accumulator), "total")
+        with b.loop(c.w.shape[3] // c.block) as j:
+            part = b.variable(0, "part", INT32)
+            with b.loop(c.block) as k:
+                i = j * c.block + k
+                term = (c.x[n, y, x, i].to(INT32) - c.x_zero) * (c.w[o, 0, 0, i].to(INT32) - c.w_zero)
+                b.store(part, (), part[()] + term)
+            b.store(total, (), total[()] + part[()].to(c.accumulator) * scales[o, j])
+        b.store(c.out, (n, y, x, o), c.epilogue(total[()], o, Pixel(n, y, x, (n * oh + y) * ow + x)))

@@ -30,7 +30,7 @@ from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, Kind, constant, nodes
 from lithe.lower.depthwise import UNSIGNED_SHIFT, by_regions, fold_byte_weights, interleaved, is_depthwise
 from lithe.lower.window import Window
 from lithe.targets.cpu import Target
-from lithe.types import FLOAT32, INT16, INT32, UINT8, DType
+from lithe.types import FLOAT32, INT16, INT32, INT64, UINT8, DType
 
 LARGEST_WINDOW = 7  # depthwise windows above this would unroll into too much code
 LARGEST_EPILOGUE = 40  # expressions of an epilogue that is written out for every pixel of a tile
@@ -41,9 +41,15 @@ FEW = 4  # lanes of a sum that is the same in all of them
 def schedule(target: Target) -> Schedule:
     """How contractions are written for a target."""
 
+    from lithe.lower.direct import Direct, is_direct, narrowed  # here, because it is made of what this file holds
+
     def convolve(b: Builder, c: Convolution) -> None:
-        if c.w.values is None or (c.bias is not None and c.bias.values is None) or not _dtypes_fit(c):
+        if not is_direct(c):
             plain_convolution(b, c)
+        elif c.accumulator == INT64 and is_depthwise(c) and narrowed(b, c) is not c:
+            by_regions(b, narrowed(b, c), target)
+        elif not _dtypes_fit(c):
+            Direct(b, c, target).emit()
         elif is_depthwise(c) and max(c.w.shape[1:3]) <= LARGEST_WINDOW:
             byte = c.x.dtype.name in UNSIGNED_SHIFT
             dots = target.dot is not None and target.dot.left == UINT8
@@ -51,7 +57,7 @@ def schedule(target: Target) -> Schedule:
         elif c.groups == 1:
             Product(b, flattened(c), target).emit()
         else:
-            plain_convolution(b, c)
+            Direct(b, c, target).emit()
 
     return convolve
 

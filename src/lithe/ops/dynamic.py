@@ -131,7 +131,7 @@ def convolved(
 def scaled(
     site: Site, x: np.ndarray, bias: np.ndarray | None, product: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """The output for x [N, H, W, C]; `product` makes integer sums [N, OH, OW, O] of the quantized x."""
+    """The output for x [N, H, W, C]; `product` makes sums [N, OH, OW, O] of the quantized x: int64, or float32."""
     row, x = (x.shape[0], 1, 1, 1), x.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         own = away(site)
@@ -141,7 +141,7 @@ def scaled(
         inside = clamp(x * factor, (-128 - zero).astype(np.float32), (127 - zero).astype(np.float32))
         stored = nearest(inside, own)  # less the zero point
         total = product(stored)
-        real = total.astype(np.int32).astype(np.float32) * scale
+        real = (total if total.dtype.kind == "f" else total.astype(np.int32)).astype(np.float32) * scale
         real = real * weight_scales(site.inputs[1], real.shape[-1])
         real = real if bias is None else real + bias.astype(np.float32)
         return np.asarray(activate(real, site.attrs.fused_activation_function)).astype(site.outputs[0].dtype.numpy)
@@ -153,15 +153,8 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
     The zero point is known only while the model runs, so its share, zero point * sum of an output's weights,
     is subtracted from the finished sum.
     """
-    own, w = away(site), w.viewed(w.shape, INT8)
-    factor, scale, zero = _rows(b, site, x)
-    shape = padded(x.shape, w.shape[1:3], p)
-    stored = b.local(INT8, shape, "quantized")
-    if shape != x.shape:
-        b.compute(stored, lambda n, *_: zero[n].to(INT8))
-    top, left = p.before
-    with b.nest(x.shape, "parallel") as (n, r, c, i):
-        b.store(stored, (n, r + top, c + left, i), (_less(x[n, r, c, i], factor[n], zero[n], own) + zero[n]).to(INT8))
+    w = w.viewed(w.shape, INT8)
+    stored, scale, zero = quantized_rows(b, site, x, padded(x.shape, w.shape[1:3], p), p.before)
     sums, scales = _weight_sums(b, site, w), b.constant(weight_scales(site.inputs[1], w.shape[0]), "scale")
 
     def epilogue(total: Expr, o: Expr, pixel: Pixel) -> Expr:
@@ -174,6 +167,44 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
             w_zero=zero_point(site.inputs[1]),
         )
     )  # fmt: skip
+
+
+def lower_blocks(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: Buffer) -> None:
+    """The product of rows x [N, 1, 1, I] with w [O, 1, 1, I] that has a scale for each block of I.
+
+    The share of the zero point is zero point * sum of an output's weights times the scales of their blocks.
+    """
+    q = site.inputs[1].quantization
+    outputs, depth = w.shape[0], w.shape[3]
+    scales = np.asarray(q.scale, np.float32).reshape(outputs, depth // q.block)
+    w = w.viewed(w.shape, INT8)
+    stored, scale, zero = quantized_rows(b, site, x, x.shape, (0, 0))
+    sums = _block_sums(b, w, scales, q.block)
+
+    def epilogue(total: Expr, o: Expr, pixel: Pixel) -> Expr:
+        n = pixel[0]
+        return _real(site, (total - zero[n].to(FLOAT32) * sums[o]) * scale[n], bias, o)
+
+    b.convolution(
+        Convolution(
+            stored, w, None, y, (1, 1), (1, 1), (0, 0), 1, FLOAT32, epilogue,
+            block=q.block, scales=b.constant(scales, "block_scale"),
+        )
+    )  # fmt: skip
+
+
+def quantized_rows(
+    b: Builder, site: Site, x: Buffer, shape: Shape, before: tuple[int, int]
+) -> tuple[Buffer, Buffer, Buffer]:
+    """(int8 x with padding up to a shape, scale, zero point of each batch); padding holds the zero point."""
+    own, (top, left) = away(site), before
+    factor, scale, zero = _rows(b, site, x)
+    stored = b.local(INT8, shape, "quantized")
+    if shape != x.shape:
+        b.compute(stored, lambda n, *_: zero[n].to(INT8))
+    with b.nest(x.shape, "parallel") as (n, r, c, i):
+        b.store(stored, (n, r + top, c + left, i), (_less(x[n, r, c, i], factor[n], zero[n], own) + zero[n]).to(INT8))
+    return stored, scale, zero
 
 
 def centred_rows(b: Builder, site: Site, x: Buffer, bias: Buffer | None) -> tuple[Buffer, Finish]:
@@ -249,5 +280,18 @@ def _weight_sums(b: Builder, site: Site, w: Buffer) -> Buffer:
     sums = b.local(INT32, (outputs,), "weight_sum")
     with b.loop(outputs, "parallel", "o") as o:
         total = b.reduce(0, tuple(rest), lambda t, *i: t + (w[(o, *i)].to(INT32) - offset), INT32)
+        b.store(sums, o, total)
+    return sums
+
+
+def _block_sums(b: Builder, w: Buffer, scales: np.ndarray, block: int) -> Buffer:
+    """float32 [O]: the sum of each output's weights, each times the scale of its block."""
+    outputs, depth = w.shape[0], w.shape[3]
+    if w.values is not None:
+        parts = w.values.reshape(outputs, depth // block, block).sum(axis=2, dtype=np.float64)
+        return b.constant((parts * scales).sum(axis=1).astype(np.float32), "block_sum")
+    sums, factors = b.local(FLOAT32, (outputs,), "block_sum"), b.constant(scales, "block_scale")
+    with b.loop(outputs, "parallel", "o") as o:
+        total = b.reduce(0.0, (depth,), lambda t, i: t + w[o, 0, 0, i].to(FLOAT32) * factors[o, i // block], FLOAT32)
         b.store(sums, o, total)
     return sums

@@ -30,7 +30,8 @@ class Target:
     vector_bytes  bytes of the widest vector that pays.
     registers     vector registers.
     fma           fused multiply-add of floats.
-    dot           the integer dot product, None where there is none worth using.
+    dot           the dot product of bytes, None where there is none worth using.
+    words         the dot product of 16-bit values, likewise.
     triple, features  for LLVM; features is a comma-separated list such as "+avx2,+fma".
     """
 
@@ -41,6 +42,7 @@ class Target:
     registers: int
     fma: bool
     dot: Dot | None
+    words: Dot | None = None
     look_up: Instruction | None = None  # looks bytes up in a table of 128 of them
     cache_bytes: int = 1 << 19  # share of the second-level cache that one block of rows may take
 
@@ -87,7 +89,7 @@ PMADDWD = Instruction(
     }},
 )  # fmt: skip
 
-# Two products of 16-bit values; the addition is written by the schedule (see `dot_step`).
+# Two products of 16-bit values; the addition is written by the schedule.
 WORD_PAIRS = Dot(PMADDWD, 2, INT16, INT16)
 
 # A byte of two vectors side by side for each of 64 places, whose highest bit is ignored.
@@ -95,6 +97,19 @@ VPERMI2B = Instruction(
     "vpermi2b", (UINT8, UINT8, UINT8), UINT8,
     lambda low, place, high: np.concatenate((low, high))[place & 127],
     {"llvm": "llvm.x86.avx512.vpermi2var.qi.512"},
+)  # fmt: skip
+
+# Intel's "vpdpwssd": two products of signed 16-bit values, no saturation.
+VPDPWSSD = Dot(
+    Instruction(
+        "vpdpwssd", (INT32, INT32, INT32), INT32, _dot(INT16, INT16),
+        {"llvm": {
+            16: ("llvm.x86.avx512.vpdpwssd.512", ("<16 x i32>", "<32 x i16>", "<32 x i16>")),
+            8: ("llvm.x86.avx512.vpdpwssd.256", ("<8 x i32>", "<16 x i16>", "<16 x i16>")),
+            4: ("llvm.x86.avx512.vpdpwssd.128", ("<4 x i32>", "<8 x i16>", "<8 x i16>")),
+        }},
+    ),
+    2, INT16, INT16,
 )  # fmt: skip
 
 GENERIC = Target("generic", "", "", 16, 16, False, None)
@@ -106,9 +121,9 @@ def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu") -> T
     middle = {"avx2", "fma"} <= features
     text = ",".join(f"+{f}" for f in sorted(features))
     if wide:
-        dot = VPDPBUSD if "avx512vnni" in features else WORD_PAIRS
+        dot, words = (VPDPBUSD, VPDPWSSD) if "avx512vnni" in features else (WORD_PAIRS, WORD_PAIRS)
         look_up = VPERMI2B if "avx512vbmi" in features else None
-        return Target("avx512", triple, text, 64, 32, True, dot, look_up)
+        return Target("avx512", triple, text, 64, 32, True, dot, words, look_up)
     if middle:
-        return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS)
-    return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS)
+        return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS, WORD_PAIRS)
+    return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS, WORD_PAIRS)
