@@ -66,6 +66,7 @@ def _dtypes_fit(c: Convolution) -> bool:
     kinds = (c.x.dtype.name, c.w.dtype.name, c.accumulator.name)
     return kinds in (
         ("float32", "float32", "float32"), ("int8", "int8", "int32"), ("uint8", "uint8", "int32"),
+        ("uint8", "int8", "int32"),
     )  # fmt: skip
 
 

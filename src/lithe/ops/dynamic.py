@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from lithe.ir.arithmetic import activate, cast, clamp, maximum, minimum, round_to_int, where
+from lithe.ir.arithmetic import activate, clamp, maximum, minimum, round_to_int, trunc, where
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import Buffer, Const, Expr
 from lithe.ops.contraction import convolve, weight_scales, zero_point
@@ -97,11 +97,14 @@ def parameters(low: np.ndarray | Expr, high: np.ndarray | Expr, own: bool) -> tu
 
 
 def nearest(x: np.ndarray | Expr, own: bool) -> np.ndarray | Expr:
-    """The nearest int32, halves away from zero in TensorFlow Lite's own arithmetic, to even in XNNPACK's."""
+    """The nearest int32 of a value in its range.
+
+    Halves go away from zero in TensorFlow Lite's own arithmetic, to even in XNNPACK's.
+    """
     if not own:
         return round_to_int(x)
     half = Const(0.5, FLOAT32) if isinstance(x, Expr) else np.float32(0.5)
-    return cast(x + where(x < half - half, -half, half), INT32)
+    return round_to_int(trunc(x + where(x < half - half, -half, half)))
 
 
 def signed(w: np.ndarray) -> np.ndarray:
@@ -196,15 +199,26 @@ def lower_blocks(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | No
 def quantized_rows(
     b: Builder, site: Site, x: Buffer, shape: Shape, before: tuple[int, int]
 ) -> tuple[Buffer, Buffer, Buffer]:
-    """(int8 x with padding up to a shape, scale, zero point of each batch); padding holds the zero point."""
+    """(uint8 x with padding up to a shape, scale, zero point of each batch); padding holds the zero point.
+
+    Unsigned, so 128 more than the official kernels store: that is what byte dot products take.
+    """
     own, (top, left) = away(site), before
     factor, scale, zero = _rows(b, site, x)
-    stored = b.local(INT8, shape, "quantized")
+    stored, point = b.local(UINT8, shape, "quantized"), b.local(INT32, zero.shape, "unsigned_zero")
+    fill = b.local(UINT8, zero.shape, "fill")
+    b.compute(point, lambda n: zero[n] + 128)
+    b.compute(fill, lambda n: point[n].to(UINT8))
     if shape != x.shape:
-        b.compute(stored, lambda n, *_: zero[n].to(INT8))
-    with b.nest(x.shape, "parallel") as (n, r, c, i):
-        b.store(stored, (n, r + top, c + left, i), (_less(x[n, r, c, i], factor[n], zero[n], own) + zero[n]).to(INT8))
-    return stored, scale, zero
+        b.compute(stored, lambda n, *_: fill[n])
+    batches, rows, columns, depth = x.shape
+    source, target = (t.viewed((*t.shape[:2], t.shape[2] * depth)) for t in (x, stored))
+    if shape == x.shape:
+        source, target = (t.viewed((batches, 1, rows * columns * depth)) for t in (x, stored))
+    with b.nest(source.shape, "parallel") as (n, r, i):
+        value = _less(source[n, r, i], factor[n], zero[n], own) + point[n]
+        b.store(target, (n, r + top, i + left * depth), value.to(UINT8))
+    return stored, scale, point
 
 
 def centred_rows(b: Builder, site: Site, x: Buffer, bias: Buffer | None) -> tuple[Buffer, Finish]:
@@ -249,25 +263,24 @@ def _real(site: Site, real: Expr, bias: Buffer | None, o: Expr) -> Expr:
 def extremes(b: Builder, rows: Buffer, n: Expr) -> tuple[Expr, Expr]:
     """The least and greatest value of a row, and 0."""
     size = rows.shape[1]
-    lanes = min(LANES, size)
+    lanes = min(LANES, max(1, size))
     lows, highs = b.local(FLOAT32, (lanes,), "lows"), b.local(FLOAT32, (lanes,), "highs")
     with b.loop(lanes, "vector", "lane") as lane:
         b.store(lows, lane, 0.0)
         b.store(highs, lane, 0.0)
-    with b.loop(size // lanes) as i, b.loop(lanes, "vector", "lane") as lane:
-        value = rows[n, i * lanes + lane]
-        b.store(lows, lane, minimum(value, lows[lane]))
-        b.store(highs, lane, maximum(value, highs[lane]))
-    low, high = b.variable(0.0, "low"), b.variable(0.0, "high")
-    with b.loop(lanes) as lane:
-        b.store(low, (), minimum(lows[lane], low[()]))
-        b.store(high, (), maximum(highs[lane], high[()]))
-    done = size // lanes * lanes
-    with b.loop(size - done) as i:
-        value = rows[n, i + done]
-        b.store(low, (), minimum(value, low[()]))
-        b.store(high, (), maximum(value, high[()]))
-    return low[()], high[()]
+    whole = size // lanes
+    for first, count, width in ((0, whole, lanes), (whole * lanes, 1, size - whole * lanes)):
+        with b.loop(count if width else 0) as i, b.loop(width, "vector", "lane") as lane:
+            value = rows[n, i * width + first + lane]
+            b.store(lows, lane, minimum(value, lows[lane]))
+            b.store(highs, lane, maximum(value, highs[lane]))
+    while lanes > 1:  # every index is a number, so that the partial extremes stay in registers
+        half = lanes // 2
+        lanes -= half
+        with b.loop(half, "vector", "lane") as lane:
+            b.store(lows, lane, minimum(lows[lane + lanes], lows[lane]))
+            b.store(highs, lane, maximum(highs[lane + lanes], highs[lane]))
+    return lows[0], highs[0]
 
 
 def _weight_sums(b: Builder, site: Site, w: Buffer) -> Buffer:
