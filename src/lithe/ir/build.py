@@ -84,13 +84,47 @@ class Convolution:
     scales: Buffer | None = None
 
 
-Schedule = Callable[["Builder", Convolution], None]
+@dataclass(frozen=True, eq=False)
+class MatrixProduct:
+    """out[..., m, o] = epilogue(sum over k of (x[..., m, k] - x_zero) * (y[..., k, o] - y_zero), o, (..., m))
+
+    x, y   neither needs to be constant; the axes before the last two broadcast to out's.
+    turned whether x is [..., k, m], and y is [..., o, k].
+    accumulator  FLOAT32, INT32 or INT64: the type of the sum, which elements are cast to.
+    """
+
+    x: Buffer
+    y: Buffer
+    out: Buffer
+    turned: tuple[bool, bool]
+    accumulator: DType
+    epilogue: Callable[[Expr, Expr, tuple[Expr, ...]], Expr]
+    zeros: tuple[int, int] = (0, 0)
+
+    @property
+    def depth(self) -> int:
+        return self.x.shape[-2 if self.turned[0] else -1]
+
+    def left(self, batch: tuple[Expr, ...], m: Expr, k: Expr) -> Expr:
+        """The element of x less its zero point, in its own type where that is 0."""
+        return self._element(self.x, batch, (k, m) if self.turned[0] else (m, k), self.zeros[0])
+
+    def right(self, batch: tuple[Expr, ...], k: Expr, o: Expr) -> Expr:
+        return self._element(self.y, batch, (o, k) if self.turned[1] else (k, o), self.zeros[1])
+
+    def _element(self, t: Buffer, batch: tuple[Expr, ...], place: tuple[Expr, Expr], zero: int) -> Expr:
+        own = batch[len(batch) - (len(t.shape) - 2) :]
+        at = tuple(constant(0) if size == 1 else i for size, i in zip(t.shape, own, strict=False))
+        return t[(*at, *place)].to(self.accumulator) - zero if zero else t[(*at, *place)]
+
+
+Schedule = Callable[["Builder", Convolution | MatrixProduct], None]
 
 
 class Builder:
     """Collects the statements of one kernel.
 
-    convolve   the schedule for contractions, None for the plain one.
+    convolve   the schedule for contractions, None for the plain ones.
     following  by storage, what changes the contraction that writes it: its results go on to other operators.
     """
 
@@ -99,7 +133,7 @@ class Builder:
         self.name = name
         self._blocks: list[list[Stmt]] = [[]]
         self._names: dict[str, int] = {}
-        self._convolve = convolve or plain_convolution
+        self._convolve = convolve or plain
 
     # names and blocks
 
@@ -236,6 +270,10 @@ class Builder:
         follow = self.following.pop(c.out.storage, None)
         self._convolve(self, follow(c) if follow else c)
 
+    def product(self, p: MatrixProduct) -> None:
+        """A product of two matrices, likewise."""
+        self._convolve(self, p)
+
 
 def broadcast_axes(out: Shape, shapes: tuple[Shape, ...]) -> tuple[Shape, list[tuple[int, ...]]]:
     """The iteration shape and, for each operand, its stride along each axis (0 where it is broadcast).
@@ -269,6 +307,25 @@ def broadcast_axes(out: Shape, shapes: tuple[Shape, ...]) -> tuple[Shape, list[t
     if not merged:
         merged, columns = [math.prod(out)], [[0] * len(shapes)]
     return tuple(merged), [tuple(c[k] for c in columns) for k in range(len(shapes))]
+
+
+def plain(b: Builder, c: Convolution | MatrixProduct) -> None:
+    """The schedules without packing, tiles or instructions."""
+    if isinstance(c, Convolution):
+        plain_convolution(b, c)
+    else:
+        plain_product(b, c)
+
+
+def plain_product(b: Builder, p: MatrixProduct) -> None:
+    """Direct loops in the order of the definition."""
+    wide = p.accumulator
+    with b.nest(p.out.shape, "parallel") as (*batch, m, o):
+        total = b.variable(0, "total", wide)
+        with b.loop(p.depth) as k:
+            left, right = p.left(tuple(batch), m, k), p.right(tuple(batch), k, o)
+            b.store(total, (), total[()] + left.to(wide) * right.to(wide))
+        b.store(p.out, (*batch, m, o), p.epilogue(total[()], o, (*batch, m)))
 
 
 def plain_convolution(b: Builder, c: Convolution) -> None:

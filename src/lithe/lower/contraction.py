@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lithe.ir.build import Builder, Convolution, Pixel, Schedule, plain_convolution
+from lithe.ir.build import Builder, Convolution, MatrixProduct, Pixel, Schedule, plain
 from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, Kind, constant, nodes
 from lithe.lower.depthwise import UNSIGNED_SHIFT, by_regions, fold_byte_weights, interleaved, is_depthwise
 from lithe.lower.window import Window
@@ -42,11 +42,20 @@ def schedule(target: Target) -> Schedule:
     """How contractions are written for a target."""
 
     from lithe.lower.direct import Direct, is_direct, narrowed  # here, because it is made of what this file holds
+    from lithe.lower.matrix import Matrices, as_convolution, as_product, fits
+
+    def write(b: Builder, c: Convolution | MatrixProduct) -> None:
+        c = c if isinstance(c, Convolution) else as_convolution(b, c) or c
+        product = as_product(c) if isinstance(c, Convolution) else c
+        if product is not None and fits(product):
+            Matrices(b, product, target).emit()
+        elif isinstance(c, Convolution) and is_direct(c):
+            convolve(b, c)
+        else:
+            plain(b, c)
 
     def convolve(b: Builder, c: Convolution) -> None:
-        if not is_direct(c):
-            plain_convolution(b, c)
-        elif c.accumulator == INT64 and is_depthwise(c) and narrowed(b, c) is not c:
+        if c.accumulator == INT64 and is_depthwise(c) and narrowed(b, c) is not c:
             by_regions(b, narrowed(b, c), target)
         elif not _dtypes_fit(c):
             Direct(b, c, target).emit()
@@ -59,7 +68,7 @@ def schedule(target: Target) -> Schedule:
         else:
             Direct(b, c, target).emit()
 
-    return convolve
+    return write
 
 
 def _dtypes_fit(c: Convolution) -> bool:

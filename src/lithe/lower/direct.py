@@ -31,7 +31,7 @@ from lithe.types import FLOAT32, INT16, INT32, INT64
 
 KINDS = (
     ("float32", "float32", "float32"), ("int8", "int8", "int32"), ("uint8", "uint8", "int32"),
-    ("uint8", "int8", "int32"), ("int16", "int8", "int64"),
+    ("uint8", "int8", "int32"), ("int16", "int8", "int64"), ("int16", "int8", "int32"),
 )  # fmt: skip
 LARGEST_SUM = (1 << 31) - 1
 LARGEST_WORD = 1 << 15  # of 16-bit activations, less no zero point
