@@ -43,6 +43,7 @@ def schedule(target: Target) -> Schedule:
 
     from lithe.lower.direct import Direct, is_direct, narrowed  # here, because it is made of what this file holds
     from lithe.lower.matrix import Matrices, as_convolution, as_product, fits
+    from lithe.lower.sparse import Sparse, pays
 
     def write(b: Builder, c: Convolution | MatrixProduct) -> None:
         c = c if isinstance(c, Convolution) else as_convolution(b, c) or c
@@ -63,6 +64,8 @@ def schedule(target: Target) -> Schedule:
             byte = c.x.dtype.name in UNSIGNED_SHIFT
             dots = target.dot is not None and target.dot.left == UINT8
             (interleaved if byte and dots else by_regions)(b, c, target)
+        elif pays(c, target):
+            Sparse(b, c, target).emit()
         elif c.groups == 1:
             Product(b, flattened(c), target).emit()
         else:
