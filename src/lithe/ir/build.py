@@ -39,7 +39,7 @@ from lithe.ir.loops import (
     indices,
     kernel,
 )
-from lithe.types import DType, Shape, dtype_of
+from lithe.types import INT32, DType, Shape, dtype_of
 
 
 class Pixel(NamedTuple):
@@ -64,6 +64,8 @@ class Convolution:
     x_zero, w_zero  zero points (0 for float).
     accumulator     FLOAT32, INT32 or INT64.
     epilogue        (sum, output channel, pixel) -> value of out's dtype.
+    block, scales   when block is not 0, each `block` neighbours in a row of w have a scale [O, I / block] of their own:
+                    the sum is that of the blocks' integer sums as float32, each times its scale. KH = KW = groups = 1.
     """
 
     x: Buffer
@@ -78,15 +80,51 @@ class Convolution:
     epilogue: Callable[[Expr, Expr, Pixel], Expr]
     x_zero: int = 0
     w_zero: int = 0
+    block: int = 0
+    scales: Buffer | None = None
 
 
-Schedule = Callable[["Builder", Convolution], None]
+@dataclass(frozen=True, eq=False)
+class MatrixProduct:
+    """out[..., m, o] = epilogue(sum over k of (x[..., m, k] - x_zero) * (y[..., k, o] - y_zero), o, (..., m))
+
+    x, y   neither needs to be constant; the axes before the last two broadcast to out's.
+    turned whether x is [..., k, m], and y is [..., o, k].
+    accumulator  FLOAT32, INT32 or INT64: the type of the sum, which elements are cast to.
+    """
+
+    x: Buffer
+    y: Buffer
+    out: Buffer
+    turned: tuple[bool, bool]
+    accumulator: DType
+    epilogue: Callable[[Expr, Expr, tuple[Expr, ...]], Expr]
+    zeros: tuple[int, int] = (0, 0)
+
+    @property
+    def depth(self) -> int:
+        return self.x.shape[-2 if self.turned[0] else -1]
+
+    def left(self, batch: tuple[Expr, ...], m: Expr, k: Expr) -> Expr:
+        """The element of x less its zero point, in its own type where that is 0."""
+        return self._element(self.x, batch, (k, m) if self.turned[0] else (m, k), self.zeros[0])
+
+    def right(self, batch: tuple[Expr, ...], k: Expr, o: Expr) -> Expr:
+        return self._element(self.y, batch, (o, k) if self.turned[1] else (k, o), self.zeros[1])
+
+    def _element(self, t: Buffer, batch: tuple[Expr, ...], place: tuple[Expr, Expr], zero: int) -> Expr:
+        own = batch[len(batch) - (len(t.shape) - 2) :]
+        at = tuple(constant(0) if size == 1 else i for size, i in zip(t.shape, own, strict=False))
+        return t[(*at, *place)].to(self.accumulator) - zero if zero else t[(*at, *place)]
+
+
+Schedule = Callable[["Builder", Convolution | MatrixProduct], None]
 
 
 class Builder:
     """Collects the statements of one kernel.
 
-    convolve   the schedule for contractions, None for the plain one.
+    convolve   the schedule for contractions, None for the plain ones.
     following  by storage, what changes the contraction that writes it: its results go on to other operators.
     """
 
@@ -95,7 +133,7 @@ class Builder:
         self.name = name
         self._blocks: list[list[Stmt]] = [[]]
         self._names: dict[str, int] = {}
-        self._convolve = convolve or plain_convolution
+        self._convolve = convolve or plain
 
     # names and blocks
 
@@ -232,6 +270,10 @@ class Builder:
         follow = self.following.pop(c.out.storage, None)
         self._convolve(self, follow(c) if follow else c)
 
+    def product(self, p: MatrixProduct) -> None:
+        """A product of two matrices, likewise."""
+        self._convolve(self, p)
+
 
 def broadcast_axes(out: Shape, shapes: tuple[Shape, ...]) -> tuple[Shape, list[tuple[int, ...]]]:
     """The iteration shape and, for each operand, its stride along each axis (0 where it is broadcast).
@@ -267,8 +309,30 @@ def broadcast_axes(out: Shape, shapes: tuple[Shape, ...]) -> tuple[Shape, list[t
     return tuple(merged), [tuple(c[k] for c in columns) for k in range(len(shapes))]
 
 
+def plain(b: Builder, c: Convolution | MatrixProduct) -> None:
+    """The schedules without packing, tiles or instructions."""
+    if isinstance(c, Convolution):
+        plain_convolution(b, c)
+    else:
+        plain_product(b, c)
+
+
+def plain_product(b: Builder, p: MatrixProduct) -> None:
+    """Direct loops in the order of the definition."""
+    wide = p.accumulator
+    with b.nest(p.out.shape, "parallel") as (*batch, m, o):
+        total = b.variable(0, "total", wide)
+        with b.loop(p.depth) as k:
+            left, right = p.left(tuple(batch), m, k), p.right(tuple(batch), k, o)
+            b.store(total, (), total[()] + left.to(wide) * right.to(wide))
+        b.store(p.out, (*batch, m, o), p.epilogue(total[()], o, (*batch, m)))
+
+
 def plain_convolution(b: Builder, c: Convolution) -> None:
     """Direct loops in the order of the definition: the schedule without packing, tiles or instructions."""
+    if c.block:
+        _plain_blocks(b, c)
+        return
     n, oh, ow, channels = c.out.shape
     _, h, w, _ = c.x.shape
     _, kh, kw, per_group = c.w.shape
@@ -290,3 +354,19 @@ def plain_convolution(b: Builder, c: Convolution) -> None:
                     b.store(total, (), total[()] + a * k)
         pixel = Pixel(batch, y, x, (batch * oh + y) * ow + x)
         b.store(c.out, (batch, y, x, o), c.epilogue(total[()], o, pixel))
+
+
+def _plain_blocks(b: Builder, c: Convolution) -> None:
+    """Pixels times weights that have a scale for each block."""
+    assert c.scales is not None
+    scales, (_, oh, ow, _) = c.scales, c.out.shape
+    with b.nest(c.out.shape, "parallel") as (n, y, x, o):
+        total = b.variable(c.bias[o] if c.bias else constant(0, c.accumulator), "total")
+        with b.loop(c.w.shape[3] // c.block) as j:
+            part = b.variable(0, "part", INT32)
+            with b.loop(c.block) as k:
+                i = j * c.block + k
+                term = (c.x[n, y, x, i].to(INT32) - c.x_zero) * (c.w[o, 0, 0, i].to(INT32) - c.w_zero)
+                b.store(part, (), part[()] + term)
+            b.store(total, (), total[()] + part[()].to(c.accumulator) * scales[o, j])
+        b.store(c.out, (n, y, x, o), c.epilogue(total[()], o, Pixel(n, y, x, (n * oh + y) * ow + x)))

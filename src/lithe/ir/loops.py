@@ -124,7 +124,14 @@ class Expr:
         """The value cast to another type."""
         if isinstance(self, Const) and dtype is not self.dtype and (dtype.is_float or self.dtype.is_integer):
             return Const(float(self.value) if dtype.is_float else int(self.value), dtype)
+        if isinstance(self, Cast) and dtype.is_float and _widened(self):
+            return self.x.to(dtype)  # the wide integer is exact: one rounding either way
         return self if dtype == self.dtype else Cast(self, dtype)
+
+
+def _widened(x: Cast) -> bool:
+    """Whether every integer that x casts stays what it is."""
+    return x.dtype.kind == x.x.dtype.kind == "int" and x.dtype.bits >= x.x.dtype.bits
 
 
 @dataclass(frozen=True, eq=False, slots=True)

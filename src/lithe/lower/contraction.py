@@ -25,12 +25,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lithe.ir.build import Builder, Convolution, Pixel, Schedule, plain_convolution
+from lithe.ir.build import Builder, Convolution, MatrixProduct, Pixel, Schedule, plain
 from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, Kind, constant, nodes
 from lithe.lower.depthwise import UNSIGNED_SHIFT, by_regions, fold_byte_weights, interleaved, is_depthwise
 from lithe.lower.window import Window
 from lithe.targets.cpu import Target
-from lithe.types import FLOAT32, INT16, INT32, UINT8, DType
+from lithe.types import FLOAT32, INT16, INT32, INT64, UINT8, DType
 
 LARGEST_WINDOW = 7  # depthwise windows above this would unroll into too much code
 LARGEST_EPILOGUE = 40  # expressions of an epilogue that is written out for every pixel of a tile
@@ -41,25 +41,44 @@ FEW = 4  # lanes of a sum that is the same in all of them
 def schedule(target: Target) -> Schedule:
     """How contractions are written for a target."""
 
+    from lithe.lower.direct import Direct, is_direct, narrowed  # here, because it is made of what this file holds
+    from lithe.lower.matrix import Matrices, as_convolution, as_product, fits
+    from lithe.lower.sparse import Sparse, pays
+
+    def write(b: Builder, c: Convolution | MatrixProduct) -> None:
+        c = c if isinstance(c, Convolution) else as_convolution(b, c) or c
+        product = as_product(c) if isinstance(c, Convolution) else c
+        if product is not None and fits(product):
+            Matrices(b, product, target).emit()
+        elif isinstance(c, Convolution) and is_direct(c):
+            convolve(b, c)
+        else:
+            plain(b, c)
+
     def convolve(b: Builder, c: Convolution) -> None:
-        if c.w.values is None or (c.bias is not None and c.bias.values is None) or not _dtypes_fit(c):
-            plain_convolution(b, c)
+        if c.accumulator == INT64 and is_depthwise(c) and narrowed(b, c) is not c:
+            by_regions(b, narrowed(b, c), target)
+        elif not _dtypes_fit(c):
+            Direct(b, c, target).emit()
         elif is_depthwise(c) and max(c.w.shape[1:3]) <= LARGEST_WINDOW:
             byte = c.x.dtype.name in UNSIGNED_SHIFT
             dots = target.dot is not None and target.dot.left == UINT8
             (interleaved if byte and dots else by_regions)(b, c, target)
+        elif pays(c, target):
+            Sparse(b, c, target).emit()
         elif c.groups == 1:
             Product(b, flattened(c), target).emit()
         else:
-            plain_convolution(b, c)
+            Direct(b, c, target).emit()
 
-    return convolve
+    return write
 
 
 def _dtypes_fit(c: Convolution) -> bool:
     kinds = (c.x.dtype.name, c.w.dtype.name, c.accumulator.name)
     return kinds in (
         ("float32", "float32", "float32"), ("int8", "int8", "int32"), ("uint8", "uint8", "int32"),
+        ("uint8", "int8", "int32"),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from lithe.ir.arithmetic import activate, cast, clamp, maximum, minimum, round_to_int, where
+from lithe.ir.arithmetic import activate, clamp, maximum, minimum, round_to_int, trunc, where
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import Buffer, Const, Expr
 from lithe.ops.contraction import convolve, weight_scales, zero_point
@@ -97,11 +97,14 @@ def parameters(low: np.ndarray | Expr, high: np.ndarray | Expr, own: bool) -> tu
 
 
 def nearest(x: np.ndarray | Expr, own: bool) -> np.ndarray | Expr:
-    """The nearest int32, halves away from zero in TensorFlow Lite's own arithmetic, to even in XNNPACK's."""
+    """The nearest int32 of a value in its range.
+
+    Halves go away from zero in TensorFlow Lite's own arithmetic, to even in XNNPACK's.
+    """
     if not own:
         return round_to_int(x)
     half = Const(0.5, FLOAT32) if isinstance(x, Expr) else np.float32(0.5)
-    return cast(x + where(x < half - half, -half, half), INT32)
+    return round_to_int(trunc(x + where(x < half - half, -half, half)))
 
 
 def signed(w: np.ndarray) -> np.ndarray:
@@ -131,7 +134,7 @@ def convolved(
 def scaled(
     site: Site, x: np.ndarray, bias: np.ndarray | None, product: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """The output for x [N, H, W, C]; `product` makes integer sums [N, OH, OW, O] of the quantized x."""
+    """The output for x [N, H, W, C]; `product` makes sums [N, OH, OW, O] of the quantized x: int64, or float32."""
     row, x = (x.shape[0], 1, 1, 1), x.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         own = away(site)
@@ -141,7 +144,7 @@ def scaled(
         inside = clamp(x * factor, (-128 - zero).astype(np.float32), (127 - zero).astype(np.float32))
         stored = nearest(inside, own)  # less the zero point
         total = product(stored)
-        real = total.astype(np.int32).astype(np.float32) * scale
+        real = (total if total.dtype.kind == "f" else total.astype(np.int32)).astype(np.float32) * scale
         real = real * weight_scales(site.inputs[1], real.shape[-1])
         real = real if bias is None else real + bias.astype(np.float32)
         return np.asarray(activate(real, site.attrs.fused_activation_function)).astype(site.outputs[0].dtype.numpy)
@@ -153,15 +156,8 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
     The zero point is known only while the model runs, so its share, zero point * sum of an output's weights,
     is subtracted from the finished sum.
     """
-    own, w = away(site), w.viewed(w.shape, INT8)
-    factor, scale, zero = _rows(b, site, x)
-    shape = padded(x.shape, w.shape[1:3], p)
-    stored = b.local(INT8, shape, "quantized")
-    if shape != x.shape:
-        b.compute(stored, lambda n, *_: zero[n].to(INT8))
-    top, left = p.before
-    with b.nest(x.shape, "parallel") as (n, r, c, i):
-        b.store(stored, (n, r + top, c + left, i), (_less(x[n, r, c, i], factor[n], zero[n], own) + zero[n]).to(INT8))
+    w = w.viewed(w.shape, INT8)
+    stored, scale, zero = quantized_rows(b, site, x, padded(x.shape, w.shape[1:3], p), p.before)
     sums, scales = _weight_sums(b, site, w), b.constant(weight_scales(site.inputs[1], w.shape[0]), "scale")
 
     def epilogue(total: Expr, o: Expr, pixel: Pixel) -> Expr:
@@ -174,6 +170,55 @@ def lower(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: 
             w_zero=zero_point(site.inputs[1]),
         )
     )  # fmt: skip
+
+
+def lower_blocks(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: Buffer) -> None:
+    """The product of rows x [N, 1, 1, I] with w [O, 1, 1, I] that has a scale for each block of I.
+
+    The share of the zero point is zero point * sum of an output's weights times the scales of their blocks.
+    """
+    q = site.inputs[1].quantization
+    outputs, depth = w.shape[0], w.shape[3]
+    scales = np.asarray(q.scale, np.float32).reshape(outputs, depth // q.block)
+    w = w.viewed(w.shape, INT8)
+    stored, scale, zero = quantized_rows(b, site, x, x.shape, (0, 0))
+    sums = _block_sums(b, w, scales, q.block)
+
+    def epilogue(total: Expr, o: Expr, pixel: Pixel) -> Expr:
+        n = pixel[0]
+        return _real(site, (total - zero[n].to(FLOAT32) * sums[o]) * scale[n], bias, o)
+
+    b.convolution(
+        Convolution(
+            stored, w, None, y, (1, 1), (1, 1), (0, 0), 1, FLOAT32, epilogue,
+            block=q.block, scales=b.constant(scales, "block_scale"),
+        )
+    )  # fmt: skip
+
+
+def quantized_rows(
+    b: Builder, site: Site, x: Buffer, shape: Shape, before: tuple[int, int]
+) -> tuple[Buffer, Buffer, Buffer]:
+    """(uint8 x with padding up to a shape, scale, zero point of each batch); padding holds the zero point.
+
+    Unsigned, so 128 more than the official kernels store: that is what byte dot products take.
+    """
+    own, (top, left) = away(site), before
+    factor, scale, zero = _rows(b, site, x)
+    stored, point = b.local(UINT8, shape, "quantized"), b.local(INT32, zero.shape, "unsigned_zero")
+    fill = b.local(UINT8, zero.shape, "fill")
+    b.compute(point, lambda n: zero[n] + 128)
+    b.compute(fill, lambda n: point[n].to(UINT8))
+    if shape != x.shape:
+        b.compute(stored, lambda n, *_: fill[n])
+    batches, rows, columns, depth = x.shape
+    source, target = (t.viewed((*t.shape[:2], t.shape[2] * depth)) for t in (x, stored))
+    if shape == x.shape:
+        source, target = (t.viewed((batches, 1, rows * columns * depth)) for t in (x, stored))
+    with b.nest(source.shape, "parallel") as (n, r, i):
+        value = _less(source[n, r, i], factor[n], zero[n], own) + point[n]
+        b.store(target, (n, r + top, i + left * depth), value.to(UINT8))
+    return stored, scale, point
 
 
 def centred_rows(b: Builder, site: Site, x: Buffer, bias: Buffer | None) -> tuple[Buffer, Finish]:
@@ -218,25 +263,24 @@ def _real(site: Site, real: Expr, bias: Buffer | None, o: Expr) -> Expr:
 def extremes(b: Builder, rows: Buffer, n: Expr) -> tuple[Expr, Expr]:
     """The least and greatest value of a row, and 0."""
     size = rows.shape[1]
-    lanes = min(LANES, size)
+    lanes = min(LANES, max(1, size))
     lows, highs = b.local(FLOAT32, (lanes,), "lows"), b.local(FLOAT32, (lanes,), "highs")
     with b.loop(lanes, "vector", "lane") as lane:
         b.store(lows, lane, 0.0)
         b.store(highs, lane, 0.0)
-    with b.loop(size // lanes) as i, b.loop(lanes, "vector", "lane") as lane:
-        value = rows[n, i * lanes + lane]
-        b.store(lows, lane, minimum(value, lows[lane]))
-        b.store(highs, lane, maximum(value, highs[lane]))
-    low, high = b.variable(0.0, "low"), b.variable(0.0, "high")
-    with b.loop(lanes) as lane:
-        b.store(low, (), minimum(lows[lane], low[()]))
-        b.store(high, (), maximum(highs[lane], high[()]))
-    done = size // lanes * lanes
-    with b.loop(size - done) as i:
-        value = rows[n, i + done]
-        b.store(low, (), minimum(value, low[()]))
-        b.store(high, (), maximum(value, high[()]))
-    return low[()], high[()]
+    whole = size // lanes
+    for first, count, width in ((0, whole, lanes), (whole * lanes, 1, size - whole * lanes)):
+        with b.loop(count if width else 0) as i, b.loop(width, "vector", "lane") as lane:
+            value = rows[n, i * width + first + lane]
+            b.store(lows, lane, minimum(value, lows[lane]))
+            b.store(highs, lane, maximum(value, highs[lane]))
+    while lanes > 1:  # every index is a number, so that the partial extremes stay in registers
+        half = lanes // 2
+        lanes -= half
+        with b.loop(half, "vector", "lane") as lane:
+            b.store(lows, lane, minimum(lows[lane + lanes], lows[lane]))
+            b.store(highs, lane, maximum(highs[lane + lanes], highs[lane]))
+    return lows[0], highs[0]
 
 
 def _weight_sums(b: Builder, site: Site, w: Buffer) -> Buffer:
@@ -249,5 +293,18 @@ def _weight_sums(b: Builder, site: Site, w: Buffer) -> Buffer:
     sums = b.local(INT32, (outputs,), "weight_sum")
     with b.loop(outputs, "parallel", "o") as o:
         total = b.reduce(0, tuple(rest), lambda t, *i: t + (w[(o, *i)].to(INT32) - offset), INT32)
+        b.store(sums, o, total)
+    return sums
+
+
+def _block_sums(b: Builder, w: Buffer, scales: np.ndarray, block: int) -> Buffer:
+    """float32 [O]: the sum of each output's weights, each times the scale of its block."""
+    outputs, depth = w.shape[0], w.shape[3]
+    if w.values is not None:
+        parts = w.values.reshape(outputs, depth // block, block).sum(axis=2, dtype=np.float64)
+        return b.constant((parts * scales).sum(axis=1).astype(np.float32), "block_sum")
+    sums, factors = b.local(FLOAT32, (outputs,), "block_sum"), b.constant(scales, "block_scale")
+    with b.loop(outputs, "parallel", "o") as o:
+        total = b.reduce(0.0, (depth,), lambda t, i: t + w[o, 0, 0, i].to(FLOAT32) * factors[o, i // block], FLOAT32)
         b.store(sums, o, total)
     return sums

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lithe.ir.build import Builder, Convolution, Pixel
-from lithe.ir.loops import Buffer, constant
+from lithe.ir.build import Builder, Convolution
+from lithe.ir.loops import Buffer
 from lithe.ops import dynamic
 from lithe.ops.contraction import (
     Epilogue,
@@ -22,7 +22,7 @@ from lithe.ops.contraction import (
 )
 from lithe.ops.op import Op, Site, register
 from lithe.ops.padding import Window, actual
-from lithe.types import FLOAT32, INT32, DType, Shape
+from lithe.types import FLOAT32, DType, Shape
 
 SHUFFLED = "SHUFFLED4x16INT8"
 POINT = Window()  # a product of matrices is a convolution of one pixel
@@ -111,7 +111,7 @@ class FullyConnected(Op):
         w = multiplied(b, xs[1]).viewed((outputs, 1, 1, depth))
         y, bias = ys[0].viewed((count, 1, 1, outputs)), xs[2] if len(xs) > 2 else None
         if _block(site):
-            _lower_blocks(b, site, x, w, bias, y)
+            dynamic.lower_blocks(b, site, x, w, bias, y)
             return
         if dynamic.used(site):
             dynamic.lower(b, site, x, w, bias, y, POINT, 1)
@@ -162,19 +162,3 @@ def _of_blocks(site: Site, stored: np.ndarray, w: np.ndarray) -> np.ndarray:
     for j in range(scales.shape[1]):
         total += (left[:, j] @ right[:, j].T).astype(np.float32) * scales[:, j]
     return total.reshape(len(left), 1, 1, -1)
-
-
-def _lower_blocks(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: Buffer) -> None:
-    stored, epilogue = dynamic.centred_rows(b, site, x, bias)
-    block, scales = _block(site), b.constant(_block_scales(site), "block_scale")
-    with b.nest((y.shape[0], y.shape[3]), "parallel") as (n, o):
-        total = b.variable(0.0, "total", FLOAT32)
-        with b.loop(scales.shape[1]) as j:
-            part = b.reduce(
-                0,
-                (block,),
-                lambda t, i: t + stored[n, 0, 0, j * block + i].to(INT32) * w[o, 0, 0, j * block + i].to(INT32),
-                INT32,
-            )
-            b.store(total, (), total[()] + part.to(FLOAT32) * scales[o, j])
-        b.store(y, (n, 0, 0, o), epilogue(total[()], o, Pixel(n, constant(0), constant(0), n)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from lithe.ir.arithmetic import requantize
-from lithe.ir.build import Builder
+from lithe.ir.build import Builder, MatrixProduct
 from lithe.ir.loops import Buffer, Expr, constant
 from lithe.ops.dynamic import extremes, row_extremes
 from lithe.ops.op import Op, Site, register
@@ -86,8 +87,7 @@ class BatchMatMul(Op):
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         x, y, z = xs[0], xs[1], ys[0]
-        depth, wide = x.shape[-2 if site.attrs.adj_x else -1], _wide(site)
-        zeros, scale = _zeros(site), None
+        zeros, scale, wide = _zeros(site), None, _wide(site)
         turned = site.attrs.adj_x
         if _hybrid(site):
             x, scale = _quantized(b, site, x)
@@ -96,20 +96,15 @@ class BatchMatMul(Op):
         if not site.inputs[1].dtype.is_float and z.dtype != INT32:
             values = _column_scales(site) if scale is not None else _multipliers(site)
             factors = b.constant(np.array(np.broadcast_to(values, z.shape[-1])), "multiplier")
-        with b.nest(z.shape, "parallel") as (*batch, m, n):
-            total = b.variable(0, "total", wide)
-            with b.loop(depth) as k:
-                right = _element(y, tuple(batch), (n, k) if site.attrs.adj_y else (k, n), wide)
-                left = _element(x, tuple(batch), (k, m) if turned else (m, k), wide)
-                term = (left - zeros[0]) * (right - zeros[1]) if any(zeros) else left * right
-                b.store(total, (), total[()] + term)
+
+        def epilogue(total: Expr, n: Expr, place: tuple[Expr, ...]) -> Any:
             if scale is not None:
-                value = total[()].to(FLOAT32) * (_element(scale, tuple(batch), (m,), FLOAT32) * factors[n])
-            elif factors is not None:
-                value = _finished(site, total[()], factors[n])
-            else:
-                value = total[()].to(z.dtype)
-            b.store(z, (*batch, m, n), value)
+                return total.to(FLOAT32) * (_of_row(scale, place) * factors[n])
+            if factors is not None:
+                return _finished(site, total, factors[n])
+            return total.to(z.dtype)
+
+        b.product(MatrixProduct(x, y, z, (turned, site.attrs.adj_y), wide, epilogue, zeros))
 
 
 def _hybrid(site: Site) -> bool:
@@ -151,10 +146,10 @@ def _finished(site: Site, total: np.ndarray | Expr, multiplier: np.ndarray | Exp
     return requantize(total, multiplier, site.quantization(z)[1], z.dtype.minimum, z.dtype.maximum, z.dtype)
 
 
-def _element(t: Buffer, batch: tuple[Expr, ...], place: tuple[Expr, ...], wide: DType) -> Expr:
-    own = batch[len(batch) - (len(t.shape) - len(place)) :]
-    at = tuple(constant(0) if size == 1 else i for size, i in zip(t.shape, own, strict=False))
-    return t[(*at, *place)].to(wide)
+def _of_row(t: Buffer, place: tuple[Expr, ...]) -> Expr:
+    """The element of t [..., m], whose axes broadcast, for a row (..., m) of the product."""
+    own = place[len(place) - len(t.shape) :]
+    return t[tuple(constant(0) if size == 1 else i for size, i in zip(t.shape, own, strict=True))]
 
 
 def _quantized(b: Builder, site: Site, x: Buffer) -> tuple[Buffer, Buffer]:

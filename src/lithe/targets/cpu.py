@@ -32,7 +32,8 @@ class Target:
     vector_bytes  bytes of the widest vector that pays.
     registers     vector registers.
     fma           fused multiply-add of floats.
-    dot           the integer dot product, None where there is none worth using.
+    dot           the dot product of bytes, None where there is none worth using.
+    words         the dot product of 16-bit values, likewise.
     triple, features  for LLVM; features is a comma-separated list such as "+avx2,+fma".
     """
 
@@ -43,6 +44,7 @@ class Target:
     registers: int
     fma: bool
     dot: Dot | None
+    words: Dot | None = None
     float_dot: Dot | None = None  # products of floats at less precision, None where they are float32
     look_up: Instruction | None = None  # looks bytes up in a table of 128 of them
     cache_bytes: int = 1 << 19  # share of the second-level cache that one block of rows may take
@@ -121,6 +123,19 @@ VPERMI2B = Instruction(
     {"llvm": "llvm.x86.avx512.vpermi2var.qi.512"},
 )  # fmt: skip
 
+# Intel's "vpdpwssd": two products of signed 16-bit values, no saturation.
+VPDPWSSD = Dot(
+    Instruction(
+        "vpdpwssd", (INT32, INT32, INT32), INT32, _dot(INT16, INT16),
+        {"llvm": {
+            16: ("llvm.x86.avx512.vpdpwssd.512", ("<16 x i32>", "<32 x i16>", "<32 x i16>")),
+            8: ("llvm.x86.avx512.vpdpwssd.256", ("<8 x i32>", "<16 x i16>", "<16 x i16>")),
+            4: ("llvm.x86.avx512.vpdpwssd.128", ("<4 x i32>", "<8 x i16>", "<8 x i16>")),
+        }},
+    ),
+    2, INT16, INT16,
+)  # fmt: skip
+
 GENERIC = Target("generic", "", "", 16, 16, False, None)
 
 
@@ -133,10 +148,10 @@ def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu", *, f
     middle = {"avx2", "fma"} <= features
     text = ",".join(f"+{f}" for f in sorted(features))
     if wide:
-        dot = VPDPBUSD if "avx512vnni" in features else WORD_PAIRS
+        dot, words = (VPDPBUSD, VPDPWSSD) if "avx512vnni" in features else (WORD_PAIRS, WORD_PAIRS)
         look_up = VPERMI2B if "avx512vbmi" in features else None
         float_dot = VDPBF16PS if fast and "avx512bf16" in features else None
-        return Target("avx512", triple, text, 64, 32, True, dot, float_dot, look_up)
+        return Target("avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up)
     if middle:
-        return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS)
-    return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS)
+        return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS, WORD_PAIRS)
+    return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS, WORD_PAIRS)
