@@ -28,7 +28,6 @@ from lithe.ops.op import Site
 from lithe.ops.padding import Window
 from lithe.types import FLOAT32, INT2, INT8, INT16, INT32, UINT8, Shape
 
-LANES = 64  # partial extremes, so that the search for them runs on vectors
 Finish = Callable[[Expr, Expr, Pixel], Expr]  # as `Convolution.epilogue`
 MOST_PADDED = 1 << 28  # elements of the quantized input with its padding
 
@@ -217,26 +216,12 @@ def _real(site: Site, real: Expr, bias: Buffer | None, o: Expr) -> Expr:
 
 def extremes(b: Builder, rows: Buffer, n: Expr) -> tuple[Expr, Expr]:
     """The least and greatest value of a row, and 0."""
-    size = rows.shape[1]
-    lanes = min(LANES, size)
-    lows, highs = b.local(FLOAT32, (lanes,), "lows"), b.local(FLOAT32, (lanes,), "highs")
-    with b.loop(lanes, "vector", "lane") as lane:
-        b.store(lows, lane, 0.0)
-        b.store(highs, lane, 0.0)
-    with b.loop(size // lanes) as i, b.loop(lanes, "vector", "lane") as lane:
-        value = rows[n, i * lanes + lane]
-        b.store(lows, lane, minimum(value, lows[lane]))
-        b.store(highs, lane, maximum(value, highs[lane]))
-    low, high = b.variable(0.0, "low"), b.variable(0.0, "high")
-    with b.loop(lanes) as lane:
-        b.store(low, (), minimum(lows[lane], low[()]))
-        b.store(high, (), maximum(highs[lane], high[()]))
-    done = size // lanes * lanes
-    with b.loop(size - done) as i:
-        value = rows[n, i + done]
-        b.store(low, (), minimum(value, low[()]))
-        b.store(high, (), maximum(value, high[()]))
-    return low[()], high[()]
+    extent = rows.shape[1:]
+
+    def extreme(by: Callable[[Expr, Expr], Expr]) -> Expr:
+        return b.combined(0.0, extent, lambda i: rows[n, i], lambda most, value: by(value, most))
+
+    return extreme(minimum), extreme(maximum)
 
 
 def _weight_sums(b: Builder, site: Site, w: Buffer) -> Buffer:
