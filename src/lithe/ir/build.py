@@ -80,23 +80,43 @@ class Convolution:
     w_zero: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Multiplication:
+    """store(m, n, sum over k < depth of left(m, k) * right(k, n)) for every m < rows and n < columns.
+
+    left, right  elements of the accumulator's type; nothing that `store` changes.
+    """
+
+    rows: int
+    columns: int
+    depth: int
+    left: Callable[[Expr, Expr], Expr]
+    right: Callable[[Expr, Expr], Expr]
+    store: Callable[[Expr, Expr, Expr], None]
+    accumulator: DType
+
+
 Schedule = Callable[["Builder", Convolution], None]
+Multiply = Callable[["Builder", Multiplication], None]
 PARTS = 16  # partial results of `Builder.combined`
 
 
 class Builder:
     """Collects the statements of one kernel.
 
-    convolve   the schedule for contractions, None for the plain one.
-    following  by storage, what changes the contraction that writes it: its results go on to other operators.
+    convolve, multiply  the schedules for contractions and for products of computed matrices, None for the plain ones.
+    following           by storage, what changes the contraction that writes it: its results go on to other operators.
     """
 
-    def __init__(self, name: str = "kernel", convolve: Schedule | None = None) -> None:
+    def __init__(
+        self, name: str = "kernel", convolve: Schedule | None = None, multiply: Multiply | None = None
+    ) -> None:
         self.following: dict[Buffer, Callable[[Convolution], Convolution]] = {}
         self.name = name
         self._blocks: list[list[Stmt]] = [[]]
         self._names: dict[str, int] = {}
         self._convolve = convolve or plain_convolution
+        self._multiply = multiply or plain_multiplication
 
     # names and blocks
 
@@ -272,6 +292,10 @@ class Builder:
         follow = self.following.pop(c.out.storage, None)
         self._convolve(self, follow(c) if follow else c)
 
+    def multiplication(self, c: Multiplication) -> None:
+        """A product of computed matrices, by the schedule of the target."""
+        self._multiply(self, c)
+
 
 def broadcast_axes(out: Shape, shapes: tuple[Shape, ...]) -> tuple[Shape, list[tuple[int, ...]]]:
     """The iteration shape and, for each operand, its stride along each axis (0 where it is broadcast).
@@ -330,3 +354,12 @@ def plain_convolution(b: Builder, c: Convolution) -> None:
                     b.store(total, (), total[()] + a * k)
         pixel = Pixel(batch, y, x, (batch * oh + y) * ow + x)
         b.store(c.out, (batch, y, x, o), c.epilogue(total[()], o, pixel))
+
+
+def plain_multiplication(b: Builder, c: Multiplication) -> None:
+    """Direct loops: each element's sum in the order of k, neighbours in a row side by side."""
+    with b.nest((c.rows, c.columns), "parallel") as (m, n):
+        total = b.variable(0, "total", c.accumulator)
+        with b.loop(c.depth) as k:
+            b.store(total, (), total[()] + c.left(m, k) * c.right(k, n))
+        c.store(m, n, total[()])

@@ -12,6 +12,7 @@ from lithe.ir.program import Program, Step
 from lithe.lower import fusion
 from lithe.lower.contraction import schedule
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, plan
+from lithe.lower.multiplication import multiplication
 from lithe.lower.vectorize import vectorize
 from lithe.ops import Site
 from lithe.ops.op import Environment
@@ -47,6 +48,7 @@ class _Lowering:
         self.graph, self.target, self.largest_arena = graph, target, largest_arena
         self.environment = environment
         self.convolve = None if target is None else schedule(target)
+        self.multiply = None if target is None else multiplication(target)
         self.buffers: dict[Tensor, Buffer] = {}
         self.names: set[str] = set()
         self.steps: list[Step] = []
@@ -108,7 +110,7 @@ class _Lowering:
         ys = tuple(self.buffer(t) for t in node.outputs)
         source = f"op #{node.index} {node.op.name}"
         name = self.name(f"{node.op.name.lower()}_{node.index}" if node.index >= 0 else node.op.name.lower())
-        b = Builder(name, self.convolve)
+        b = Builder(name, self.convolve, self.multiply)
         if node.op.alias and xs[0] is not None:  # the bytes must be copied after all
             x, y = (t.viewed((t.nbytes,), UINT8) if t.dtype.kind == "complex" else t for t in (xs[0], ys[0]))
             b.elementwise(y.viewed((y.size,)), lambda v: v, x.viewed((x.size,)))
@@ -121,7 +123,7 @@ class _Lowering:
         head, *followers = group.nodes
         source = " + ".join(f"op #{n.index} {n.op.name}" for n in group.nodes)
         name = self.name(f"{head.op.name.lower()}_{head.index}" if head.index >= 0 else head.op.name.lower())
-        b = Builder(name, self.convolve)
+        b = Builder(name, self.convolve, self.multiply)
         if group.begins_with_rule:
             rules = [self.rule(b, n) for n in group.nodes]
             fusion.write(b, self.looked_up(b, rules, fusion.variable_of(rules)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lithe.ir.arithmetic import requantize
-from lithe.ir.build import Builder
+from lithe.ir.build import Builder, Convolution, Multiplication
 from lithe.ir.loops import Buffer, Expr, constant
 from lithe.ops.dynamic import extremes, row_extremes
 from lithe.ops.op import Op, Site, register
@@ -96,20 +96,46 @@ class BatchMatMul(Op):
         if not site.inputs[1].dtype.is_float and z.dtype != INT32:
             values = _column_scales(site) if scale is not None else _multipliers(site)
             factors = b.constant(np.array(np.broadcast_to(values, z.shape[-1])), "multiplier")
-        with b.nest(z.shape, "parallel") as (*batch, m, n):
-            total = b.variable(0, "total", wide)
-            with b.loop(depth) as k:
-                right = _element(y, tuple(batch), (n, k) if site.attrs.adj_y else (k, n), wide)
-                left = _element(x, tuple(batch), (k, m) if turned else (m, k), wide)
-                term = (left - zeros[0]) * (right - zeros[1]) if any(zeros) else left * right
-                b.store(total, (), total[()] + term)
-            if scale is not None:
-                value = total[()].to(FLOAT32) * (_element(scale, tuple(batch), (m,), FLOAT32) * factors[n])
-            elif factors is not None:
-                value = _finished(site, total[()], factors[n])
-            else:
-                value = total[()].to(z.dtype)
-            b.store(z, (*batch, m, n), value)
+        if _is_layer(site, x, y):
+            _lower_layer(b, site, x, y, z)
+            return
+        *outer, rows, columns = z.shape
+        with b.nest(tuple(outer), "serial", "batch") as batch:
+
+            def left(m: Expr, k: Expr, batch: tuple[Expr, ...] = batch) -> Expr:
+                value = _element(x, batch, (k, m) if turned else (m, k), wide)
+                return value - zeros[0] if zeros[0] else value
+
+            def right(k: Expr, n: Expr, batch: tuple[Expr, ...] = batch) -> Expr:
+                value = _element(y, batch, (n, k) if site.attrs.adj_y else (k, n), wide)
+                return value - zeros[1] if zeros[1] else value
+
+            def store(m: Expr, n: Expr, total: Expr, batch: tuple[Expr, ...] = batch) -> None:
+                if scale is not None:
+                    value = total.to(FLOAT32) * (_element(scale, batch, (m,), FLOAT32) * factors[n])
+                elif factors is not None:
+                    value = _finished(site, total, factors[n])
+                else:
+                    value = total.to(z.dtype)
+                b.store(z, (*batch, m, n), value)
+
+            b.multiplication(Multiplication(rows, columns, depth, left, right, store, wide))
+
+
+def _is_layer(site: Site, x: Buffer, y: Buffer) -> bool:
+    """Whether the product is that of rows and one matrix of constant weights."""
+    floats = x.dtype == y.dtype == site.outputs[0].dtype == FLOAT32
+    return floats and y.values is not None and math.prod(y.shape[:-2]) == 1 and not site.attrs.adj_x and x.size > 0
+
+
+def _lower_layer(b: Builder, site: Site, x: Buffer, y: Buffer, z: Buffer) -> None:
+    depth, columns = x.shape[-1], z.shape[-1]
+    matrix = y.values.reshape(y.shape[-2:])
+    weights = b.constant(matrix if site.attrs.adj_y else matrix.T, "weights").viewed((columns, 1, 1, depth))
+    rows, out = x.viewed((x.size // depth, 1, 1, depth)), z.viewed((x.size // depth, 1, 1, columns))
+    b.convolution(
+        Convolution(rows, weights, None, out, (1, 1), (1, 1), (0, 0), 1, FLOAT32, lambda total, o, pixel: total)
+    )
 
 
 def _hybrid(site: Site) -> bool:

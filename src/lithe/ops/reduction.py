@@ -95,8 +95,7 @@ def _over_axes(
 
     if initial is not None and groups and groups[-1][1]:
         with b.nest(kept, "parallel") as k:
-            total = b.combined(initial, gone, lambda *r: at(k, r), step)
-            b.store(target, k, finish(total))
+            b.store(target, k, finish(b.combined(initial, gone, lambda *r: at(k, r), step)))
         return
     with b.nest(kept, "parallel") as k:
         first = at(k, (0,) * len(gone)) if initial is None else initial

@@ -79,8 +79,8 @@ class Repeat(Op):
                 if node.op.updates and _is_last_of(body, node):
                     held[node.outputs[0]] = carried[node.outputs[0]]
                 if node.op.alias:
-                    x, t = held[node.inputs[0]], node.outputs[0].type
-                    held[node.outputs[0]] = x.viewed(t.shape, t.dtype)
+                    as_seen = node.outputs[0].type
+                    held[node.outputs[0]] = held[node.inputs[0]].viewed(as_seen.shape, as_seen.dtype)
                     continue
                 operands = tuple(None if t is None else held[t] for t in node.inputs)
                 node.op.lower(b, Site.of(node, site.environment), operands, tuple(held[t] for t in node.outputs))

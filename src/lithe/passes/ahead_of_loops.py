@@ -51,8 +51,9 @@ def ahead_of_loop(graph: Graph, repeat: Node) -> list[Node]:
         return n.inputs[0].data.tolist() if known else None
 
     for n in body.nodes:
-        (y,) = n.outputs if len(n.outputs) == 1 else (None,)
-        x = n.inputs[0] if n.inputs else None
+        if len(n.outputs) != 1 or not n.inputs:
+            continue
+        x, y = n.inputs[0], n.outputs[0]
         if n.op is gather and x in outer and n.attrs.axis == 0 and n.attrs.batch_dims == 0:
             at, source = places(n.inputs[1]), outer[x]
             if at is None or not all(0 <= i < source.type.shape[0] for i in at):
@@ -62,7 +63,7 @@ def ahead_of_loop(graph: Graph, repeat: Node) -> list[Node]:
                 before.append(Node(gather, gather.Attrs(), [source, constant(at)], [chosen], repeat.index))
                 source = chosen
             rows[y] = source
-        elif n.op is product and x in rows and all(t is None or t.is_constant for t in n.inputs[1:]) and y is not None:
+        elif n.op is product and x in rows and all(t is None or t.is_constant for t in n.inputs[1:]):
             all_rounds = tensor(y, (count * y.type.size // y.type.shape[-1], y.type.shape[-1]))
             attrs = replace(n.attrs, keep_num_dims=False)
             before.append(Node(product, attrs, [rows[x], *n.inputs[1:]], [all_rounds], repeat.index))

@@ -23,7 +23,7 @@ from lithe.ops.repeat import Repeat, work
 from lithe.passes.ahead_of_loops import ahead_of_loop
 from lithe.passes.infer_shapes import BAD_NUMBERS, checked_shape, inferred, is_dynamic
 from lithe.passes.remove_dead import has_effect, remove_dead
-from lithe.types import INT32, DType, Shape, TensorType, dtype_of
+from lithe.types import INT32, DType, Shape, TensorType
 
 LONGEST = 1 << 12  # rounds
 SMALL = 64  # elements of a value that is followed through all rounds
@@ -219,8 +219,9 @@ def _with_updates(body: Graph, rounds: _Rounds) -> list[tuple[Tensor, Shape]]:
         x, rank = parts[0].of, parts[0].of.type.rank
         if n.attrs.axis not in (0, -rank) or n.attrs.fused_activation_function != "NONE":
             continue
-        gaps = {b.start - a.stop for a, b in zip(parts[0].ranges, parts[1].ranges, strict=True)}
-        ends = all(a.start == 0 and b.stop == x.type.shape[0] for a, b in zip(parts[0].ranges, parts[1].ranges))
+        pairs = list(zip(parts[0].ranges, parts[1].ranges, strict=True))
+        gaps = {after.start - before.stop for before, after in pairs}
+        ends = all(before.start == 0 and after.stop == x.type.shape[0] for before, after in pairs)
         if not ends or len(gaps) != 1:
             continue
         place = Tensor("place", TensorType(INT32, (rank,)))
