@@ -57,7 +57,7 @@ class Repeat(Op):
                 results = node.op.evaluate(Site.of(node, site.environment), *(values[t] for t in node.inputs))
                 values.update(zip(node.outputs, results, strict=True))
             values.update(zip(body.inputs[1 + given :], [values[t] for t in body.outputs], strict=True))
-        return [np.array(values[t]) for t in body.outputs]
+        return [np.array(values[t]) for t in body.inputs[1 + given :]]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
         """All of the body's operators, one after another, inside one loop; the outputs' memory is the carried one's."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from lithe.ir.arithmetic import F, cast, maximum, minimum, quantize_real, sqrt
 from lithe.ir.build import Builder
-from lithe.ir.elementary import exp, log, portable
+from lithe.ir.elementary import decay, exp, log, portable
 from lithe.ir.loops import INDEX, Buffer, Expr
 from lithe.ops import softmax_integer as sixteen
 from lithe.ops.op import Op, Site, register
@@ -101,7 +101,7 @@ class Softmax(Op):
         rows, channels = _rows(site.input(0))
         x, y = xs[0].viewed((rows, channels)), ys[0].viewed((rows, channels))
         by = sixteen.factor(site) if site.quantized else None
-        quantized = site.quantized
+        quantized, power = site.quantized, decay if site.attrs.beta >= 0 else exp
         table = (sixteen.exponentials() if by else _entries(site)) if quantized else None
         entries = None if table is None else b.constant(table, "exponentials")
         inverse = b.constant(sixteen.reciprocals(), "reciprocals") if by else None
@@ -115,7 +115,7 @@ class Softmax(Op):
                     at = minimum(top - x[row, c].to(INT32), entries.size - 1)
                     b.store(e, c, entries[at.to(INDEX)])
                 else:
-                    b.store(e, c, exp((x[row, c].to(FLOAT32) - top) * F(site.attrs.beta)))
+                    b.store(e, c, power((x[row, c].to(FLOAT32) - top) * F(site.attrs.beta)))
             total = _sum(b, channels, lambda c: e[c], e.dtype)
             if by is not None:
                 bits = b.variable(sixteen.bits_of(total), "bits")[()]
@@ -180,7 +180,7 @@ class LogSoftmax(Op):
                 top = _greatest(b, x, row, channels, FLOAT32)
                 e = b.local(FLOAT32, (channels,), "exponential")
                 with b.loop(channels, "parallel", "channel") as c:
-                    b.store(e, c, exp(x[row, c].to(FLOAT32) - top))
+                    b.store(e, c, decay(x[row, c].to(FLOAT32) - top))
                 logarithm = b.variable(log(_sum(b, channels, lambda c: e[c])), "logarithm")[()]
                 with b.loop(channels, "parallel", "channel") as c:
                     b.store(y, (row, c), (x[row, c].to(FLOAT32) - top - logarithm).to(y.dtype))

@@ -16,16 +16,20 @@ from lithe.ops import REGISTRY
 from lithe.passes.remove_dead import remove_dead
 from lithe.types import INT32, TensorType
 
+LARGEST = 1 << 26  # bytes of what all rounds read or make together
+
 
 def ahead_of_loop(graph: Graph, repeat: Node) -> list[Node]:
     """Nodes to be run before a REPEAT, which is changed to read their results: products of rows that do not change
     from round to round with constant weights, one product instead of one in each round."""
     body, count = repeat.attrs.body, repeat.attrs.count
+    if count == 1:
+        return []
     gather, product, reshape = (REGISTRY.by_name[n] for n in ("GATHER", "FULLY_CONNECTED", "RESHAPE"))
     step, given = body.inputs[0], len(repeat.inputs) - len(repeat.outputs)
     outer = dict(zip(body.inputs[1 : 1 + given], repeat.inputs[:given], strict=True))
     makers = body.producers()
-    rows: dict[Tensor, Tensor] = {}  # of a tensor in the body -> outside, with the rounds along a new first axis
+    rows: dict[Tensor, tuple[Tensor, list[int]]] = {}  # of a row in the body -> (the rows, which one each round reads)
     before: list[Node] = []
 
     def tensor(like: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -33,10 +37,13 @@ def ahead_of_loop(graph: Graph, repeat: Node) -> list[Node]:
         graph.tensors.append(made)
         return made
 
-    def constant(values: list[int]) -> Tensor:
-        made = Tensor("constant", TensorType(INT32, (len(values),)), np.array(values, np.int32))
+    def constant(like: Tensor) -> Tensor:
+        made = Tensor(like.name, like.type, like.data)
         graph.tensors.append(made)
         return made
+
+    def integers(values: list[int]) -> Tensor:
+        return constant(Tensor("constant", TensorType(INT32, (len(values),)), np.array(values, np.int32)))
 
     def places(index: Tensor | None) -> list[int] | None:
         """Which row a round reads, for all rounds; None when that is not known."""
@@ -58,17 +65,22 @@ def ahead_of_loop(graph: Graph, repeat: Node) -> list[Node]:
             at, source = places(n.inputs[1]), outer[x]
             if at is None or not all(0 <= i < source.type.shape[0] for i in at):
                 continue
+            if count * max(y.type.nbytes, 1) <= LARGEST:
+                rows[y] = source, at
+        elif n.op is product and x in rows and all(t is None or t.is_constant for t in n.inputs[1:]):
+            if count * y.type.nbytes > LARGEST:
+                continue
+            source, at = rows[x]
             if at != list(range(source.type.shape[0])):
                 chosen = tensor(source, (count, *source.type.shape[1:]))
-                before.append(Node(gather, gather.Attrs(), [source, constant(at)], [chosen], repeat.index))
+                before.append(Node(gather, gather.Attrs(), [source, integers(at)], [chosen], repeat.index))
                 source = chosen
-            rows[y] = source
-        elif n.op is product and x in rows and all(t is None or t.is_constant for t in n.inputs[1:]):
             all_rounds = tensor(y, (count * y.type.size // y.type.shape[-1], y.type.shape[-1]))
             attrs = replace(n.attrs, keep_num_dims=False)
-            before.append(Node(product, attrs, [rows[x], *n.inputs[1:]], [all_rounds], repeat.index))
+            others = [None if t is None else constant(t) for t in n.inputs[1:]]
+            before.append(Node(product, attrs, [source, *others], [all_rounds], repeat.index))
             by_round = tensor(y, (count, *y.type.shape))
-            shape = constant(list(by_round.type.shape))
+            shape = integers(list(by_round.type.shape))
             attrs = reshape.Attrs(by_round.type.shape)
             before.append(Node(reshape, attrs, [all_rounds, shape], [by_round], repeat.index))
             inside = Tensor(y.name, by_round.type)
