@@ -24,6 +24,7 @@ def _erf(x: np.ndarray) -> np.ndarray:
 
 ROWS: list[tuple[str, Callable[[np.ndarray], np.ndarray], float, float, float]] = [
     ("exp", np.exp, -87, 88.7, 1.1),
+    ("decay", np.exp, -87.33, 0, 1.1),
     ("expm1", np.expm1, -20, 10, 3.5),
     ("log", np.log, 1.2e-38, 10, 1.0),
     ("log", np.log, 10, 3.4e38, 1.0),
@@ -60,6 +61,12 @@ def test_turns(name: str) -> None:
 def test_infinities_zeros_and_nan(name: str) -> None:
     function = getattr(elementary, name)
     np.testing.assert_allclose(portable(function)(SPECIAL), function(SPECIAL), rtol=1e-6, atol=1e-44)
+
+
+def test_decay_ends_where_numbers_stop_being_normal() -> None:
+    x = np.float32([0, -87.33, -87.34, -90, -1e9, -np.inf, np.nan])
+    expected = np.float32([1, np.exp(np.float64(x[1])), 0, 0, 0, 0, np.nan])
+    np.testing.assert_allclose(portable(elementary.decay)(x), expected, rtol=1e-6)
 
 
 def test_power() -> None:

@@ -41,6 +41,9 @@ class Model:
     def spend(self, iterations: int, number: int) -> None:
         pass
 
+    def affords(self, work: int) -> bool:
+        return True
+
 
 Step = tuple[Any, ...]  # operator, {attributes}, operands (numbers of values, or scalars), result type
 

@@ -119,6 +119,7 @@ class MatrixProduct:
 
 
 Schedule = Callable[["Builder", Convolution | MatrixProduct], None]
+PARTS = 16  # partial results of `Builder.combined`
 
 
 class Builder:
@@ -264,6 +265,45 @@ class Builder:
         with self.nest(extents) as i:
             self.store(total, (), step(total[()], *i))
         return total[()]
+
+    def combined(
+        self,
+        initial: Any,
+        extents: Shape,
+        value: Callable[..., Any],
+        by: Callable[[Any, Any], Any],
+        dtype: DType | None = None,
+    ) -> Expr:
+        """initial, value(i0), value(i1) ... for every index, joined by an operation that takes them in any order.
+
+        initial  changes nothing, however often it is joined: 0 for sums.
+
+        Each of PARTS partial results joins every PARTS-th value of the last axis, so that they lie in a vector; in the
+        end halves are joined, down to one. The order is the same on every machine, and that of a sum of n floats has
+        smaller errors than one after another: no value goes through more than n / PARTS + 5 roundings.
+        """
+        *outer, size = extents
+        if size < PARTS:
+            return self.reduce(initial, extents, lambda total, *i: by(total, value(*i)), dtype)
+        first = constant(initial, dtype)
+        parts = self.local(first.dtype, (PARTS,), "parts")
+
+        def join(start: Any, width: int, other: Callable[[Expr], Any]) -> None:
+            with self.loop(width, "vector", "part") as p:
+                self.store(parts, p, by(parts[p], other(p + start)))
+
+        with self.loop(PARTS, "vector", "part") as p:
+            self.store(parts, p, first)
+        whole, rest = divmod(size, PARTS)
+        with self.nest(tuple(outer)) as o:
+            with self.loop(whole) as n:
+                join(n * PARTS, PARTS, lambda i: value(*o, i))
+            join(whole * PARTS, rest, lambda i: value(*o, i))
+        width = PARTS
+        while width > 1:
+            width //= 2
+            join(width, width, lambda i: parts[i])
+        return parts[0]
 
     def convolution(self, c: Convolution) -> None:
         """A contraction, by the schedule of the target that this builder writes for."""

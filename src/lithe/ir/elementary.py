@@ -27,6 +27,7 @@ from lithe.ir.arithmetic import (
     floor,
     fused_multiply_add,
     is_expr,
+    maximum,
     minimum,
     round_half_even,
     round_to_int,
@@ -82,23 +83,40 @@ def _power_of_two(n: Any) -> Any:
     return bits_float((n + 127) << 23)
 
 
-@_with_meaning(np.exp)
-def exp(x: Any) -> Any:
-    """e**x. 1 ulp; saturates to 0 and infinity.
-
-    x = n ln 2 + r with |r| <= ln 2 / 2; e**r by a polynomial (coefficients: Cephes, expf), 2**n in two
-    factors so that results below the normal range and above 2**127 come out right.
-    """
-    limited = clamp(x, F(-104.0), F(89.0))
-    n = round_half_even(limited * F(1.4426950408889634))
-    r = limited - n * F(0.693359375)  # Cody and Waite: the upper bits of ln 2 ...
+def _reduced(x: Any) -> tuple[Any, Any]:
+    """(e**r, n) for x = n ln 2 + r with |r| <= ln 2 / 2 (coefficients: Cephes, expf)."""
+    n = round_half_even(x * F(1.4426950408889634))
+    r = x - n * F(0.693359375)  # Cody and Waite: the upper bits of ln 2 ...
     r = r - n * F(-2.12194440e-4)  # ... and the rest
     p = polynomial(r, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5))
-    p = p * (r * r) + r + F(1.0)
-    i = round_to_int(n)
-    half = i >> 1
-    y = p * _power_of_two(half) * _power_of_two(i - half)
+    return p * (r * r) + r + F(1.0), round_to_int(n)
+
+
+@_with_meaning(np.exp)
+def exp(x: Any) -> Any:
+    """e**x. 1 ulp; saturates to 0 and infinity. The power of two is applied in two factors, so that results below the
+    normal range and above 2**127 come out right."""
+    p, n = _reduced(clamp(x, F(-104.0), F(89.0)))
+    half = n >> 1
+    y = p * _power_of_two(half) * _power_of_two(n - half)
     return where(_is_number(x), y, x)
+
+
+LEAST_NORMAL = -87.33654  # log 2**-126
+
+
+def _exp_normal(x: Any) -> Any:
+    """e**x for x in LEAST_NORMAL .. 88, where it is a normal number."""
+    p, n = _reduced(x)
+    return bits_float(float_bits(p) + (n << 23))
+
+
+@_with_meaning(np.exp)
+def decay(x: Any) -> Any:
+    """e**x for x <= 0, as a share of something greater: 1 ulp, but 0 where e**x is no normal number (below 2**-126);
+    with those, processors take many times as long."""
+    y = _exp_normal(maximum(x, F(LEAST_NORMAL)))
+    return where(x < F(LEAST_NORMAL), F(0.0), where(_is_number(x), y, x))
 
 
 def _same(a: Any, b: Any) -> Any:
@@ -165,8 +183,8 @@ def tanh(x: Any) -> Any:
     z = x * x  # near 0 the quotient below would cancel
     p = polynomial(z, (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1))
     near = p * z * x + x
-    far = 1.0 - 2.0 / (exp.traced(a + a) + F(1.0))
-    return where(a < F(0.625), near, where(x < F(0.0), -far, far))
+    far = 1.0 - 2.0 / (_exp_normal(minimum(a + a, F(20.0))) + F(1.0))  # 1 from 9.02 on
+    return where(a < F(0.625), near, where(x < F(0.0), -far, where(_is_number(x), far, x)))
 
 
 def reciprocal_sqrt(x: Any) -> Any:
@@ -192,7 +210,7 @@ def erf(x: Any) -> Any:
                        1.128360018e-01, -3.761262714e-01, 1.283791659e-01))  # fmt: skip
     q = polynomial(a, (-1.382978521e-06, 4.152625291e-05, -5.6264332e-04, 4.61752598e-03, -2.606472162e-02,
                        1.09527421e-01, 6.323439632e-01, 1.12996481, -2.60987536e-04))  # fmt: skip
-    far = -exp.traced(-q) + F(1.0)
+    far = -_exp_normal(-q) + F(1.0)
     far = where(x < F(0.0), -far, far)
     y = where(absolute(x) < F(1.0), x * p + x, far)
     return where(_is_number(x), y, x)

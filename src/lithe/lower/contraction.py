@@ -21,169 +21,21 @@ pixels is taken as one of M x 1 pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from lithe.ir.build import Builder, Convolution, MatrixProduct, Pixel, Schedule, plain
+from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, Kind, constant, nodes
-from lithe.lower.depthwise import UNSIGNED_SHIFT, by_regions, fold_byte_weights, interleaved, is_depthwise
+from lithe.lower.depthwise import UNSIGNED_SHIFT, fold_byte_weights
+from lithe.lower.panels import Panel, equal_bands, heights, panels, tile_shape
 from lithe.lower.window import Window
 from lithe.targets.cpu import Target
-from lithe.types import FLOAT32, INT16, INT32, INT64, UINT8, DType
+from lithe.types import FLOAT32, INT16, INT32, UINT8, DType
 
-LARGEST_WINDOW = 7  # depthwise windows above this would unroll into too much code
 LARGEST_EPILOGUE = 40  # expressions of an epilogue that is written out for every pixel of a tile
 LARGEST_UNROLLED = 4  # steps of a row of a window that are written out
 FEW = 4  # lanes of a sum that is the same in all of them
-
-
-def schedule(target: Target) -> Schedule:
-    """How contractions are written for a target."""
-
-    from lithe.lower.direct import Direct, is_direct, narrowed  # here, because it is made of what this file holds
-    from lithe.lower.matrix import Matrices, as_convolution, as_product, fits
-    from lithe.lower.sparse import Sparse, pays
-
-    def write(b: Builder, c: Convolution | MatrixProduct) -> None:
-        c = c if isinstance(c, Convolution) else as_convolution(b, c) or c
-        product = as_product(c) if isinstance(c, Convolution) else c
-        if product is not None and fits(product):
-            Matrices(b, product, target).emit()
-        elif isinstance(c, Convolution) and is_direct(c):
-            convolve(b, c)
-        else:
-            plain(b, c)
-
-    def convolve(b: Builder, c: Convolution) -> None:
-        if c.accumulator == INT64 and is_depthwise(c) and narrowed(b, c) is not c:
-            by_regions(b, narrowed(b, c), target)
-        elif not _dtypes_fit(c):
-            Direct(b, c, target).emit()
-        elif is_depthwise(c) and max(c.w.shape[1:3]) <= LARGEST_WINDOW:
-            byte = c.x.dtype.name in UNSIGNED_SHIFT
-            dots = target.dot is not None and target.dot.left == UINT8
-            (interleaved if byte and dots else by_regions)(b, c, target)
-        elif pays(c, target):
-            Sparse(b, c, target).emit()
-        elif c.groups == 1:
-            Product(b, flattened(c), target).emit()
-        else:
-            Direct(b, c, target).emit()
-
-    return write
-
-
-def _dtypes_fit(c: Convolution) -> bool:
-    kinds = (c.x.dtype.name, c.w.dtype.name, c.accumulator.name)
-    return kinds in (
-        ("float32", "float32", "float32"), ("int8", "int8", "int32"), ("uint8", "uint8", "int32"),
-        ("uint8", "int8", "int32"),
-    )  # fmt: skip
-
-
-def flattened(c: Convolution) -> Convolution:
-    """A pointwise convolution as one of M x 1 pixels of one picture; any other as it is."""
-    n, oh, ow, columns = c.out.shape
-    _, h, w, channels = c.x.shape
-    if c.w.shape[1:3] != (1, 1) or c.strides != (1, 1) or (oh, ow) != (h, w) or c.padding != (0, 0):
-        return c
-    rows = n * oh * ow
-
-    def epilogue(total: Expr, o: Expr, pixel: Pixel) -> Expr:
-        row = pixel.row
-        return c.epilogue(total, o, Pixel(row // (oh * ow), row // ow % oh, row % ow, row))
-
-    return replace(c, x=c.x.viewed((1, rows, 1, channels)), out=c.out.viewed((1, rows, 1, columns)), epilogue=epilogue)
-
-
-@dataclass(frozen=True)
-class Panel:
-    """Neighbouring panels of one width: `count` panels of `used` columns, in vectors of these `widths`."""
-
-    first: int
-    count: int
-    used: int
-    widths: tuple[int, ...]
-
-    @property
-    def room(self) -> int:
-        return sum(self.widths)
-
-
-def widths(columns: int, lanes: int) -> tuple[int, ...]:
-    """Vectors that hold so many columns; the last one may be narrower.
-
-    >>> widths(40, 16), widths(3, 16)
-    ((16, 16, 8), (4,))
-    """
-    whole, rest = divmod(columns, lanes)
-    narrow = next((n for n in (4, 8) if rest <= n < lanes), lanes)
-    return (lanes,) * whole + ((narrow,) if rest else ())
-
-
-def panels(columns: int, width: int, lanes: int) -> list[Panel]:
-    """Output channels cut into panels.
-
-    >>> panels(100, 32, 16)
-    [Panel(first=0, count=3, used=32, widths=(16, 16)), Panel(first=96, count=1, used=4, widths=(4,))]
-    """
-    whole, rest = divmod(columns, width)
-    result = [Panel(0, whole, width, widths(width, lanes))] if whole else []
-    if rest:
-        result.append(Panel(whole * width, 1, rest, widths(rest, lanes)))
-    return result
-
-
-def heights(rows: int, most: int) -> list[tuple[int, int]]:
-    """Rows shared out to tiles of at most two neighbouring heights: [(height, how many)].
-
-    >>> heights(49, 12)
-    [(10, 4), (9, 1)]
-    """
-    tiles = -(-rows // most)
-    low, extra = divmod(rows, tiles)
-    return [(h, n) for h, n in ((low + 1, extra), (low, tiles - extra)) if n]
-
-
-def equal_bands(rows: int, most: int) -> int:
-    """Rows of a band: at most so many, and where there are several bands, such that threads have equal shares of them.
-
-    >>> equal_bands(112, 40), equal_bands(112, 112), equal_bands(113, 40)
-    (28, 112, 40)
-    """
-    least = -(-rows // most)
-    equal = (n for n in range(least, 2 * least + 4) if n % 4 == 0 and rows % n == 0)
-    count = next(equal, 1) if least > 1 else 1
-    return rows // count if count > 1 else most
-
-
-def rectangles(rows: int, columns: int, most: int) -> list[tuple[int, int, int]]:
-    """Tiles of at most so many pixels that cover rows x columns of them: [(rows, columns, how many)].
-
-    >>> rectangles(7, 7, 14), rectangles(4, 28, 12)
-    ([(2, 7, 3), (1, 7, 1)], [(1, 10, 4), (1, 9, 8)])
-    """
-    if columns > most:
-        return [(1, w, n * rows) for w, n in heights(columns, most)]
-    return [(h, columns, n) for h, n in heights(rows, most // columns)]
-
-
-def tile_shape(rows: int, columns: int, n: int, lanes: int, registers: int) -> tuple[int, int]:
-    """(pixels, output channels) of the tile with the least padded work whose sums fit the registers."""
-    best, least = (1, lanes), float("inf")
-    for vectors in (1, 2, 3, 4) if rows * columns > 1 else (1, 2, 4, 8):
-        most = min((registers - vectors - 2) // vectors, 24)
-        if most < 1:
-            continue
-        cost = 0.0
-        for p in panels(n, vectors * lanes, lanes):
-            across = sum(max(w / lanes, 0.5) for w in p.widths)
-            for h, w, count in rectangles(rows, columns, most):
-                cost += count * p.count * (h * w * across + 0.55 * (h * w + len(p.widths)))
-        if cost < least:
-            best, least = (most, vectors * lanes), cost
-    return best
 
 
 class Product:

@@ -23,9 +23,9 @@ import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import Buffer, Expr, constant
-from lithe.lower.contraction import Panel, flattened, heights, panels, tile_shape
 from lithe.lower.depthwise import UNSIGNED_SHIFT, fold_byte_weights
 from lithe.lower.dots import byte_arithmetic, float_arithmetic, word_arithmetic
+from lithe.lower.panels import Panel, flattened, heights, panels, tile_shape
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32, INT16, INT32, INT64
 

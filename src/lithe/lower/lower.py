@@ -12,8 +12,8 @@ from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel, statements
 from lithe.ir.program import Program, Step
 from lithe.lower import fusion
-from lithe.lower.contraction import schedule
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, plan
+from lithe.lower.schedule import schedule
 from lithe.lower.share_out import share_out
 from lithe.lower.vectorize import vectorize
 from lithe.ops import Site

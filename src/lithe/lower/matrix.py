@@ -18,8 +18,8 @@ from dataclasses import replace
 
 from lithe.ir.build import Builder, Convolution, MatrixProduct, Pixel
 from lithe.ir.loops import Buffer, Expr, constant
-from lithe.lower.contraction import Panel, flattened, heights, panels, tile_shape
 from lithe.lower.dots import float_arithmetic, word_arithmetic
+from lithe.lower.panels import Panel, flattened, heights, panels, tile_shape
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32, INT16, INT32
 

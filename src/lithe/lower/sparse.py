@@ -21,7 +21,7 @@ import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import FMA, INDEX, Buffer, Expr, Intrinsic, constant
-from lithe.lower.contraction import flattened
+from lithe.lower.panels import flattened
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32
 

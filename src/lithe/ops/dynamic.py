@@ -28,8 +28,8 @@ from lithe.ops.op import Site
 from lithe.ops.padding import Window
 from lithe.types import FLOAT32, INT2, INT8, INT16, INT32, UINT8, Shape
 
-LANES = 64  # partial extremes, so that the search for them runs on vectors
 Finish = Callable[[Expr, Expr, Pixel], Expr]  # as `Convolution.epilogue`
+LANES = 64  # partial extremes, so that the search for them runs on vectors
 MOST_PADDED = 1 << 28  # elements of the quantized input with its padding
 
 

@@ -61,6 +61,9 @@ class Environment(Protocol):
     def spend(self, iterations: int, number: int) -> None:
         """Accounts for runs of a graph in a loop. Raises LimitError when a run of the model has taken too many."""
 
+    def affords(self, work: int) -> bool:
+        """Whether one run of the model may do that much work in loops (in the units of `lithe.ops.repeat.work`)."""
+
 
 @dataclass(frozen=True)
 class Site:
@@ -224,6 +227,7 @@ class Op:
     contracts: ClassVar[bool] = False  # its output is written by one `Builder.convolution`, as epilogues of sums
     blocks: ClassVar[bool] = False  # input 1 may have a scale for each block (see `lithe.types.Quantization`)
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
+    updates: ClassVar[bool] = False  # loops may be given the memory of input 0 for output 0: only a part of it changes
 
     infer: ClassVar[Callable[..., list[Shape]]]
     evaluate: ClassVar[Callable[..., list[np.ndarray]]]

@@ -81,7 +81,8 @@ def _over_axes(
     """y = finish(step(... step(initial, element(x0)) ...)). The loops over kept axes are outside and parallel, so
     that the innermost of them, when it is the last axis, runs over neighbours in memory (lanes of a vector).
 
-    With no initial value, the first element is the initial value.
+    Where the innermost loop is over a reduced axis, steps may be taken in another order. With no initial value, the
+    first element is the initial value, and the order is that of memory.
     """
     groups = _merged(x.shape, axes)
     kept = tuple(size for size, reduced in groups if not reduced)
@@ -92,6 +93,10 @@ def _over_axes(
         outer, inner = iter(k), iter(r)
         return element(source[tuple(next(inner) if reduced else next(outer) for _, reduced in groups)])
 
+    if initial is not None and groups and groups[-1][1]:
+        with b.nest(kept, "parallel") as k:
+            b.store(target, k, finish(b.combined(initial, gone, lambda *r: at(k, r), step)))
+        return
     with b.nest(kept, "parallel") as k:
         first = at(k, (0,) * len(gone)) if initial is None else initial
         total = b.variable(first, "total")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from lithe.ir.arithmetic import F, cast, maximum, minimum, quantize_real, sqrt
 from lithe.ir.build import Builder
-from lithe.ir.elementary import exp, log, portable
+from lithe.ir.elementary import decay, exp, log, portable
 from lithe.ir.loops import INDEX, Buffer, Expr
 from lithe.ops import softmax_integer as sixteen
 from lithe.ops.op import Op, Site, register
@@ -33,13 +34,13 @@ def _with_channels(site: Site) -> list[Shape]:
 def _greatest(b: Builder, x: Buffer, row: Expr, channels: int, dtype: DType) -> Expr:
     """The greatest of x[row, :], cast to `dtype`."""
 
-    def value(c: Any) -> Expr:
-        return x[row, c].to(dtype)
+    least = -math.inf if dtype.is_float else dtype.minimum
+    best = b.combined(least, (channels,), lambda c: x[row, c].to(dtype), lambda best, v: maximum(v, best), dtype)
+    return b.variable(best, "top")[()]
 
-    best = b.variable(value(0), "greatest")
-    with b.loop(channels) as c:
-        b.store(best, (), maximum(value(c), best[()]))
-    return b.variable(best[()], "top")[()]
+
+def _sum(b: Builder, channels: int, value: Callable[[Expr], Expr], dtype: DType = FLOAT32) -> Expr:
+    return b.combined(0, (channels,), value, lambda total, v: total + v, dtype)
 
 
 def exponentials(scale: float, beta: float, channels: int, span: int) -> np.ndarray:
@@ -100,7 +101,7 @@ class Softmax(Op):
         rows, channels = _rows(site.input(0))
         x, y = xs[0].viewed((rows, channels)), ys[0].viewed((rows, channels))
         by = sixteen.factor(site) if site.quantized else None
-        quantized = site.quantized
+        quantized, power = site.quantized, decay if site.attrs.beta >= 0 else exp
         table = (sixteen.exponentials() if by else _entries(site)) if quantized else None
         entries = None if table is None else b.constant(table, "exponentials")
         inverse = b.constant(sixteen.reciprocals(), "reciprocals") if by else None
@@ -114,8 +115,8 @@ class Softmax(Op):
                     at = minimum(top - x[row, c].to(INT32), entries.size - 1)
                     b.store(e, c, entries[at.to(INDEX)])
                 else:
-                    b.store(e, c, exp((x[row, c].to(FLOAT32) - top) * F(site.attrs.beta)))
-            total = b.reduce(0 if quantized else 0.0, (channels,), lambda t, c: t + e[c], e.dtype)
+                    b.store(e, c, power((x[row, c].to(FLOAT32) - top) * F(site.attrs.beta)))
+            total = _sum(b, channels, lambda c: e[c], e.dtype)
             if by is not None:
                 bits = b.variable(sixteen.bits_of(total), "bits")[()]
                 share = b.variable(sixteen.reciprocal(inverse, total, bits), "share")[()]
@@ -179,8 +180,8 @@ class LogSoftmax(Op):
                 top = _greatest(b, x, row, channels, FLOAT32)
                 e = b.local(FLOAT32, (channels,), "exponential")
                 with b.loop(channels, "parallel", "channel") as c:
-                    b.store(e, c, exp(x[row, c].to(FLOAT32) - top))
-                logarithm = b.variable(log(b.reduce(0.0, (channels,), lambda t, c: t + e[c])), "logarithm")[()]
+                    b.store(e, c, decay(x[row, c].to(FLOAT32) - top))
+                logarithm = b.variable(log(_sum(b, channels, lambda c: e[c])), "logarithm")[()]
                 with b.loop(channels, "parallel", "channel") as c:
                     b.store(y, (row, c), (x[row, c].to(FLOAT32) - top - logarithm).to(y.dtype))
             return
@@ -192,7 +193,7 @@ class LogSoftmax(Op):
             def entry(c: Any, top: Expr = top, row: Expr = row) -> Expr:
                 return entries[minimum(top - x[row, c].to(INT32), len(values) - 1).to(INDEX)]
 
-            total = b.reduce(0, (channels,), lambda t, c, entry=entry: t + entry(c), INT32)
+            total = _sum(b, channels, entry, INT32)
             logarithm = b.variable(log(total.to(FLOAT32) * unit), "logarithm")[()]
             with b.loop(channels, "parallel", "channel") as c:
                 b.store(y, (row, c), _log_stored(site, top - x[row, c].to(INT32), logarithm))
@@ -247,14 +248,9 @@ class L2Normalization(Op):
         def value(row: Expr, c: Any) -> Expr:
             return x[row, c].to(INT32) - zero if site.quantized else x[row, c].to(FLOAT32)
 
-        def added(total: Expr, v: Expr) -> Expr:
-            return total + v * v
-
         with b.loop(rows, "parallel", "row") as row:
-            total = b.reduce(
-                0 if site.quantized else 0.0, (channels,), lambda t, c, row=row: added(t, value(row, c)),
-                INT32 if site.quantized else FLOAT32,
-            )  # fmt: skip
+            wide = INT32 if site.quantized else FLOAT32
+            total = _sum(b, channels, lambda c, row=row: value(row, c) * value(row, c), wide)
             least = F(1.0 if site.quantized else 1e-6)
             length = b.variable(sqrt(maximum(total.to(FLOAT32), least)), "length")[()]
             with b.loop(channels, "parallel", "channel") as c:

@@ -69,6 +69,7 @@ class DynamicUpdateSlice(Movement):
     name, code = "DYNAMIC_UPDATE_SLICE", 151
     operands = (("operand", "update", "start_indices"), ("output",))
     types = f"T T I -> T: T= {PLAIN}; I= int32 int64"
+    updates = True
 
     def infer(site: Site) -> list[Shape]:
         x, update = site.input(0), site.input(1)
@@ -86,7 +87,8 @@ class DynamicUpdateSlice(Movement):
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
         x, update, start = xs
-        copy(b, x, ys[0])
+        if x.storage is not ys[0].storage:
+            copy(b, x, ys[0])
         room = [d - u for d, u in zip(x.shape, update.shape, strict=True)]
         first = [b.variable(minimum(maximum(start[a].to(INDEX), 0), r), "first") for a, r in enumerate(room)]
         with b.nest(update.shape, "parallel") as i:

@@ -10,6 +10,7 @@ from lithe.errors import ResizeError
 from lithe.ir.graph import Graph
 from lithe.ops.op import Environment
 from lithe.passes.assign_once import assign_once
+from lithe.passes.count_loops import counted
 from lithe.passes.deflex import as_builtins, refuse_without_tensorflow
 from lithe.passes.fold_constants import fold_node
 from lithe.passes.infer_shapes import LARGEST_DIMENSION, LARGEST_TENSOR, infer_node
@@ -23,8 +24,18 @@ from lithe.passes.rewrite import rewrite
 def infer_and_fold(graph: Graph, environment: Environment | None = None) -> None:
     """Shapes and constants in one walk, because each needs the other: shape operands are often computed."""
     outputs = set(graph.outputs)
+    read = outputs.union(t for n in graph.nodes for t in n.inputs if t is not None)
     kept = []
-    for node in (part for original in graph.nodes for part in as_builtins(graph, original)):
+
+    def prepare_body(body: Graph) -> None:
+        run(body, execution(environment))
+
+    for node in (
+        part
+        for original in graph.nodes
+        for builtin in as_builtins(graph, original)
+        for part in counted(graph, builtin, environment, read, prepare_body)
+    ):
         infer_node(node, environment)
         if not outputs.isdisjoint(node.outputs) or not fold_node(node):
             kept.append(node)

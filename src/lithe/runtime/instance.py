@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 SHAPES_COMPILED = 4  # of a graph that is called with ever new shapes; the others run on the reference executor
 SHAPES_KEPT = 16
-OPERATOR_WORK = 1000  # work of running an operator at all, in elements
 
 
 @dataclass(frozen=True)
@@ -188,8 +187,9 @@ class Instance:
 
     def spend(self, iterations: int, number: int) -> None:
         if number not in self._work:
-            nodes = self.graph(number).nodes
-            self._work[number] = sum(OPERATOR_WORK + sum(t.type.size for t in n.outputs) for n in nodes) + OPERATOR_WORK
+            from lithe.ops.repeat import work
+
+            self._work[number] = work(self.graph(number))
         self._spent += iterations * self._work[number]
         limit = self.source.limits.loop_work
         if self._spent > limit:
@@ -197,6 +197,9 @@ class Instance:
                 f"loops did {self._spent} units of work in one run, the limit is {limit}",
                 hint="does the loop end? if it only takes long: LITHE_LOOP_WORK=... or Limits(loop_work=...)",
             )
+
+    def affords(self, work: int) -> bool:
+        return work <= self.source.limits.loop_work
 
     def reset(self) -> None:
         """Forgets resources; what is run once runs again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -221,9 +221,13 @@ def _normalize(b: Builder, x: Buffer, p: Parts, g: int, cell: Buffer) -> None:
     share, factor, bias = F(1.0 / cells), p.normalization[g], p.bias[g]
     if p.peephole[g] is not None:
         b.compute(x, lambda n, o: x[n, o] + p.peephole[g][o] * cell[n, o])
+
+    def total(value: Callable[[Expr], Expr]) -> Expr:
+        return b.combined(F(0), (cells,), value, lambda s, v: s + v, FLOAT32)
+
     with b.loop(batch, "parallel", "row") as n:
-        mean = b.variable(b.reduce(F(0), (cells,), lambda s, o: s + x[n, o], FLOAT32) * share, "mean")[()]
-        variance = b.reduce(F(0), (cells,), lambda s, o: s + (x[n, o] - mean) * (x[n, o] - mean), FLOAT32) * share
+        mean = b.variable(total(lambda o: x[n, o]) * share, "mean")[()]
+        variance = total(lambda o: (x[n, o] - mean) * (x[n, o] - mean)) * share
         factor_of_row = b.variable(F(1) / sqrt(variance + SMALL), "inverse")[()]
-        with b.loop(cells) as o:
+        with b.loop(cells, "parallel") as o:
             b.store(x, (n, o), (x[n, o] - mean) * factor_of_row * factor[o] + bias[o])
