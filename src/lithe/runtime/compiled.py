@@ -141,7 +141,7 @@ class CompiledExecutor:
     """
 
     def __init__(self, artifact: Artifact, environment: Environment | None = None) -> None:
-        self._layout, self._environment = artifact.layout, environment
+        self._layout = artifact.layout
         self._arena = aligned(artifact.layout.arena_bytes)
         self._constants = artifact.constants
         if self._constants.size and self._constants.ctypes.data % ALIGNMENT:
@@ -153,6 +153,7 @@ class CompiledExecutor:
         self._arrays = {p.index: self._view(p) for p in artifact.layout.places}
         self._variables = {p.index for p in artifact.layout.places if p.variable}
         self._shared = [(p, self._arrays[p.index]) for p in artifact.layout.places if p.resource]
+        self._takes_over = environment if self._shared or artifact.layout.once else None
         self.reset_variables()
 
     def _view(self, p: Place) -> np.ndarray:
@@ -171,8 +172,8 @@ class CompiledExecutor:
 
     def invoke(self) -> None:
         """Runs the graph once. Raises ExecutionError when the data cannot be used."""
-        if self._environment is not None and (self._shared or self._layout.once):
-            self._take_over(self._environment)
+        if self._takes_over is not None:
+            self._take_over(self._takes_over)
         failure = self._run(*self._arguments)
         if failure:
             where, _, problem = self._layout.messages[failure - 1].partition(": ")
