@@ -13,6 +13,7 @@ from lithe.lower.lower import lower, refuse_unsupported
 from lithe.ops.op import Environment
 from lithe.passes.bind_variables import Variable
 from lithe.runtime.compiled import ENTRY, Artifact, Layout, Place
+from lithe.runtime.loader import kept_form
 from lithe.targets.cpu import GENERIC, x86
 from lithe.targets.host import host
 
@@ -43,7 +44,7 @@ def build(
         jobs = [[compiler.submit(text, name) for name, text in modules(program)] for program in programs]
         objects = [tuple(job.result() for job in group) for group in jobs]
     return [
-        Artifact(found, program.constant_block(), layout(graph, program, variables or {}, once))
+        Artifact(kept_form(found), program.constant_block(), layout(graph, program, variables or {}, once))
         for graph, program, found in zip(graphs, programs, objects, strict=True)
     ]
 
