@@ -246,7 +246,7 @@ def test_a_parent_of_another_owner_is_not_used(cache, monkeypatch):
     if cache.directory.parent.stat().st_uid == 0:
         fields = list(cache.directory.parent.stat())
         fields[stat.ST_UID] = 12345
-        monkeypatch.setattr(private_folder.Path, "stat", lambda self: os.stat_result(fields))
+        monkeypatch.setattr(private_folder.os, "stat", lambda path: os.stat_result(fields))
     else:
         monkeypatch.setattr(private_folder.os, "getuid", lambda: USER + 1)
     assert cache.get(NAME) is None
@@ -376,10 +376,7 @@ def test_the_environment_chooses_the_directory(tmp_path, monkeypatch):
 
 
 def test_without_a_home_the_cache_is_off(monkeypatch):
-    def homeless():
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(cache_module.Path, "home", homeless)
+    monkeypatch.setattr(cache_module.os.path, "expanduser", lambda path: path)
     cache = Cache()
     assert "no home directory" in cache.reason
     assert cache.get(NAME) is None

@@ -95,6 +95,8 @@ def test_an_index_must_be_an_integer(ready):
     for call in (lambda: ready.get_tensor("a"), lambda: ready.set_tensor(1.0, 1)):
         with pytest.raises(InputError, match="a tensor index is an integer"):
             call()
+    ready.set_tensor(np.int64(0), np.ones((2, 3), F))
+    assert ready.get_tensor(0).sum() == 6
     with pytest.raises(InputError, match="Invalid node index 9: the model has 1 operators"):
         ready._get_op_details(9)
 

@@ -144,6 +144,20 @@ def test_open_dimensions_take_any_size_and_few_shapes_are_kept():
     assert len(model._main._sessions) == SHAPES_KEPT
 
 
+def test_a_call_that_fits_does_not_let_through_the_next_that_does_not():
+    model, x, y = two_inputs(), np.zeros((1, 2), F), np.ones((1, 3), F)
+    want = model(x, y)["joined"]
+    for wrong in ((x, y.astype(np.float64)), (x, y[0]), (y, x), (x,), (x, y, y)):
+        with pytest.raises(InputError):
+            model(*wrong)
+    for same in ((x.tolist(), y), (x, y[:, ::-1]), (x, np.asfortranarray(y)), (x.astype(">f4"), y.astype(">f4"))):
+        np.testing.assert_array_equal(model(*same)["joined"], want)
+    packed = one_input(TensorType(INT4, (2,)))
+    assert packed(np.array([-8, 7], np.int8)).tolist() == [-8, 7]
+    with pytest.raises(InputError, match="int4 holds -8 to 7, got 8 to 8"):
+        packed(np.array([8, 8], np.int8))
+
+
 def test_signatures_are_functions():
     model = two_inputs()
     (key,) = model.signatures

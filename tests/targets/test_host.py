@@ -12,7 +12,7 @@ import pytest
 from lithe.targets import host as host_module
 from lithe.targets.host import Host, describe, host, saved_state, usable_cores
 
-BARE = Host("x86_64", "linux", caches={1: 32768}, cores=4)
+BARE = Host("x86_64", "linux", cores=4)
 
 # The flags line of an Emerald Rapids core, shortened to what matters here.
 INTEL = """processor\t: 0
@@ -76,7 +76,7 @@ def test_flags_become_features():
     assert not found.has("avx512f", "avx512vbmi")
     assert "unknown_flag" not in found.features
     assert found.feature_string.startswith("+amx-bf16,+amx-int8,+amx-tile,+avx,")
-    assert (found.caches, found.cores) == (BARE.caches, BARE.cores)
+    assert found.cores == BARE.cores
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_another_system_or_no_cpuinfo_is_the_baseline(monkeypatch, tmp_path):
 
 def test_the_fingerprint_tells_machines_apart():
     one = describe(INTEL, BARE, None)
-    assert one.fingerprint() == describe(INTEL, replace(BARE, cores=64, caches={}), None).fingerprint()
+    assert one.fingerprint() == describe(INTEL, replace(BARE, cores=64), None).fingerprint()
     others = [
         describe(INTEL, BARE, 0xE7),
         describe(INTEL.replace("207", "143"), BARE, None),

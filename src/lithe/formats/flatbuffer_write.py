@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import flatbuffers
 import numpy as np
 
 from lithe.formats.schema import SCALARS, Field, Schema
@@ -19,6 +18,8 @@ class Writer:
     """Packs records; equal strings are stored once."""
 
     def __init__(self, schema: Schema, capacity: int = 1024) -> None:
+        import flatbuffers  # here, because models are read much more often than written
+
         self.schema = schema
         self.builder = flatbuffers.Builder(capacity)
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -437,22 +438,25 @@ def all_of(*conditions: Expr) -> Expr:
     return result
 
 
+# A table, since this is asked a hundred thousand times for a model.
+_OPERANDS: dict[type[Expr], Callable[[Any], tuple[Expr, ...]]] = {
+    Const: lambda x: (),
+    Var: lambda x: (),
+    Load: attrgetter("index"),
+    Unary: lambda x: (x.x,),
+    Binary: attrgetter("a", "b"),
+    Select: attrgetter("condition", "a", "b"),
+    Cast: lambda x: (x.x,),
+    Intrinsic: attrgetter("args"),
+}
+
+
 def operands(x: Expr) -> tuple[Expr, ...]:
     """The expressions directly inside x."""
-    match x:
-        case Const() | Var():
-            return ()
-        case Load(_, index):
-            return index
-        case Unary(_, a) | Cast(a, _):
-            return (a,)
-        case Binary(_, a, b):
-            return (a, b)
-        case Select(c, a, b):
-            return (c, a, b)
-        case Intrinsic(_, args):
-            return args
-    raise TypeError(f"unknown expression {type(x).__name__}")
+    inside = _OPERANDS.get(type(x))
+    if inside is None:
+        raise TypeError(f"unknown expression {type(x).__name__}")
+    return inside(x)
 
 
 def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
@@ -484,15 +488,18 @@ def expressions(s: Stmt) -> tuple[Expr, ...]:
 def nodes(roots: tuple[Expr, ...]) -> Iterator[Expr]:
     """Every expression reachable from the roots, each object once, operands before users."""
     seen: set[int] = set()
-    stack: list[tuple[Expr, bool]] = [(r, False) for r in reversed(roots)]
+    stack: list[Expr | None] = list(reversed(roots))
     while stack:
-        x, ready = stack.pop()
-        if ready:
-            yield x
+        x = stack.pop()
+        if x is None:  # what lies below has had its operands
+            yield stack.pop()  # type: ignore[misc]
         elif id(x) not in seen:
             seen.add(id(x))
-            stack.append((x, True))
-            stack += [(y, False) for y in reversed(operands(x))]
+            inside = operands(x)
+            if inside:
+                stack += (x, None, *reversed(inside))
+            else:
+                yield x
 
 
 def kernel(name: str, body: tuple[Stmt, ...], source: str = "", private: frozenset[Buffer] = frozenset()) -> Kernel:

@@ -70,8 +70,10 @@ class Program:
         return list(dict.fromkeys(texts))
 
     def constant_block(self) -> np.ndarray:
-        """The constants as bytes, in their places."""
-        block = np.zeros(self.constant_bytes, np.uint8)
+        """The constants as bytes, in their places; it begins on a cache line, as the code expects it to."""
+        memory = np.zeros(self.constant_bytes + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        block = memory[start : start + self.constant_bytes]
         for buffer, offset in self.constants.items():
             assert buffer.data is not None
             raw = np.ascontiguousarray(buffer.data).reshape(-1).view(np.uint8)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
 from lithe.codegen.llvm.threads import print_threads
 from lithe.codegen.llvm.toolchain import Compiler, Settings
+from lithe.ir.form import form
 from lithe.ir.graph import Graph
 from lithe.ir.loops import Kernel
 from lithe.ir.program import Program, start_value
@@ -14,6 +15,7 @@ from lithe.lower.lower import lower, refuse_unsupported
 from lithe.ops.op import Environment
 from lithe.passes.bind_variables import Variable
 from lithe.runtime.compiled import ENTRY, Artifact, Layout, Place
+from lithe.runtime.loader import kept_form
 from lithe.targets.cpu import GENERIC, x86
 from lithe.targets.host import host
 
@@ -42,37 +44,40 @@ def build(
     with Compiler(settings, workers=workers) as compiler:  # starts while the loops are written
         programs = [lower(graph, target, environment) for graph in graphs]
         jobs = [[compiler.submit(text, name) for name, text in modules(program)] for program in programs]
+        constants = [program.constant_block() for program in programs]  # while the last modules are compiled
         objects = [tuple(job.result() for job in group) for group in jobs]
     return [
-        Artifact(found, program.constant_block(), layout(graph, program, variables or {}, once))
-        for graph, program, found in zip(graphs, programs, objects, strict=True)
+        Artifact(kept_form(found), block, layout(graph, program, variables or {}, once))
+        for graph, program, block, found in zip(graphs, programs, constants, objects, strict=True)
     ]
 
 
-def modules(program: Program, size: int = 2500) -> list[tuple[str, str]]:
+def modules(program: Program, size: int = 2500) -> Iterator[tuple[str, str]]:
     """(name, LLVM text) of modules with about `size` lines each; the entry and the threads come last.
-    Equal kernels are one function."""
+
+    Equal kernels are one function. Each module is given as soon as it is written, so that it can be compiled while the
+    next one is.
+    """
     failures = {text: n + 1 for n, text in enumerate(program.messages())}
     symbols: dict[Kernel, str] = {}
-    known: dict[str, str] = {}
-    result: list[tuple[str, str]] = []
+    known: dict[Hashable, str] = {}
     waiting: list[str] = []
     lines = 0
     for kernel in program.kernels():
-        text = print_kernel(kernel, "lithe_kernel", failures, program.look_up)
-        symbol = known.get(text)
-        if symbol is None:
-            symbol = known[text] = f"lithe_kernel{len(known)}"
-            waiting.append(text.replace("@lithe_kernel(", f"@{symbol}(", 1))
-            lines += text.count("\n")
-        symbols[kernel] = symbol
+        key = form(kernel)
+        if key in known:
+            symbols[kernel] = known[key]
+            continue
+        symbols[kernel] = known[key] = f"lithe_kernel{len(known)}"
+        waiting.append(print_kernel(kernel, known[key], failures, program.look_up))
+        lines += waiting[-1].count("\n")
         if lines > size:
-            result.append((kernel.source, print_module(waiting)))
+            yield kernel.source, print_module(waiting)
             waiting, lines = [], 0
     if waiting:
-        result.append(("the last kernels", print_module(waiting)))
-    threads = print_threads(host().system, host().architecture)
-    return [*result, ("the entry", print_entry(program, symbols, ENTRY)), ("the threads", threads)]
+        yield "the last kernels", print_module(waiting)
+    yield "the entry", print_entry(program, symbols, ENTRY)
+    yield "the threads", print_threads(host().system, host().architecture)
 
 
 def layout(graph: Graph, program: Program, variables: Mapping[int, Variable], once: tuple[int, ...] = ()) -> Layout:

@@ -1,6 +1,6 @@
 """Read relocatable ELF object files, 64 bits little endian; every offset is checked before it is followed.
 
-Object files come from the compile worker or from the code cache, so damage means a broken disk or a bug. It is
+Object files come from the compile worker, so damage means a bug. It is
 answered with CompileError all the same, never with a crash.
 Source: System V ABI, chapters 4 and 5 (object files); names of constants as there.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from lithe.errors import CompileError
+from lithe.runtime.loader import damaged
 
 X86_64 = 62
 MACHINES = {"x86_64": X86_64, "amd64": X86_64, "aarch64": 183, "arm64": 183, "riscv64": 243}  # by name of the processor
@@ -63,10 +63,6 @@ class ObjectFile:
     sections: list[Section]
     symbols: list[Symbol]
     relocations: dict[int, list[Relocation]]
-
-
-def damaged(problem: str, name: str) -> CompileError:
-    return CompileError(f"damaged object file: {problem}", where=name, hint="clear the code cache: lithe cache clear")
 
 
 def read_object(data: bytes | memoryview, name: str = "object") -> ObjectFile:

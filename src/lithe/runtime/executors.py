@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,8 +18,6 @@ from lithe.types import Shape
 if TYPE_CHECKING:
     from lithe.ops.op import Environment
     from lithe.passes.bind_variables import Bound
-
-log = logging.getLogger("lithe")
 
 
 class Executor(Protocol):
@@ -49,7 +45,7 @@ def kept_executor(
     try:
         return CompiledExecutor(artifact, environment, workers)
     except CompileError as cause:
-        log.warning("kept code is of no use, compiling again: %s", cause.problem)
+        _warn("kept code is of no use, compiling again: %s", cause.problem)
         return None
 
 
@@ -149,10 +145,16 @@ def _kept(
 ) -> CompiledExecutor:
     executor = CompiledExecutor(artifact, environment, workers)
     if name is not None:
-        store(name, replace(artifact, outline=outline))
+        store(name, artifact._replace(outline=outline))
     return executor
 
 
 @cache
 def _say_once(reason: str) -> None:
-    log.warning("not compiled, runs on the reference executor, which is slow: %s", reason)
+    _warn("not compiled, runs on the reference executor, which is slow: %s", reason)
+
+
+def _warn(text: str, reason: str) -> None:
+    import logging  # here, because most starts have nothing to say
+
+    logging.getLogger("lithe").warning(text, reason)

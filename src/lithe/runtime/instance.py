@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -35,8 +34,7 @@ SHAPES_COMPILED = 4  # of a graph that is called with ever new shapes; the other
 SHAPES_KEPT = 16
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """How the graphs of a model are run (see `make_executor`). `keep`: compiled code may be kept on disk;
     `num_threads`: threads that share an inference."""
 
@@ -103,6 +101,8 @@ class Instance:
 
     def _bound(self, number: int, shapes: dict[int, Shape]) -> Bound | None:
         """The graph with its variables in place of their handles, None where there are none or that cannot be."""
+        from dataclasses import replace
+
         from lithe.passes import bind_variables, prepare, resize_inputs
 
         graph = self.graph(number)

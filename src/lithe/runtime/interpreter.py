@@ -97,7 +97,8 @@ class Interpreter:
         )
         self._source = self._open(model_path, model_content)
         self._instance = Instance(self._source, self._options)
-        self._sessions: dict[int, Session] = {}
+        self._main = Session(self._instance)
+        self._sessions = {0: self._main}
         self._views = Views()
         self._signatures = {s.key: s for s in self._source.module.signatures}
 
@@ -127,12 +128,12 @@ class Interpreter:
     def allocate_tensors(self) -> None:
         """Plans memory and code for the current input shapes; to be called before `set_tensor` and after a resize."""
         self._ensure_safe()
-        self._session(0).allocate()
+        self._main.allocate()
 
     def invoke(self) -> None:
         """Runs the model once on the inputs that are set."""
         self._ensure_safe()
-        self._session(0).invoke()
+        self._main.invoke()
 
     def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int], strict: bool = False) -> None:
         """Gives an input another shape; `allocate_tensors` must follow.
@@ -146,7 +147,7 @@ class Interpreter:
             raise ResizeError(f"the shape is not a list of int32 numbers: {cause}") from cause
         if shape.ndim != 1:
             raise ResizeError(f"Shape should be 1D instead of {shape.ndim}.")
-        session = self._session(0)
+        session = self._main
         tensor = session.tensor(input_index)
         if tensor is None:
             raise ResizeError(f"tensor #{input_index} does not exist", hint="see get_input_details()")
@@ -156,18 +157,21 @@ class Interpreter:
 
     def reset_all_variables(self) -> None:
         """Puts the state that the model keeps between runs back to its start."""
-        self._session(0).reset_variables()
+        self._main.reset_variables()
 
     # values
 
     def set_tensor(self, tensor_index: int, value: Any) -> None:
         """Copies `value` into an input tensor; dtype and shape must be the tensor's."""
-        self._set(tensor_index, as_given(value), 0)
+        if type(tensor_index) is not int or not self._main.put(tensor_index, value):
+            self._set(tensor_index, as_given(value), 0)
 
     def get_tensor(self, tensor_index: int, subgraph_index: int = 0) -> np.ndarray:
         """A copy of a tensor's value: of an input, an output, a constant; of others when all are preserved."""
-        storage = self._storage(tensor_index, subgraph_index)
-        return storage.copy()[()] if storage.ndim == 0 else np.array(storage)
+        storage = self._main.array(tensor_index) if type(tensor_index) is int and not subgraph_index else None
+        if storage is None:
+            storage = self._storage(tensor_index, subgraph_index)
+        return storage.copy() if storage.ndim else storage.copy()[()]
 
     def tensor(self, tensor_index: int) -> Callable[[], np.ndarray]:
         """A function that gives a view of a tensor's storage. Hold the function; a held view blocks `invoke`."""
@@ -244,7 +248,7 @@ class Interpreter:
 
     def _session(self, subgraph_index: int) -> Session:
         if subgraph_index not in self._sessions:
-            count = 1 if subgraph_index == 0 else self.num_subgraphs()
+            count = self.num_subgraphs()
             if not 0 <= subgraph_index < count:
                 raise InputError(f"Invalid subgraph index {subgraph_index} exceeds max subgraph index {count}")
             self._sessions[subgraph_index] = Session(self._instance, subgraph_index)

@@ -1,23 +1,22 @@
-"""Link object files into memory of this process and call them.
+"""Put machine code into memory of this process and call it.
 
-    image = Image([object_0, object_1])
+    image = Image([object_0, object_1])                            # or [a linked image]
     run = image.function("run", ctypes.c_int, ctypes.c_void_p)     # keeps the image alive
 
-The linker here takes about a millisecond and needs neither llvmlite (a tenth of a second to import) nor numpy.
-It knows what LLVM writes for x86-64 with the small code model and position-independent code; on other processors and
-systems LLVM's own loader (MCJIT) does the work. One mapping holds an image, in three parts, none of which can be
-written and executed at the same time:
+Objects are linked first (see `lithe.runtime.linker`), which the cache has done already for the code that it keeps.
+Loading a linked image takes a tenth of a millisecond and needs neither llvmlite (a tenth of a second to import) nor
+numpy; on other processors and systems LLVM's own loader (MCJIT) does the work. One mapping holds an image, in three
+parts, none of which can be written and executed at the same time:
 
     code  read, execute       functions, and jumps to functions outside of the image
     data  read                constants, and the table of addresses (GOT)
     state read, write         variables
-
-Source of the relocations: System V ABI, AMD64 supplement 1.0, table 4.9.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import mmap
 import os
 import struct
@@ -25,22 +24,56 @@ import sys
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from lithe.errors import CompileError, StateError
-from lithe.runtime import elf
-from lithe.runtime.elf import ObjectFile, Relocation, Section, Symbol, damaged
 
 PAGE = mmap.PAGESIZE
 LARGEST = 1 << 30  # bytes of an image; also keeps every distance within the 32 bits of a relative address
 CODE, DATA, STATE = 0, 1, 2
 _PROTECTION = (mmap.PROT_READ | mmap.PROT_EXEC, mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE)
+_MAGIC = b"LITHEIMG"
+_HEADER = struct.Struct("<8sQ")
 
-_R_64, _R_PC32, _R_PLT32, _R_GOTPCREL, _R_32, _R_32S, _R_PC64, _R_GOTPCRELX, _R_REX_GOTPCRELX = (
-    (1, 2, 4, 9, 10, 11, 24, 41, 42)
-)  # fmt: skip
-_THROUGH_TABLE = (_R_GOTPCREL, _R_GOTPCRELX, _R_REX_GOTPCRELX)
-_STUB = 16  # bytes of a jump through the table
+Word = tuple[int, int, int, bool]
+
+
+class Linked(NamedTuple):
+    """Code that has no address yet.
+
+    parts    offsets at which code, data and state begin, and the end: multiples of a page.
+    names    offsets of functions and constants.
+    outside  names of what lies outside.
+    words    (offset, n, addend, relative) of eight bytes that hold the address of outside[n] (-1: of the image) plus
+             the addend; where they are relative, less the address of these bytes.
+    content  a byte string of the image's size.
+    """
+
+    parts: tuple[int, ...]
+    names: dict[str, int]
+    outside: list[str]
+    words: list[Word]
+    content: bytes | bytearray | memoryview
+
+    def packed(self) -> bytes:
+        """The image as one byte string, which `Image` takes."""
+        head = json.dumps([self.parts, self.names, self.outside, self.words]).encode()
+        return b"".join([_HEADER.pack(_MAGIC, len(head)), head, self.content])
+
+    @staticmethod
+    def parse(data: bytes | memoryview) -> Linked:
+        """What `packed` made; it is trusted, as the cache has checked it."""
+        view = memoryview(data)
+        _, length = _HEADER.unpack_from(view)
+        parts, names, outside, words = json.loads(bytes(view[_HEADER.size : _HEADER.size + length]))
+        content = view[_HEADER.size + length :]
+        if len(content) != parts[-1]:
+            raise damaged(f"an image of {parts[-1]} bytes has {len(content)}", "image")
+        return Linked(parts, names, outside, words, content)
+
+
+def damaged(problem: str, name: str) -> CompileError:
+    return CompileError(f"damaged object file: {problem}", where=name, hint="clear the code cache: lithe cache clear")
 
 
 @lru_cache(None)
@@ -55,14 +88,24 @@ def _address_of(function: Any) -> int:
 
 
 def links_here() -> bool:
-    """Whether this module's own linker serves this machine."""
+    """Whether our own linker serves this machine."""
     return sys.platform == "linux" and os.uname().machine == "x86_64" and struct.calcsize("P") == 8
 
 
-class Image:
-    """Object files in executable memory, linked with each other.
+def kept_form(objects: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Objects in the form in which they load the quickest on this machine. Raises CompileError as `Image` does."""
+    if not links_here():
+        return tuple(objects)
+    from lithe.runtime.linker import link
 
-    objects    relocatable objects for this machine; at most one defines a name (weak definitions give way).
+    return (link(objects).packed(),)
+
+
+class Image:
+    """Code in executable memory.
+
+    objects    relocatable objects for this machine, which are linked with each other; at most one defines a name
+               (weak definitions give way). Or one image that is linked already (see `kept_form`).
     externals  addresses of functions outside, by name; memcpy, memmove and memset are there anyway.
     link       "own" or "llvm"; by default the first where it can.
 
@@ -78,13 +121,15 @@ class Image:
         link: Literal["own", "llvm"] | None = None,
     ) -> None:
         outside = {**memory_functions(), **(externals or {})}
-        files = [elf.read_object(data, f"object {n}") for n, data in enumerate(objects)]
-        _check_names(files, outside)
         self._image: _Mapped | _Jitted | None
-        if link == "own" or (link is None and links_here()):
-            self._image = _Linker(files, outside).image()
+        if len(objects) == 1 and objects[0][: len(_MAGIC)] == _MAGIC:
+            self._image = _place(Linked.parse(objects[0]), outside)
+        elif link == "own" or (link is None and links_here()):
+            from lithe.runtime import linker
+
+            self._image = _place(linker.link(objects), outside)
         else:
-            self._image = _Jitted(objects, files, outside)
+            self._image = _Jitted(objects, outside)
 
     def address(self, symbol: str) -> int:
         """Where a function or constant lies. The address is valid as long as the image, or a function of it, lives."""
@@ -107,228 +152,52 @@ class Image:
         return self._image
 
 
-def _check_names(files: list[ObjectFile], outside: Mapping[str, int]) -> None:
-    """Each name that is used is defined, by one object."""
-    strong: dict[str, str] = {}
-    defined: set[str] = set()
-    for file in files:
-        for symbol in file.symbols:
-            if symbol.section == elf.UNDEFINED or symbol.binding == elf.LOCAL:
-                continue
-            defined.add(symbol.name)
-            if symbol.binding == elf.GLOBAL:
-                if symbol.name in strong:
-                    raise CompileError(f"{symbol.name!r} is defined by {strong[symbol.name]} too", where=file.name)
-                strong[symbol.name] = file.name
-    for file in files:
-        for symbol in file.symbols[1:]:
-            if symbol.section == elf.UNDEFINED and symbol.name not in defined and symbol.name not in outside:
-                raise CompileError(f"the code calls {symbol.name!r}, which is not defined", where=file.name)
-
-
 class _Mapped:
     """The memory of an image, until nobody needs it."""
 
-    def __init__(self, base: int, size: int, code: int, names: dict[str, int]) -> None:
-        self.base, self.code_end, self.names = base, base + code, names
-        weakref.finalize(self, _unmap, base, size).atexit = False  # threads may still run in it at exit
+    def __init__(self, base: int, linked: Linked) -> None:
+        self.base, self.code_end, self.names = base, linked.parts[DATA], linked.names
+        weakref.finalize(self, _unmap, base, linked.parts[-1]).atexit = False  # threads may still run in it at exit
 
     def address(self, symbol: str, code: bool = False) -> int:
         found = self.names.get(symbol)
-        if found is None or (code and not self.base <= found < self.code_end):
+        if found is None or (code and found >= self.code_end):
             raise CompileError(f"the compiled code has no {'function' if code else 'symbol'} {symbol!r}")
-        return found
+        return self.base + found
 
 
-class _Linker:
-    """Lays out the sections of several objects, then fills in the addresses."""
-
-    def __init__(self, files: list[ObjectFile], outside: Mapping[str, int]) -> None:
-        self.files, self.outside = files, outside
-        self.places: dict[tuple[int, int], int] = {}  # (file, section) -> offset in the image
-        self.table: dict[object, int] = {}  # symbol -> offset of its address in the table
-        self.stubs: dict[str, int] = {}  # function outside -> offset of the jump to it
-        self.winners = self._winners()
-        self.starts, self.size = self._layout()
-        self.base = 0
-        self.bytes = bytearray(self.size)
-
-    def image(self) -> _Mapped:
-        """The finished image, mapped with its final protection."""
-        self.base = _map(self.size)
-        try:
-            self._write()
-            ctypes.memmove(self.base, (ctypes.c_char * self.size).from_buffer(self.bytes), self.size)
-            ends = [*self.starts[1:], self.size]
-            for start, end, protection in zip(self.starts, ends, _PROTECTION, strict=True):
-                _protect(self.base + start, end - start, protection)
-        except CompileError:
-            _unmap(self.base, self.size)
-            raise
-        names = {
-            name: address
-            for name, (n, symbol) in self.winners.items()
-            if (address := self._defined(n, symbol)) is not None
-        }
-        return _Mapped(self.base, self.size, self.starts[1], names)
-
-    def _winners(self) -> dict[str, tuple[int, Symbol]]:
-        """The definition that counts for each name: the strong one, else the first."""
-        found: dict[str, tuple[int, Symbol]] = {}
-        for n, file in enumerate(self.files):
-            if file.machine != elf.X86_64:
-                raise damaged(f"for machine {file.machine}, expected {elf.X86_64} (x86-64)", file.name)
-            for symbol in file.symbols:
-                if symbol.section == elf.COMMON:
-                    raise damaged(f"{symbol.name!r} is a common symbol", file.name)
-                if symbol.section == elf.UNDEFINED or symbol.binding == elf.LOCAL:
-                    continue
-                if symbol.binding == elf.GLOBAL or symbol.name not in found:
-                    found[symbol.name] = (n, symbol)
-        return found
-
-    def _layout(self) -> tuple[list[int], int]:
-        """Places for everything: sections by protection, then jumps and table."""
-        parts: list[list[tuple[int, int, Section]]] = [[], [], []]
-        for n, file in enumerate(self.files):
-            for index, section in enumerate(file.sections):
-                if (part := _part(section, file.name)) is not None:
-                    parts[part].append((n, index, section))
-        keys, calls = self._outside_needs()
-        starts, at = [], 0
-        for part, members in enumerate(parts):
-            at = _up(at, PAGE)
-            starts.append(at)
-            for n, index, section in members:
-                at = _up(at, max(section.align, 16))
-                self.places[n, index] = at
-                at += section.size
-                if at > LARGEST:
-                    raise damaged(f"its sections exceed {LARGEST} bytes", self.files[n].name)
-            if part == CODE:
-                at = _up(at, _STUB)
-                for name in calls:
-                    self.stubs[name] = at
-                    at += _STUB
-            if part == DATA:
-                at = _up(at, 8)
-                for key in keys:
-                    self.table[key] = at
-                    at += 8
-        return starts, max(_up(at, PAGE), PAGE)
-
-    def _outside_needs(self) -> tuple[list[object], list[str]]:
-        """Symbols whose address goes into the table, and functions outside that are called."""
-        keys: dict[object, None] = {}
-        calls: dict[str, None] = {}
-        for n, file in enumerate(self.files):
-            for relocations in file.relocations.values():
-                for r in relocations:
-                    symbol = file.symbols[r.symbol]
-                    if r.symbol == 0:
-                        raise damaged("a relocation without a symbol", file.name)
-                    if r.form in _THROUGH_TABLE:
-                        keys[self._key(n, symbol)] = None
-                    elif r.form == _R_PLT32 and self._is_outside(symbol):
-                        keys[symbol.name] = calls[symbol.name] = None
-        return list(keys), list(calls)
-
-    def _key(self, n: int, symbol: Symbol) -> object:
-        return (n, symbol) if symbol.binding == elf.LOCAL else symbol.name
-
-    def _is_outside(self, symbol: Symbol) -> bool:
-        return symbol.section == elf.UNDEFINED and symbol.name not in self.winners
-
-    def _write(self) -> None:
-        for n, file in enumerate(self.files):
-            for index, section in enumerate(file.sections):
-                if (at := self.places.get((n, index))) is not None and section.kind == elf.PROGBITS:
-                    self.bytes[at : at + section.size] = section.data
-        for key, at in self.table.items():
-            n, symbol = key if isinstance(key, tuple) else (0, None)
-            struct.pack_into("<Q", self.bytes, at, self._named(str(key)) if symbol is None else self._value(n, symbol))
-        for name, at in self.stubs.items():
-            # jmp *[rip + distance], then a trap
-            struct.pack_into("<BBi", self.bytes, at, 0xFF, 0x25, self.table[name] - (at + 6))
-            self.bytes[at + 6 : at + _STUB] = b"\xcc" * (_STUB - 6)
-        for n, file in enumerate(self.files):
-            for index, relocations in file.relocations.items():
-                if (place := self.places.get((n, index))) is not None:
-                    for r in relocations:
-                        self._relocate(n, file, file.sections[index], place, r)
-
-    def _defined(self, n: int, symbol: Symbol) -> int | None:
-        if symbol.section == elf.ABSOLUTE:
-            return symbol.value
-        place = self.places.get((n, symbol.section))
-        return None if place is None else self.base + place + symbol.value
-
-    def _named(self, name: str) -> int:
-        """The address behind a name that all objects share."""
-        return self._value(*self.winners[name]) if name in self.winners else self.outside[name]
-
-    def _value(self, n: int, symbol: Symbol) -> int:
-        if symbol.section == elf.UNDEFINED:
-            return self._named(symbol.name)
-        if symbol.binding != elf.LOCAL and self.winners[symbol.name] != (n, symbol):
-            n, symbol = self.winners[symbol.name]
-        address = self._defined(n, symbol)
-        if address is None:
-            raise damaged(f"{symbol.name!r} lies in a section that is not loaded", self.files[n].name)
-        return address
-
-    def _relocate(self, n: int, file: ObjectFile, section: Section, place: int, r: Relocation) -> None:
-        symbol = file.symbols[r.symbol]
-        at = self.base + place + r.offset
-        width = 8 if r.form in (_R_64, _R_PC64) else 4
-        if section.kind != elf.PROGBITS or r.offset + width > section.size:
-            raise damaged(f"a relocation at byte {r.offset} of a section of {section.size}", file.name)
-        if r.form == _R_64:
-            value, form = (self._value(n, symbol) + r.addend) % (1 << 64), "<Q"
-        elif r.form == _R_PC64:
-            value, form = self._value(n, symbol) + r.addend - at, "<q"
-        elif r.form == _R_PC32 or (r.form == _R_PLT32 and not self._is_outside(symbol)):
-            value, form = self._value(n, symbol) + r.addend - at, "<i"
-        elif r.form == _R_PLT32:
-            value, form = self.base + self.stubs[symbol.name] + r.addend - at, "<i"
-        elif r.form in _THROUGH_TABLE:
-            value, form = self.base + self.table[self._key(n, symbol)] + r.addend - at, "<i"
-        elif r.form in (_R_32, _R_32S):
-            value, form = self._value(n, symbol) + r.addend, "<I" if r.form == _R_32 else "<i"
-        else:
-            raise damaged(f"relocation type {r.form} is not known", file.name)
-        try:
-            struct.pack_into(form, self.bytes, place + r.offset, value)
-        except struct.error as error:
-            raise damaged(f"{symbol.name!r} is out of reach for relocation type {r.form}", file.name) from error
-
-
-def _part(section: Section, name: str) -> int | None:
-    """Which part of the image a section belongs to; None when it is not for memory."""
-    if not section.flags & elf.ALLOC or section.name == ".eh_frame" or section.kind in (elf.X86_64_UNWIND, elf.NOTE):
-        return None  # nothing unwinds the stack through generated code
-    if section.kind not in (elf.PROGBITS, elf.NOBITS):
-        raise damaged(f"section {section.name!r} has kind {section.kind}", name)
-    if section.flags & elf.THREAD_LOCAL:
-        raise damaged(f"section {section.name!r} is thread-local", name)
-    if section.flags & elf.EXECUTE:
-        if section.flags & elf.WRITE:
-            raise damaged(f"section {section.name!r} is code that can be written", name)
-        return CODE
-    return STATE if section.flags & elf.WRITE else DATA
-
-
-def _up(offset: int, align: int) -> int:
-    return (offset + align - 1) & -align
+def _place(linked: Linked, outside: Mapping[str, int]) -> _Mapped:
+    """The image in memory, with its addresses filled in and its final protection."""
+    for name in linked.outside:
+        if name not in outside:
+            raise CompileError(f"the code calls {name!r}, which is not defined")
+    size = linked.parts[-1]
+    base = _map(size)
+    try:
+        memory = memoryview((ctypes.c_char * size).from_address(base)).cast("B")
+        memory[:] = linked.content
+        addresses = [*(outside[name] for name in linked.outside), base]
+        for at, number, addend, relative in linked.words:
+            value = addresses[number] + addend - (base + at if relative else 0)
+            struct.pack_into("<Q", memory, at, value % (1 << 64))
+        for start, end, protection in zip(linked.parts, linked.parts[1:], _PROTECTION, strict=False):
+            _protect(base + start, end - start, protection)
+    except CompileError:
+        _unmap(base, size)
+        raise
+    return _Mapped(base, linked)
 
 
 class _Jitted:
     """The same through LLVM's loader, on machines that the linker here does not know."""
 
-    def __init__(
-        self, objects: Sequence[bytes | memoryview], files: list[ObjectFile], outside: Mapping[str, int]
-    ) -> None:
+    def __init__(self, objects: Sequence[bytes | memoryview], outside: Mapping[str, int]) -> None:
         import platform  # slow to import, and needed on this way only
+
+        from lithe.runtime import elf, linker
+
+        files = linker.read_objects(objects)
+        linker.require_all(files, outside)
 
         try:
             import llvmlite.binding as llvm

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +11,13 @@ import numpy as np
 
 from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
-from lithe.runtime.benchmark import Timing, measure
 from lithe.runtime.function import Function, TensorInfo
 from lithe.runtime.instance import Instance, Options
 from lithe.runtime.source import Source
 
 if TYPE_CHECKING:
     from lithe.ops.verify import Limits
+    from lithe.runtime.benchmark import Timing
     from lithe.runtime.summary import Summary
 
 
@@ -45,7 +44,7 @@ def load(
     given = bytes(model) if isinstance(model, bytearray | memoryview) else model
     options = Options(num_threads=num_threads or 1, keep=cache)
     source = Source(given, limits, keep=options.may_keep())
-    name = "" if isinstance(given, bytes) else Path(os.fspath(given)).name
+    name = "" if isinstance(given, bytes) else os.path.basename(os.fspath(given))
     return Model(source, options, name=name)
 
 
@@ -127,6 +126,8 @@ class Model:
 
     def benchmark(self, runs: int = 50, *, warmup: int = 3, seconds: float | None = None) -> Timing:
         """Times inference on fixed random input: milliseconds, see `lithe.runtime.benchmark.measure`."""
+        from lithe.runtime.benchmark import measure
+
         session = self._main.session()
         random = np.random.default_rng(0)
         for info in self.inputs.values():
@@ -137,6 +138,8 @@ class Model:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model as a `.tflite` file; a failure leaves no half-written file."""
+        from pathlib import Path
+
         from lithe.formats.tflite import save
 
         save(self.module, Path(os.fspath(path)))

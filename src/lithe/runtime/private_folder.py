@@ -13,8 +13,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 POSIX = hasattr(os, "getuid")
 UNFINISHED = ".part"
@@ -30,8 +29,7 @@ class Untrusted(Exception):
     """Why a directory or file must not be used. The cache turns it into an absent entry or into `reason`."""
 
 
-@dataclass(frozen=True)
-class Listed:
+class Listed(NamedTuple):
     """A regular file of the directory. `used` is the time of its last use, in seconds since 1970."""
 
     name: str
@@ -45,15 +43,15 @@ class PrivateFolder:
     Raises Untrusted where others could write or read it, FileNotFoundError where it is not there and `create` is false.
     """
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    def __init__(self, path: str, *, create: bool = False) -> None:
         self.path = path
         self.descriptor: int | None = None
         if create:
             _make(path)
         if not POSIX:
-            path.stat()
+            os.stat(path)
             return
-        _check_parent(path.parent)
+        _check_parent(os.path.dirname(path))
         try:
             self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _SAFELY)
         except OSError as error:
@@ -158,23 +156,23 @@ class PrivateFolder:
                 fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
     def _place(self, name: str) -> str:
-        return name if self.descriptor is not None else str(self.path / name)
+        return name if self.descriptor is not None else os.path.join(self.path, name)
 
 
-def _make(path: Path) -> None:
+def _make(path: str) -> None:
     """The directory and those above it, each for this user alone (`mkdir -p` would use the umask for those above)."""
     missing = []
-    while not path.is_symlink() and not path.exists():
+    while not os.path.lexists(path):
         missing.append(path)
-        path = path.parent
+        path = os.path.dirname(path)
     for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
+            os.mkdir(folder, mode=0o700)
 
 
-def _check_parent(path: Path) -> None:
+def _check_parent(path: str) -> None:
     """Refuses a place where other users could put a directory of theirs in the place of ours."""
-    found = path.stat()
+    found = os.stat(path)
     if found.st_uid not in (0, os.getuid()):
         raise Untrusted(f"{path} belongs to user {found.st_uid}, not to {os.getuid()}")
     others = found.st_mode & 0o002 or (found.st_mode & 0o020 and not _is_own_group(found.st_gid))

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+from numpy import ndarray
 
 from lithe.errors import ModelError, ResizeError, StateError
 from lithe.ir.graph import Graph, Tensor
 from lithe.runtime.executors import Executor, kept_executor
 from lithe.runtime.instance import Instance
 from lithe.runtime.outline import outline_of
+from lithe.runtime.values import is_plain
 from lithe.types import Shape
 
 
@@ -28,6 +30,7 @@ class Session:
         self._shapes: dict[int, Shape] = {}
         self._unset: set[int] = set()
         self._executor: Executor | None = None
+        self._plain: dict[int, ndarray] = {}  # storage of the inputs that `put` serves
         self._index(instance.source.module.graphs[number])
 
     def _index(self, graph: Graph) -> None:
@@ -71,6 +74,7 @@ class Session:
         resize_inputs(self.graph, {index: dims})
         self._shapes[index] = dims
         self._unset.add(index)
+        self._plain = {}
         self.ready = False
 
     def allocate(self) -> None:
@@ -86,6 +90,8 @@ class Session:
         self._unset.clear()
         if before is not None:
             self._carry_inputs_over(before, executor)
+        storages = {i: executor.array(i) for i, t in self._inputs.items() if is_plain(t.type.dtype)}
+        self._plain = {i: s for i, s in storages.items() if s is not None and not self._inputs[i].is_constant}
         self.ready = True
 
     def _is_plain(self) -> bool:
@@ -127,6 +133,19 @@ class Session:
             raise StateError("Invoke called on model that is not ready.", hint="call allocate_tensors() first")
         self._instance.begin()
         self._executor.invoke()
+
+    def put(self, index: int, value: object) -> bool:
+        """Copies an array into an input, if it has exactly its type and shape; whether it did.
+
+        The quick way, for what nearly every call brings; `lithe.runtime.values.set_value` knows the others.
+        """
+        storage = self._plain.get(index)
+        if storage is None or type(value) is not ndarray:
+            return False
+        if value.dtype != storage.dtype or value.shape != storage.shape:
+            return False
+        storage[...] = value
+        return True
 
     def reset_variables(self) -> None:
         if self._executor is not None:

@@ -7,15 +7,13 @@ such a model takes no reading, and none of the imports that reading needs.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lithe.errors import CompileError, FileMissing, InputError, MissingDependency, ModelError
 from lithe.ir.graph import Module
 from lithe.runtime.compiled import Artifact, cache_key, cached
+from lithe.runtime.digest import digest, digest_of_file
 from lithe.runtime.outline import module_of
 
 if TYPE_CHECKING:
@@ -38,7 +36,8 @@ class Source:
     def __init__(
         self, model: str | os.PathLike[str] | bytes | Module, limits: Limits | None = None, *, keep: bool = True
     ) -> None:
-        self._model, self._limits = model, limits
+        self._model: str | bytes = b""
+        self._limits = limits
         self._whole: Module | None = None
         self._outline: Module | None = None
         self.digest: bytes | None = None
@@ -46,8 +45,7 @@ class Source:
         if isinstance(model, Module):
             self._whole = model
             return
-        if not isinstance(model, bytes):
-            self._model = _existing(model)
+        self._model = model if isinstance(model, bytes) else _existing(model)
         if keep and limits is None:  # kept code was verified against the usual limits
             self._find_kept()
         if self._outline is None:
@@ -90,12 +88,14 @@ class Source:
             self.kept, self._outline = found, module_of(found.outline)
 
     def _read(self) -> Module:
+        from pathlib import Path
+
         from lithe.formats.tflite import open_model, read
         from lithe.ops.op import REGISTRY
         from lithe.ops.verify import verify
 
         limits, model = self.limits, self._model
-        module = read(model, limits=limits) if isinstance(model, bytes) else open_model(Path(str(model)), limits=limits)
+        module = read(model, limits=limits) if isinstance(model, bytes) else open_model(Path(model), limits=limits)
         if self.digest is not None and self._digest() != self.digest:
             if self._outline is not None:
                 raise ModelError(f"'{model!s}' changed after it was opened", hint="load it again")
@@ -107,18 +107,15 @@ class Source:
         return module
 
     def _digest(self) -> bytes:
-        if isinstance(self._model, bytes):
-            return sha256(self._model).digest()
-        with Path(str(self._model)).open("rb") as file:
-            return hashlib.file_digest(file, sha256).digest()
+        return digest(self._model) if isinstance(self._model, bytes) else digest_of_file(self._model)
 
 
-def _existing(path: str | os.PathLike[str]) -> Path:
+def _existing(path: str | os.PathLike[str]) -> str:
     try:
-        found = Path(os.fspath(path))
+        found = os.fsdecode(path)
     except TypeError as cause:
         raise InputError(f"a model is a path or bytes: {cause}") from cause
-    if "\0" in str(found) or not found.is_file():
+    if not os.path.isfile(found):
         raise FileMissing(f"Could not open '{found}'.", hint="check the path: there is no such file")
     if not os.access(found, os.R_OK):
         raise FileMissing(f"Could not open '{found}'.", hint="check the permissions")

@@ -26,6 +26,11 @@ def given_type(array: np.ndarray) -> DType | None:
     return STRING if array.dtype.kind in "OSU" else DTYPES.get(array.dtype.name)
 
 
+def is_plain(dtype: DType) -> bool:
+    """Whether an array of this type's numpy dtype can hold no value that a tensor of the type may not have."""
+    return dtype.stored_bits == dtype.bits and dtype.kind not in ("string", "resource")
+
+
 def as_given(value: Any) -> np.ndarray:
     """The caller's value as an array, whatever it is. Raises InputError when rows differ in length."""
     try:
@@ -97,19 +102,19 @@ class Views:
     """Hands out arrays that share a tensor's storage, and knows whether one of them, or a slice of one, is alive."""
 
     def __init__(self) -> None:
-        self._alive: weakref.WeakSet[_Owner] = weakref.WeakSet()
+        self._alive: set[weakref.ref[_Owner]] = set()  # a WeakSet takes longer to ask
 
     def of(self, storage: np.ndarray) -> np.ndarray:
         """A view of the storage (a copy for strings, which have no bytes to share)."""
         if storage.dtype.hasobject:
             return storage.copy()
         owner = _Owner(storage)
-        self._alive.add(owner)
+        self._alive.add(weakref.ref(owner, self._alive.discard))
         return np.asarray(owner).view(storage.dtype)
 
     @property
     def held(self) -> bool:
-        return len(self._alive) > 0
+        return bool(self._alive)
 
 
 class _Owner:

@@ -14,14 +14,13 @@ import ctypes
 import math
 import os
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from pathlib import Path
 
-CPUINFO = Path("/proc/cpuinfo")
-CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+CPUINFO = "/proc/cpuinfo"
+CACHES = "/sys/devices/system/cpu/cpu0/cache"
+CPU_QUOTA = "/sys/fs/cgroup/cpu.max"
 
 # Name in /proc/cpuinfo -> name in LLVM, where they differ only. Below are those that are the same.
 _X86_RENAMED = {
@@ -56,7 +55,6 @@ class Host:
     """What code for this machine may use.
 
     features  LLVM's names; empty where they are not known, which is the baseline of the architecture.
-    caches    bytes of each data or shared cache of a core by level, {1: 49152, 2: 2097152, ...}; may be empty.
     cores     that this process may use at once: affinity and container quota counted.
     """
 
@@ -67,8 +65,15 @@ class Host:
     model: int = 0
     name: str = ""
     features: frozenset[str] = frozenset()
-    caches: dict[int, int] = field(default_factory=dict, hash=False)
     cores: int = 1
+
+    @property
+    def caches(self) -> dict[int, int]:
+        """Bytes of each data or shared cache of a core by level, {1: 49152, 2: 2097152, ...}; may be empty.
+
+        Read when it is asked for, which a model whose code is kept does not.
+        """
+        return _caches(CACHES)
 
     @property
     def triple(self) -> str:
@@ -94,11 +99,11 @@ class Host:
 def host() -> Host:
     """This machine. Read once."""
     architecture = _architecture()
-    facts = Host(architecture, sys.platform, caches=_caches(CACHES), cores=usable_cores())
+    facts = Host(architecture, sys.platform, cores=usable_cores())
     if sys.platform != "linux":
         return facts
     try:
-        text = CPUINFO.read_text(errors="replace")
+        text = _read(CPUINFO)
     except OSError:  # not mounted in this container
         return facts
     return describe(text, facts, saved_state())
@@ -134,7 +139,6 @@ def describe(cpuinfo: str, facts: Host, saved: int | None) -> Host:
         _number(model),
         first.get("model name", ""),
         frozenset(features),
-        facts.caches,
         facts.cores,
     )
 
@@ -156,7 +160,7 @@ def usable_cores() -> int:
     """Cores that this process may use at once."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = CPU_QUOTA.read_text().split()
+        quota, period = _read(CPU_QUOTA).split()
         count = min(count, math.ceil(int(quota) / int(period)))
     except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max": no limit
         pass
@@ -194,12 +198,17 @@ def _without_unsaved(features: set[str], saved: int | None) -> set[str]:
     return features
 
 
-def _caches(folder: Path) -> dict[int, int]:
+def _read(path: str) -> str:
+    with open(path, "rb") as file:
+        return file.read().decode(errors="replace")
+
+
+def _caches(folder: str) -> dict[int, int]:
     sizes: dict[int, int] = {}
     units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    for index in sorted(folder.glob("index*")):
+    for index in sorted(os.listdir(folder) if os.path.isdir(folder) else ()):
         try:
-            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+            level, kind, size = (_read(f"{folder}/{index}/{name}").strip() for name in ("level", "type", "size"))
             if kind != "Instruction":
                 sizes[int(level)] = int(size.rstrip("KMG")) * units.get(size[-1:], 1)
         except (OSError, ValueError):

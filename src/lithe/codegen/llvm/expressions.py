@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lithe.codegen.llvm.tables import is_table, look_up
 from lithe.codegen.llvm.values import literal, memory, scalar, suffix, vector
@@ -27,8 +26,7 @@ from lithe.ir.loops import (
 from lithe.types import BFLOAT16, BOOL, FLOAT32, UINT32, DType
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """An SSA value or a constant: its text, element type and lanes (1: scalar). `number` is set for constants."""
 
     text: str
@@ -37,8 +35,7 @@ class Value:
     number: float | int | bool | None = None
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a load or store goes: one pointer, or one a lane. `step`: elements between lanes (0: all the same)."""
 
     pointer: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from hashlib import sha256
-from pathlib import Path
 
 from lithe.errors import CompileError, MissingDependency
 
 
-def llvm_folder() -> Path:
+def llvm_folder() -> str:
     """The folder on the import path that holds llvmlite, found without importing it."""
     spec = importlib.util.find_spec("llvmlite")
     if spec is None or not spec.submodule_search_locations:
@@ -17,7 +17,7 @@ def llvm_folder() -> Path:
             "compiling needs llvmlite, which is not installed",
             hint="pip install llvmlite",
         )
-    return Path(next(iter(spec.submodule_search_locations))).parent
+    return os.path.dirname(next(iter(spec.submodule_search_locations)))
 
 
 def llvm_stamp() -> str:
@@ -25,12 +25,13 @@ def llvm_stamp() -> str:
 
     Reading these takes well under a millisecond; importing llvmlite to ask takes about a hundred.
     """
-    package = llvm_folder() / "llvmlite"
+    package = os.path.join(llvm_folder(), "llvmlite")
     mark = sha256()
     try:
-        mark.update((package / "_version.py").read_bytes())
-        for file in sorted((package / "binding").iterdir()):
-            if file.suffix in (".so", ".dylib", ".dll"):
+        with open(os.path.join(package, "_version.py"), "rb") as version:
+            mark.update(version.read())
+        for file in sorted(os.scandir(os.path.join(package, "binding")), key=lambda f: f.name):
+            if file.name.endswith((".so", ".dylib", ".dll")):
                 mark.update(f"{file.name} {file.stat().st_size}\n".encode())
     except OSError as error:
         raise CompileError(

@@ -189,7 +189,7 @@ def _closed(job: Job) -> CompileError:
 class _Child:
     """One worker process at a time, and the thread in this process that talks to it."""
 
-    def __init__(self, folder: Path, seconds: float) -> None:
+    def __init__(self, folder: str, seconds: float) -> None:
         self.folder, self.seconds = folder, seconds
         self.process: subprocess.Popen | None = None
         self.messages: IO[bytes] | None = None  # what the worker prints: the reason when it dies
@@ -227,7 +227,7 @@ class _Child:
             self.messages = _scratch_file()
             try:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", str(_WORKER), str(self.folder)],
+                    [sys.executable, "-I", "-S", str(_WORKER), self.folder],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=self.messages if self.messages is not None else subprocess.DEVNULL,
