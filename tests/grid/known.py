@@ -87,11 +87,7 @@ KNOWN = (
     known("", packed, "its Python package neither packs nor unpacks tensors of several elements a byte"),
     known("TRANSPOSE BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND", lambda case: any(
         t is not None and t.dtype == INT64 for t in case.inputs[1:]), "it reads int64 indices as int32"),
-    known("EQUAL NOT_EQUAL", lambda case: takes("string")(case) and broadcast(case), "it broadcasts strings wrongly"),
     known("NOT_EQUAL", takes("int16"), "it compares int16 as something else"),
-    known("EXPAND_DIMS FILL", takes("string"), "it gives addresses in the place of strings"),
-    known("RESHAPE", lambda case: takes("string")(case) and 0 in (case.inputs[0].rank, case.outputs[0].rank),
-          "it gives addresses in the place of one string"),
     known("CONV_2D DEPTHWISE_CONV_2D", pair("float32+float16", "float32+int2", "int8+int2", "int16+int2"), MISREAD),
     known("DEPTHWISE_CONV_2D", pair("float32+int4", "float32+uint8", "int16+int4"), MISREAD),
     known("CONV_2D", pair("int16+int4"), MISREAD),
