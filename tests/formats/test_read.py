@@ -135,6 +135,32 @@ def test_what_is_refused(change, text: str):
     assert refused(change, text).where
 
 
+def test_data_of_what_an_operator_writes_are_never_read(caplog: pytest.LogCaptureFixture):
+    for data in (bytes(16), bytes(3)):  # the second are too few for the type
+
+        def change(m, data=data):
+            m.buffers.append(buffer(data))
+            m.subgraphs[0].tensors[2].buffer = len(m.buffers) - 1
+
+        assert read(add_model(change)).main.nodes[0].outputs[0].data is None
+        assert "the data of 'y' are ignored" in caplog.text
+
+
+def test_outputs_of_an_operator_without_results_are_not_written(caplog: pytest.LogCaptureFixture):
+    def change(m):
+        code = schema.OperatorCodeT()
+        code.builtinCode, code.deprecatedBuiltinCode, code.version = 144, 127, 1
+        assign = schema.OperatorT()
+        assign.opcodeIndex, assign.inputs, assign.outputs = len(m.operatorCodes), [0, 1], [1]
+        m.operatorCodes.append(code)
+        m.subgraphs[0].operators.append(assign)
+
+    main = read(add_model(change)).main
+    assert main.nodes[1].outputs == []
+    assert main.tensors[1].data is not None
+    assert "the outputs of op #1 ASSIGN_VARIABLE are ignored" in caplog.text
+
+
 def test_options_out_of_their_enum_are_refused_where_they_mean_something():
     def activation(m):
         m.subgraphs[0].operators[0].builtinOptions.fusedActivationFunction = 99

@@ -118,5 +118,4 @@ CASES = [
     connected("int4 weights", "dynamic4", (3, 20), (7, 20), (3, 7), channelwise=True),
     connected("computed weights", "float", (3, 21), (7, 21), (3, 7), constant=False),
     connected("computed weights", "int8", (3, 21), (7, 21), (3, 7), constant=False),
-    *(connected("one output", k, (3, 20), (1, 20), (3, 1)) for k in ("float16 by int4", "float16 by int2", "dynamic4")),
 ]

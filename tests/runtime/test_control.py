@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -318,6 +319,17 @@ def two_functions() -> Module:
     graphs = [graph(add, "add"), graph(get, "get")]
     signatures = [Signature(g.name, {"x": g.inputs[0]}, {"y": g.outputs[0]}, number) for number, g in enumerate(graphs)]
     return Module(graphs, signatures)
+
+
+@pytest.mark.parametrize("options", [Options(keep=False), Options(reference=True)], ids=["compiled", "reference"])
+def test_a_variable_read_without_a_declared_shape_has_its_own(options):
+    module = two_functions()
+    (read,) = (n for n in module.graphs[1].nodes if n.op.name == "READ_VARIABLE")
+    read.outputs[0].type = replace(read.outputs[0].type, shape=())
+    model = lithe.Model(Source(write(module), keep=False), options)
+    model.signatures["add"](np.array([0.5, -2], F))
+    got = model.signatures["get"](np.ones(2, F))["y"]
+    np.testing.assert_allclose(got, np.tanh(np.array([0.5, -2], F)) + 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("options", [Options(keep=False), Options(reference=True)], ids=["compiled", "reference"])
