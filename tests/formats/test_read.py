@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,6 +182,21 @@ def test_absent_or_foreign_options_mean_the_defaults_of_the_format():
     node = read(add_model(foreign)).main.nodes[0]
     assert node.attrs.fused_activation_function == "NONE"
     assert node.extras["foreign_options"] == ("SoftmaxOptions", {"beta": 2.0})
+
+
+def test_options_stand_in_the_place_that_is_the_operator_s_own():
+    def both(m):
+        m.operatorCodes[0].builtinCode, m.operatorCodes[0].deprecatedBuiltinCode = 206, 127
+        o = m.subgraphs[0].operators[0]
+        o.builtinOptions2Type = schema.BuiltinOptions2.StableHLOCompositeOptions
+        o.builtinOptions2 = schema.StableHLOCompositeOptionsT()
+        o.builtinOptions2.name, o.builtinOptions2.decompositionSubgraphIndex = "add", 1
+        m.subgraphs.append(copy.deepcopy(m.subgraphs[0]))
+        m.subgraphs[1].operators = []
+        m.subgraphs[1].outputs = [0]
+
+    (node,) = read(add_model(both)).main.nodes
+    assert (node.op.name, node.attrs.decomposition_subgraph_index) == ("STABLEHLO_COMPOSITE", 1)
 
 
 def custom(m, name: str = "Mystery", options: bytes = b"") -> None:

@@ -321,11 +321,12 @@ def two_functions() -> Module:
     return Module(graphs, signatures)
 
 
+@pytest.mark.parametrize("name", ["READ_VARIABLE", "ADD"])
 @pytest.mark.parametrize("options", [Options(keep=False), Options(reference=True)], ids=["compiled", "reference"])
-def test_a_variable_read_without_a_declared_shape_has_its_own(options):
+def test_what_is_known_when_the_model_runs_needs_no_declared_shape(options, name):
     module = two_functions()
-    (read,) = (n for n in module.graphs[1].nodes if n.op.name == "READ_VARIABLE")
-    read.outputs[0].type = replace(read.outputs[0].type, shape=())
+    (node,) = (n for n in module.graphs[1].nodes if n.op.name == name)
+    node.outputs[0].type = replace(node.outputs[0].type, shape=())
     model = lithe.Model(Source(write(module), keep=False), options)
     model.signatures["add"](np.array([0.5, -2], F))
     got = model.signatures["get"](np.ones(2, F))["y"]

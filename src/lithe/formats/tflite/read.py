@@ -17,7 +17,7 @@ from lithe.formats import archive, flatbuffer
 from lithe.formats.schema import TFLITE
 from lithe.formats.tflite import sparsity as sparse
 from lithe.formats.tflite import tensors as constants
-from lithe.formats.tflite.options import decoded, operator_class, read_attributes, read_custom
+from lithe.formats.tflite.options import decoded, operator_class, options_of, read_attributes, read_custom
 from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
 from lithe.ops.op import Op
 from lithe.ops.verify import Limits
@@ -235,7 +235,7 @@ def _without_impossible_shape(t: dict[str, Any], limits: Limits) -> dict[str, An
         _shape(t["shape"], limits)
     except ModelError as cause:
         log.warning("the declared shape of '%s' is ignored: %s", t["name"], cause.problem)
-        return {**t, "shape": None}
+        return {**t, "shape": None, "has_rank": False}
     return t
 
 
@@ -375,7 +375,7 @@ def _node(file: _File, where: str, index: int, o: dict[str, Any], tensors: list[
     if len(outputs) < len(_indices(o["outputs"])):
         log.warning("the outputs of %s are ignored: it has none", where)
     extras: dict[str, Any] = {"version": file.model["operator_codes"][o["opcode_index"]]["version"]}
-    union = o["builtin_options"] or o["builtin_options_2"]
+    union = options_of(op, o)
     if op.code is None:
         options = _placed(where, _custom_options, file, o)
         attrs = _placed(where, read_custom, op, options)
