@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,32 @@ def test_what_is_refused(change, text: str):
     assert refused(change, text).where
 
 
+def test_data_of_what_an_operator_writes_are_never_read(caplog: pytest.LogCaptureFixture):
+    for data in (bytes(16), bytes(3)):  # the second are too few for the type
+
+        def change(m, data=data):
+            m.buffers.append(buffer(data))
+            m.subgraphs[0].tensors[2].buffer = len(m.buffers) - 1
+
+        assert read(add_model(change)).main.nodes[0].outputs[0].data is None
+        assert "the data of 'y' are ignored" in caplog.text
+
+
+def test_outputs_of_an_operator_without_results_are_not_written(caplog: pytest.LogCaptureFixture):
+    def change(m):
+        code = schema.OperatorCodeT()
+        code.builtinCode, code.deprecatedBuiltinCode, code.version = 144, 127, 1
+        assign = schema.OperatorT()
+        assign.opcodeIndex, assign.inputs, assign.outputs = len(m.operatorCodes), [0, 1], [1]
+        m.operatorCodes.append(code)
+        m.subgraphs[0].operators.append(assign)
+
+    main = read(add_model(change)).main
+    assert main.nodes[1].outputs == []
+    assert main.tensors[1].data is not None
+    assert "the outputs of op #1 ASSIGN_VARIABLE are ignored" in caplog.text
+
+
 def test_options_out_of_their_enum_are_refused_where_they_mean_something():
     def activation(m):
         m.subgraphs[0].operators[0].builtinOptions.fusedActivationFunction = 99
@@ -155,6 +182,21 @@ def test_absent_or_foreign_options_mean_the_defaults_of_the_format():
     node = read(add_model(foreign)).main.nodes[0]
     assert node.attrs.fused_activation_function == "NONE"
     assert node.extras["foreign_options"] == ("SoftmaxOptions", {"beta": 2.0})
+
+
+def test_options_stand_in_the_place_that_is_the_operator_s_own():
+    def both(m):
+        m.operatorCodes[0].builtinCode, m.operatorCodes[0].deprecatedBuiltinCode = 206, 127
+        o = m.subgraphs[0].operators[0]
+        o.builtinOptions2Type = schema.BuiltinOptions2.StableHLOCompositeOptions
+        o.builtinOptions2 = schema.StableHLOCompositeOptionsT()
+        o.builtinOptions2.name, o.builtinOptions2.decompositionSubgraphIndex = "add", 1
+        m.subgraphs.append(copy.deepcopy(m.subgraphs[0]))
+        m.subgraphs[1].operators = []
+        m.subgraphs[1].outputs = [0]
+
+    (node,) = read(add_model(both)).main.nodes
+    assert (node.op.name, node.attrs.decomposition_subgraph_index) == ("STABLEHLO_COMPOSITE", 1)
 
 
 def custom(m, name: str = "Mystery", options: bytes = b"") -> None:

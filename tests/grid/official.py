@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.ops.cases import Case
-from tests.ops.official import KERNELS, model_bytes
+from tests.ops.official import KERNELS, given_to_official, model_bytes
 
 NAMES = {"BUILTIN": "XNNPACK", "BUILTIN_WITHOUT_DEFAULT_DELEGATES": "optimized", "BUILTIN_REF": "reference"}
 SETS = tuple(NAMES[k] for k in KERNELS)
@@ -44,7 +44,7 @@ def answers(case: Case, skipped: Container[str] = (), before: Callable[[str], No
                 continue
             for i, value in enumerate(values):
                 if value is not None and i not in case.constants:
-                    interpreter.set_tensor(numbers[i], value)
+                    interpreter.set_tensor(numbers[i], given_to_official(value))
             interpreter.invoke()
             found[name] = [interpreter.get_tensor(d["index"]).copy() for d in interpreter.get_output_details()]
         except (RuntimeError, ValueError) as refusal:

@@ -174,6 +174,12 @@ def remembering(
     )  # fmt: skip
 
 
+def without_scales(case: Case) -> Case:
+    """The row with biases that say nothing of their scales."""
+    plain = tuple(replace(t, quantization=None) if t and t.dtype == INT32 else t for t in case.inputs)
+    return replace(case, inputs=plain)
+
+
 CASES = [
     layer("plain"),
     layer("one step of one", batch=1, time=1, depth=1, cells=1),
@@ -249,4 +255,6 @@ CASES = [
         for weights in (INT8, UINT8)
         for asymmetric in (False, True)
     ),
+    stored_layer("another activation", fused_activation_function="RELU"),
+    without_scales(stored_layer("biases without scales")),
 ]  # fmt: skip

@@ -120,7 +120,6 @@ REFUSED = {
     "belongs to projection weights": changed(PLAIN, {17: f32(9)}),
     "must be present or absent": changed(FLOAT, {9: None}),
     "shape must be [2, 9], is [3, 9]": changed(PLAIN, {19: f32(3, 9)}),
-    "of integers must be TANH": changed(INT8, fused_activation_function="RELU"),
     "must not be a diagonal": changed(INT8, {i: i8(9, zero_point=0) for i in range(5, 9)}, constants=True),
     "integers have 5 intermediates, not 2": replace(INT8, intermediates=INT8.intermediates[:2]),
     "needs the quantization of intermediate 0": replace(NORMALIZED, intermediates=()),

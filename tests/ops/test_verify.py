@@ -127,6 +127,15 @@ def test_an_axis_that_does_not_matter_is_not_checked():
     verify(m)
 
 
+def test_a_whole_number_has_no_scales():
+    m = adds()
+    t = tensor("count", (), INT32, np.array(3, np.int32))
+    t.type = replace(t.type, quantization=Quantization((0.1, 0.1), (0, 0), 1))
+    m.main.tensors.append(t)
+    verify(m)
+    assert t.type.quantization is None
+
+
 def test_graph_inputs_and_outputs():
     m = adds()
     m.main.inputs.append(tensor("stranger"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -318,6 +319,18 @@ def two_functions() -> Module:
     graphs = [graph(add, "add"), graph(get, "get")]
     signatures = [Signature(g.name, {"x": g.inputs[0]}, {"y": g.outputs[0]}, number) for number, g in enumerate(graphs)]
     return Module(graphs, signatures)
+
+
+@pytest.mark.parametrize("name", ["READ_VARIABLE", "ADD"])
+@pytest.mark.parametrize("options", [Options(keep=False), Options(reference=True)], ids=["compiled", "reference"])
+def test_what_is_known_when_the_model_runs_needs_no_declared_shape(options, name):
+    module = two_functions()
+    (node,) = (n for n in module.graphs[1].nodes if n.op.name == name)
+    node.outputs[0].type = replace(node.outputs[0].type, shape=())
+    model = lithe.Model(Source(write(module), keep=False), options)
+    model.signatures["add"](np.array([0.5, -2], F))
+    got = model.signatures["get"](np.ones(2, F))["y"]
+    np.testing.assert_allclose(got, np.tanh(np.array([0.5, -2], F)) + 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("options", [Options(keep=False), Options(reference=True)], ids=["compiled", "reference"])

@@ -31,7 +31,7 @@ from lithe.ir.loops import Buffer, Expr
 from lithe.ops.broadcast import broadcast_of_all
 from lithe.ops.op import NoAttrs, Op, Site, register
 from lithe.ops.precision import FLOATS, in_float32, is_rescaled
-from lithe.types import DTYPES, FLOAT32, INT32, Shape
+from lithe.types import DTYPES, FLOAT32, FLOAT64, INT32, Shape
 
 Rule = Callable[[Any, Any], Any]
 
@@ -276,6 +276,11 @@ def _squared_difference(a: Any, b: Any) -> Any:
     return difference * difference
 
 
+def _floored(a: Any, b: Any) -> Any:
+    """The floor of the exact quotient: in float32 one just below a whole number, or just below 0, is rounded to it."""
+    return cast(floor(cast(a, FLOAT64) / cast(b, FLOAT64)), DTYPES[str(a.dtype)])
+
+
 NUMBERS = f"T T -> T: {FLOATS}"
 STORED = "int8q uint8q int16q"
 WHOLE = "int8 uint8 int16 int32 int64"
@@ -294,7 +299,7 @@ Maximum = binary("MAXIMUM", 55, maximum, "the greater one, of integers as they a
 Minimum = binary("MINIMUM", 57, minimum, "the lesser one, of integers as they are stored", f"{NUMBERS} {WHOLE}")
 SquaredDifference = binary("SQUARED_DIFFERENCE", 99, _squared_difference, "y = (a - b)**2",
                            f"{NUMBERS} int32 {STORED}", quantized=quantized_squared_difference)  # fmt: skip
-FloorDiv = binary("FLOOR_DIV", 90, lambda a, b: floor(a / b), "y = floor(a / b)", f"{NUMBERS} int8 int16 int32 int64",
+FloorDiv = binary("FLOOR_DIV", 90, _floored, "y = floor(a / b)", f"{NUMBERS} int8 int16 int32 int64",
                   whole=floored_quotient, check=nonzero, failure="division by zero")  # fmt: skip
 FloorMod = binary("FLOOR_MOD", 95, floor_mod, "y = a - floor(a / b) * b", f"{NUMBERS} int8 int16 int32 int64",
                   whole=floored_remainder, check=nonzero, failure="division by zero")  # fmt: skip

@@ -26,7 +26,7 @@ from lithe.ir.loops import Buffer, Const, Expr
 from lithe.ops.contraction import convolve, weight_scales, zero_point
 from lithe.ops.op import Site
 from lithe.ops.padding import Window
-from lithe.types import FLOAT32, INT2, INT8, INT16, INT32, UINT8, Shape
+from lithe.types import FLOAT32, INT2, INT4, INT8, INT16, INT32, UINT8, Shape
 
 Finish = Callable[[Expr, Expr, Pixel], Expr]  # as `Convolution.epilogue`
 LANES = 64  # partial extremes, so that the search for them runs on vectors
@@ -58,9 +58,14 @@ def away(site: Site) -> bool:
 
 
 def symmetric(site: Site) -> bool:
-    """Whether rows have no zero point: with weights that XNNPACK does not take, unless a zero point is asked for."""
-    w = site.inputs[1]
-    left = w.dtype == UINT8 or (w.dtype == INT2 and len(w.quantization.scale) == 1)
+    """Whether rows have no zero point: with weights that XNNPACK does not take, unless a zero point is asked for.
+
+    Those are uint8; int2 with one scale for float32; filters of convolutions of int4 with one scale.
+    """
+    x, w = site.inputs[:2]
+    left = w.dtype == UINT8
+    if len(w.quantization.scale) == 1:
+        left |= (w.dtype == INT2 and x.dtype == FLOAT32) or (w.dtype == INT4 and w.rank == 4)
     return left and not getattr(site.attrs, "asymmetric_quantize_inputs", False)
 
 
@@ -144,7 +149,8 @@ def scaled(
         inside = clamp(x * factor, (-128 - zero).astype(np.float32), (127 - zero).astype(np.float32))
         stored = nearest(inside, own)  # less the zero point
         total = product(stored)
-        real = (total if total.dtype.kind == "f" else total.astype(np.int32)).astype(np.float32) * scale
+        total = total if total.dtype.kind == "f" else total.astype(np.int32)  # sums of blocks have got their scales
+        real = total.astype(np.float32) * scale
         real = real * weight_scales(site.inputs[1], real.shape[-1])
         real = real if bias is None else real + bias.astype(np.float32)
         return np.asarray(activate(real, site.attrs.fused_activation_function)).astype(site.outputs[0].dtype.numpy)

@@ -56,7 +56,7 @@ class Factor:
         """The weights of an operand; None where it is absent."""
         if values is None or t is None:
             return None
-        if t.dtype.is_float:
+        if t.dtype.is_float or t.quantization is None:  # a bias of integers may have none: its scale says nothing new
             return Factor(values)
         whole = values.viewed(t.shape, INT8) if isinstance(values, Buffer) else values.view(np.int8)
         return Factor(values if t.dtype.name != "uint8" else whole, F(t.quantization.scale[0]))

@@ -19,8 +19,8 @@ from lithe.types import Shape, TensorType
 
 
 def unknown(t: TensorType) -> Shape:
-    """What a handle's variable holds is known when it is read."""
-    return cast("Shape", (None,) * t.rank)
+    """What a handle's variable holds is known when it is read; its rank too, for some declare none."""
+    return cast("Shape", (None,) * max(t.rank, 1))
 
 
 def is_handle(t: TensorType) -> bool:

@@ -147,7 +147,12 @@ class _GraphVerifier:
                 got = f"{t.data.dtype}{list(t.data.shape)}"
                 raise ModelError(f"the data are {got}, the type says {t.type}", where=where)
         if t.type.quantization is not None and t.type.dtype.is_integer:
-            self.quantization(t, where)
+            try:
+                self.quantization(t, where)
+            except ModelError:
+                if t.type.dtype.bits < 32 or t.type.rank:
+                    raise
+                t.type = dataclasses.replace(t.type, quantization=None)  # a number that nobody scales
 
     def quantization(self, t: Tensor, where: str) -> None:
         q, dtype = t.type.quantization, t.type.dtype

@@ -1,8 +1,8 @@
 """Shapes, operator by operator, from the inputs and the constants known so far.
 
 A dimension that depends on data is None in `tensor.type.shape`; what is computed from such a tensor
-has None in every dimension, in the rank that the model declares. The reference executor asks again
-when the values are there.
+has None in every dimension, in the rank that the model declares, and in one where it may declare none.
+The reference executor asks again when the values are there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 
 from lithe.errors import LimitError, ModelError
-from lithe.ir.graph import Graph, Node
+from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import Environment, RuleViolation, Site
 from lithe.types import Shape, TensorType
 
@@ -28,6 +28,11 @@ LARGEST_TENSOR = 2**31  # bytes
 def is_dynamic(type_: TensorType) -> bool:
     """Whether a dimension is known only when the model runs."""
     return None in type_.shape
+
+
+def may_be_unranked(t: Tensor) -> bool:
+    """Whether the model declares a scalar, or perhaps no shape at all: older files do not tell them apart."""
+    return t.type.rank == 0 and not t.extras.get("has_rank")
 
 
 def unknown_shape(rank: int) -> Shape:
@@ -46,7 +51,7 @@ def infer_node(node: Node, environment: Environment | None = None) -> None:
     if not node.has_rules:
         return
     if any(t is not None and is_dynamic(t.type) for t in node.inputs):
-        shapes = [unknown_shape(t.type.rank) for t in node.outputs]
+        shapes = [unknown_shape(1 if may_be_unranked(t) else t.type.rank) for t in node.outputs]
     else:
         shapes = inferred(node, Site.of(node, environment))
     for tensor, shape in zip(node.outputs, shapes, strict=True):

@@ -69,6 +69,13 @@ def _plain(record: dict[str, Any] | None, table: str) -> dict[str, Any]:
     return result
 
 
+def options_of(op: type[Op], o: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """The options of an operator's record: of the two places for them the one that is its own, if that is filled."""
+    unions = o["builtin_options"], o["builtin_options_2"]
+    own = OPTIONS.get(op.name) in TFLITE.unions["BuiltinOptions2"]
+    return unions[own] or unions[not own]
+
+
 def read_attributes(op: type[Op], union: tuple[str, dict[str, Any]] | None) -> tuple[Any, dict[str, Any]]:
     """(attrs, extras) of a builtin operator.
 

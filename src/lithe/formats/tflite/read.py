@@ -17,7 +17,7 @@ from lithe.formats import archive, flatbuffer
 from lithe.formats.schema import TFLITE
 from lithe.formats.tflite import sparsity as sparse
 from lithe.formats.tflite import tensors as constants
-from lithe.formats.tflite.options import decoded, operator_class, read_attributes, read_custom
+from lithe.formats.tflite.options import decoded, operator_class, options_of, read_attributes, read_custom
 from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
 from lithe.ops.op import Op
 from lithe.ops.verify import Limits
@@ -169,12 +169,15 @@ def _graph_or_refusal(file: _File, index: int, record: dict[str, Any]) -> Graph:
 def _graph(file: _File, index: int, record: dict[str, Any]) -> Graph:
     records = record["operators"] or []
     made = {int(t) for o in records for t in _indices(o["outputs"])} | set(_indices(record["inputs"]))
+    written = {t for o in records for t in _results(file, o)} | set(_indices(record["inputs"]) if index else ())
     told = set(_indices(record["inputs"])) if index == 0 else set()  # callers decide the shapes of other graphs' inputs
     tensors = []
     for i, t in enumerate(record["tensors"] or ()):
         try:
             if i in made - told and not t["is_variable"]:
                 t = _without_impossible_shape(t, file.limits)
+            if i in written and t["buffer"] and not t["is_variable"]:
+                t = _without_data(file, t)
             tensors.append(_tensor(file, i, t, i in made))
         except ModelError as e:
             raise type(e)(e.problem, where=_place_of_tensor(file, index, i, t, records), hint=e.hint) from None
@@ -232,7 +235,21 @@ def _without_impossible_shape(t: dict[str, Any], limits: Limits) -> dict[str, An
         _shape(t["shape"], limits)
     except ModelError as cause:
         log.warning("the declared shape of '%s' is ignored: %s", t["name"], cause.problem)
-        return {**t, "shape": None}
+        return {**t, "shape": None, "has_rank": False}
+    return t
+
+
+def _results(file: _File, o: dict[str, Any]) -> list[int]:
+    """The tensors that an operator writes: none where its class has no results, whatever the record lists."""
+    op = file.classes[o["opcode_index"]] if o["opcode_index"] < len(file.classes) else None
+    return [] if op is not None and op.known and not op.operands[1] else _indices(o["outputs"])
+
+
+def _without_data(file: _File, t: dict[str, Any]) -> dict[str, Any]:
+    """The record of a tensor that an operator or a caller writes: data that it has from the file are never read."""
+    if t["buffer"] < len(file.model["buffers"] or ()) and file.buffer(t["buffer"]) is not None:
+        log.warning("the data of '%s' are ignored: they are overwritten", t["name"])
+        return {**t, "buffer": 0, "sparsity": None}
     return t
 
 
@@ -354,9 +371,11 @@ def _node(file: _File, where: str, index: int, o: dict[str, Any], tensors: list[
     op = file.classes[o["opcode_index"]]
     where = f"{where} {op.name}"
     inputs = [None if t == -1 else _at(tensors, t, where, f"input {k}") for k, t in enumerate(_indices(o["inputs"]))]
-    outputs = [_at(tensors, t, where, f"output {k}") for k, t in enumerate(_indices(o["outputs"]))]
+    outputs = [_at(tensors, t, where, f"output {k}") for k, t in enumerate(_results(file, o))]
+    if len(outputs) < len(_indices(o["outputs"])):
+        log.warning("the outputs of %s are ignored: it has none", where)
     extras: dict[str, Any] = {"version": file.model["operator_codes"][o["opcode_index"]]["version"]}
-    union = o["builtin_options"] or o["builtin_options_2"]
+    union = options_of(op, o)
     if op.code is None:
         options = _placed(where, _custom_options, file, o)
         attrs = _placed(where, read_custom, op, options)
