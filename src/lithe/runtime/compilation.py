@@ -49,9 +49,14 @@ def build(
     ]
 
 
-def modules(program: Program, size: int = 2500) -> list[tuple[str, str]]:
-    """(name, LLVM text) of modules with about `size` lines each; the entry and the threads come last.
-    Equal kernels are one function."""
+def modules(
+    program: Program, size: int = 2500, entries: Mapping[str, Program] | None = None
+) -> list[tuple[str, str]]:
+    """(name, LLVM text) of modules with about `size` lines each; the entries and the threads come last.
+    Equal kernels are one function.
+
+    entries  what can be called, by symbol: programs of steps of this one; by default all of it, as `ENTRY`.
+    """
     failures = {text: n + 1 for n, text in enumerate(program.messages())}
     symbols: dict[Kernel, str] = {}
     known: dict[str, str] = {}
@@ -71,8 +76,10 @@ def modules(program: Program, size: int = 2500) -> list[tuple[str, str]]:
             waiting, lines = [], 0
     if waiting:
         result.append(("the last kernels", print_module(waiting)))
-    threads = print_threads(host().system, host().architecture)
-    return [*result, ("the entry", print_entry(program, symbols, ENTRY)), ("the threads", threads)]
+    for symbol, part in (entries or {ENTRY: program}).items():
+        used = {kernel: symbols[kernel] for kernel in part.kernels()}
+        result.append((f"the entry {symbol}", print_entry(part, used, symbol)))
+    return [*result, ("the threads", print_threads(host().system, host().architecture))]
 
 
 def layout(graph: Graph, program: Program, variables: Mapping[int, Variable], once: tuple[int, ...] = ()) -> Layout:
