@@ -98,7 +98,7 @@ def application(name: str, size: int, low: float, high: float, zeros: float = 0.
 
 
 def prune(model: Any, zeros: float) -> None:
-    """Sets the smallest weights to zero: of every convolution but the first and the depthwise ones, and the last layer."""
+    """Sets the smallest weights to zero, of the last layer and of convolutions, less the first and the depthwise."""
     import tf_keras
 
     kinds = (tf_keras.layers.Conv2D, tf_keras.layers.Dense)

@@ -11,8 +11,9 @@ import numpy as np
 from lithe.codegen.llvm.toolchain import Compiler, Settings
 from lithe.ir.program import Program
 from lithe.runtime.compilation import modules
-from lithe.runtime.compiled import aligned, rounding_functions
+from lithe.runtime.compiled import rounding_functions
 from lithe.runtime.loader import Image
+from lithe.runtime.workers import RUN, aligned, sync_block, waiting_functions
 from lithe.targets.cpu import GENERIC, Target, x86
 from lithe.targets.host import host
 
@@ -40,18 +41,19 @@ def link(program: Program, entries: Mapping[str, Program]) -> Linked:
     settings = Settings(machine.triple, features=machine.feature_string)
     with Compiler(settings, workers=min(2, machine.cores)) as compiler:
         jobs = [compiler.submit(text, name) for name, text in modules(program, entries=entries)]
-        image = Image([job.result() for job in jobs], rounding_functions())
-    arena, constants = aligned(program.arena_bytes), aligned(program.constant_bytes)
+        objects = [job.result() for job in jobs]
+    image = Image(objects, {**rounding_functions(), **waiting_functions()})
+    arena, constants, sync = aligned(program.arena_bytes), aligned(program.constant_bytes), sync_block()
     constants[:] = program.constant_block()
-    return Linked({name: _callable(image, name, arena, constants) for name in entries}, arena, constants)
+    pointer, number = ctypes.c_void_p, ctypes.c_int
+    start = image.function(RUN, number, pointer, pointer, pointer, number, pointer)
 
+    def callable_of(symbol: str) -> Run:
+        arguments = (image.address(symbol), arena.ctypes.data, constants.ctypes.data, 1, sync.ctypes.data)
 
-def _callable(image: Image, symbol: str, arena: np.ndarray, constants: np.ndarray) -> Run:
-    function = image.function(symbol, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        def run(_kept: tuple[np.ndarray, ...] = (arena, constants, sync)) -> int:  # live as long as the callable
+            return int(start(*arguments))
 
-    first, second = arena.ctypes.data, constants.ctypes.data
+        return run
 
-    def run(_kept: tuple[np.ndarray, np.ndarray] = (arena, constants)) -> int:  # they live as long as the callable
-        return int(function(first, second))
-
-    return run
+    return Linked({symbol: callable_of(symbol) for symbol in entries}, arena, constants)

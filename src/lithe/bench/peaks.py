@@ -1,7 +1,7 @@
 """What one core of this machine can do at most: measured, with loops written in the loop language.
 
-Arithmetic: chains of multiply-accumulates that stay in registers, as many as hide the latency of one. Memory: a
-buffer that fills half of a cache is read again and again; several times the last cache stands for the memory behind.
+Arithmetic: chains of multiply-accumulates that stay in registers, as many as hide the latency of one. Memory: a buffer
+is read again and again that the cache before is too small for.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from lithe.bench.linked import Run, link, this_target
 from lithe.ir.build import Builder
 from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, Kernel
 from lithe.ir.program import Program, Step
 from lithe.targets.cpu import PMADDWD, Target
 from lithe.targets.host import host
-from lithe.types import FLOAT32, INT32, DType
+from lithe.types import FLOAT32, INT32
 
 CHAINS = 12  # latency 4 or 5, two a cycle; with their two operands they fit into 16 registers
 PASSES = 50_000
@@ -113,13 +111,12 @@ def _arithmetic(target: Target) -> tuple[dict[str, Kernel], dict[str, int]]:
 
 
 def _levels() -> dict[str, int]:
-    """Bytes to read for each level of memory."""
+    """Bytes to read for each level of memory: most of the first cache, then twice what the level before holds."""
     caches = dict(sorted(host().caches.items()))
-    sizes = {f"L{level}": size // 2 for level, size in caches.items() if size // 2 <= LARGEST}
-    last = max(caches.values(), default=0)
-    if 0 < 2 * last <= LARGEST:
-        sizes["memory"] = min(4 * last, LARGEST)
-    return sizes
+    names = [*(f"L{level}" for level in caches), "memory"]
+    sizes = [size * 2 for size in caches.values()]
+    found = zip(names, [next(iter(caches.values())) * 3 // 4, *sizes], strict=True) if caches else ()
+    return {name: size for name, size in found if size <= LARGEST}
 
 
 def _reader(target: Target, size: int) -> tuple[Kernel, int]:

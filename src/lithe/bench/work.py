@@ -7,13 +7,12 @@ schedule that pads a matrix, or computes a product twice, gains nothing in these
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lithe.ir.loops import Binary, Buffer, Call, Cast, Expr, For, If, Intrinsic, Kernel, Load, Stmt, Store, operands
+from lithe.ir.loops import Binary, Cast, Expr, For, If, Intrinsic, Kernel, Load, Stmt, Store, operands
 from lithe.ir.program import Program, Step
 
 OPERATOR = re.compile(r"op #\d+")
