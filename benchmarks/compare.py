@@ -23,24 +23,54 @@ from lithe.errors import LitheError, MissingDependency
 CHECKOUT = Path(__file__).resolve().parents[1]
 RESULTS = CHECKOUT / "benchmarks" / "results"
 MADE = CHECKOUT / "benchmarks" / "models"
-USUAL = ("official", "openvino", "openvino-strict", "onnxruntime")
-CORPUS = """
-classification/mobilenet_v1_0.25_224_float classification/mobilenet_v1_0.25_224_quant
-classification/mobilenet_v2_1.0_224_quant classification/tf2_mobilenet_v2_1.0_224_ptq classification/mcunetv2_large
-detection/coco_ssd_mobilenet_v1_1.0_quant_2018_06_29 detection/salad1_automl detection/traffic_model_recurrent_ssd
-detection/yolox_nano_with_post_float32 detection/mcunet_person_detection
-segmentation/deeplabv3_mnv2_dm05_pascal_quant segmentation/deeplabv3_257_float_metadata
-pose/movenet_single_pose_lightning_ptq pose/posenet_mobilenet_v1_100_257_int8 pose/pose_landmark_lite
-pose/pose_detection_224_sparse_fp16 face_hand/face_detection_front_128_float face_hand/face_landmark_192_float
-face_hand/face_landmark_192_full_integer_quant face_hand/hand_landmark_lite face_hand/hand_landmark_sparse_fp16
-image2image/style_transfer_quantized_384 rnn/mnist_lstm_float rnn/mnist_lstm_int8 rnn/keras_lstm_mnist_ptq
-audio/yamnet_audio_classifier_with_metadata audio/dtln_model_1_float audio/dtln_model_quant_1
-audio/torchaudio_conformer audio/keyword_scrambled_8bit audio/micro_speech_quantized
-mlperf_tiny/ad01_int8 mlperf_tiny/kws_ref_model mlperf_tiny/pretrainedResnet_quant mlperf_tiny/vww_96_int8
-mlperf_tiny/ad01_fp32 mlperf_tiny/kws_ref_model_float32 mlperf_tiny/pretrainedResnet mlperf_tiny/vww_96_float
-wake_word/mww_v1_alexa wake_word/mww_v2_okay_nabu micro/hello_world_float micro/hello_world_int8
-genai/qwen_fc_blockwise_quantized text/movie_review
-""".split()
+USUAL = ("official", "openvino", "onnxruntime")
+CORPUS = {  # folder -> models
+    "classification": [
+        "mobilenet_v1_0.25_224_float", "mobilenet_v1_0.25_224_quant", "mobilenet_v2_1.0_224_quant",
+        "tf2_mobilenet_v2_1.0_224_ptq", "mcunetv2_large",
+    ],
+    "detection": [
+        "coco_ssd_mobilenet_v1_1.0_quant_2018_06_29", "salad1_automl", "traffic_model_recurrent_ssd",
+        "yolox_nano_with_post_float32", "mcunet_person_detection",
+    ],
+    "segmentation": [
+        "deeplabv3_mnv2_dm05_pascal_quant", "deeplabv3_257_float_metadata",
+    ],
+    "pose": [
+        "movenet_single_pose_lightning_ptq", "posenet_mobilenet_v1_100_257_int8", "pose_landmark_lite",
+        "pose_detection_224_sparse_fp16",
+    ],
+    "face_hand": [
+        "face_detection_front_128_float", "face_landmark_192_float", "face_landmark_192_full_integer_quant",
+        "hand_landmark_lite", "hand_landmark_sparse_fp16",
+    ],
+    "image2image": [
+        "style_transfer_quantized_384",
+    ],
+    "rnn": [
+        "mnist_lstm_float", "mnist_lstm_int8", "keras_lstm_mnist_ptq",
+    ],
+    "audio": [
+        "yamnet_audio_classifier_with_metadata", "dtln_model_1_float", "dtln_model_quant_1", "torchaudio_conformer",
+        "keyword_scrambled_8bit", "micro_speech_quantized",
+    ],
+    "mlperf_tiny": [
+        "ad01_int8", "kws_ref_model", "pretrainedResnet_quant", "vww_96_int8", "ad01_fp32", "kws_ref_model_float32",
+        "pretrainedResnet", "vww_96_float",
+    ],
+    "wake_word": [
+        "mww_v1_alexa", "mww_v2_okay_nabu",
+    ],
+    "micro": [
+        "hello_world_float", "hello_world_int8",
+    ],
+    "genai": [
+        "qwen_fc_blockwise_quantized",
+    ],
+    "text": [
+        "movie_review",
+    ],
+}  # fmt: skip
 LAYERED = {  # models whose steps are measured too
     "tf2_mobilenet_v2_1.0_224_ptq", "mobilenet_v2_float32", "mobilenet_v2_int8", "resnet50_float32", "resnet50_int8",
     "mobilenet_v3_small_float32", "efficientnet_b0_int8", "lstm_float32", "lstm_int8", "vit_tiny_float32",
@@ -49,7 +79,7 @@ LAYERED = {  # models whose steps are measured too
 
 def default_models(made: Path) -> list[Path]:
     corpus = Path(os.environ.get("LITHE_CORPUS") or CHECKOUT.parent / "shared" / "corpus") / "models"
-    found = [corpus / f"{name}.tflite" for name in CORPUS]
+    found = [corpus / folder / f"{name}.tflite" for folder, names in CORPUS.items() for name in names]
     demo = sorted((CHECKOUT / "src" / "lithe" / "data").glob("*.tflite"))
     return [*demo, *(path for path in found if path.is_file()), *sorted(made.glob("*.tflite"))]
 

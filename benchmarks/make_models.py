@@ -14,7 +14,9 @@ Pictures are noise with the spectrum of photographs (amplitude falls with freque
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -247,29 +249,29 @@ def files(name: str) -> dict[str, str]:
     return {scheme: f"{name}_{scheme}.tflite" for scheme in RECIPES[name].schemes}
 
 
-def make(name: str, folder: Path) -> list[str]:
-    """Writes the files of one architecture; returns what failed."""
+def make(name: str, scheme: str, path: Path) -> None:
+    """Writes one file."""
     import tf_keras
 
-    recipe, failed = RECIPES[name], []
-    missing = {scheme: folder / file for scheme, file in files(name).items() if not (folder / file).exists()}
-    if not missing:
-        return []
-    tf_keras.backend.clear_session()
+    recipe = RECIPES[name]
     tf_keras.utils.set_random_seed(SEED)
     model = recipe.build()
     sharpen(model, recipe.samples())
-    for scheme, path in missing.items():
-        try:
-            content = convert(model, recipe, scheme)
-        except Exception as error:  # the converter raises what it likes
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            failed.append(f"{path.name}: the converter failed: {first[:200]}")
-            continue
-        path.with_suffix(".part").write_bytes(content)
-        path.with_suffix(".part").rename(path)
-        print(f"{path.name}  {len(content) / 1e6:.1f} MB", flush=True)
-    return failed
+    content = convert(model, recipe, scheme)
+    path.with_suffix(".part").write_bytes(content)
+    path.with_suffix(".part").rename(path)
+    print(f"{path.name}  {len(content) / 1e6:.1f} MB", flush=True)
+
+
+def problem_of(name: str, scheme: str, path: Path) -> str:
+    """Writes one file in a process of its own, since the converter can end it; "" or why there is no file."""
+    command = [sys.executable, __file__, str(path.parent), "--make", name, scheme]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    how = "crashed" if done.returncode < 0 else lines[-1][:300] if lines else "failed"
+    return f"{path.name}: TensorFlow's converter: {how}"
 
 
 def main() -> int:
@@ -277,18 +279,21 @@ def main() -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
     parser.add_argument("--only", nargs="+", choices=tuple(RECIPES), default=tuple(RECIPES), metavar="NAME")
     parser.add_argument("--list", action="store_true", help="print the names of the files and stop")
+    parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    wanted = {(name, scheme): options.folder / file for name in options.only for scheme, file in files(name).items()}
     if options.list:
-        print(*(file for name in options.only for file in files(name).values()), sep="\n")
+        print(*(path.name for path in wanted.values()), sep="\n")
         return 0
-    try:
-        import tensorflow  # noqa: F401
-        import tf_keras  # noqa: F401
-    except ImportError:
+    if any(importlib.util.find_spec(module) is None for module in ("tensorflow", "tf_keras")):
         print("TensorFlow is needed to make models: pip install tensorflow tf_keras", file=sys.stderr)
         return 3
     options.folder.mkdir(parents=True, exist_ok=True)
-    failed = [problem for name in options.only for problem in make(name, options.folder)]
+    if options.make:
+        make(*options.make, wanted[tuple(options.make)])
+        return 0
+    failed = [problem_of(name, scheme, path) for (name, scheme), path in wanted.items() if not path.exists()]
+    failed = [problem for problem in failed if problem]
     print(*failed, sep="\n", end="\n" if failed else "", file=sys.stderr)
     return 1 if failed else 0
 
