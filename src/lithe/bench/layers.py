@@ -22,7 +22,7 @@ import numpy as np
 
 from lithe.bench.linked import Run, link, this_target
 from lithe.bench.peaks import Peaks, measured_peaks
-from lithe.bench.work import Work, operator_macs, work_of
+from lithe.bench.work import OPERATOR, Work, operator_macs, work_of
 from lithe.errors import InputError
 from lithe.ir.graph import Graph
 from lithe.ir.program import Program
@@ -96,13 +96,14 @@ def measure_layers(path: str | os.PathLike[str], *, rounds: int = 30, seconds: f
     layers = []
     for number, (step, us) in enumerate(zip(program.steps, best[1:-1], strict=True)):
         work = work_of(step, macs)
+        last = (OPERATOR.findall(step.source) or [""])[-1]
         floor, limit = floor_us(work, everything, peaks)
         size = work.constant_bytes + work.activation_bytes
         layers.append(
             Layer(
                 number,
                 step.source,
-                outputs.get(step.source, ""),
+                outputs.get(last, ""),
                 max(us - empty, 0.0),
                 work.total_macs,
                 size,
@@ -130,8 +131,8 @@ def floor_us(work: Work, everything: int, peaks: Peaks) -> tuple[float, str]:
 
 
 def _outputs(graph: Graph) -> dict[str, str]:
-    """The type of the first output of each operator, by the source that steps name."""
-    return {repr(node): str(node.outputs[0].type) for node in graph.nodes if node.outputs}
+    """The type of the first output of each operator ("op #3")."""
+    return {f"op #{node.index}": str(node.outputs[0].type) for node in graph.nodes if node.outputs}
 
 
 def _runs(program: Program) -> list[Run]:
