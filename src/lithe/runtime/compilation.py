@@ -49,9 +49,7 @@ def build(
     ]
 
 
-def modules(
-    program: Program, size: int = 2500, entries: Mapping[str, Program] | None = None
-) -> list[tuple[str, str]]:
+def modules(program: Program, size: int = 2500, entries: Mapping[str, Program] | None = None) -> list[tuple[str, str]]:
     """(name, LLVM text) of modules with about `size` lines each; the entries and the threads come last.
     Equal kernels are one function.
 
