@@ -6,7 +6,7 @@ JOBS ?= 2
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint types house format bench grid digits clean
+.PHONY: help demo test test-slow check lint types house format bench dashboard grid digits clean
 
 help:  ## list every command
 	@echo "Lithe: models for devices. Commands:"
@@ -37,8 +37,11 @@ format: $(VENV)/check.stamp  ## put every file into the house's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/test.stamp  ## measure against the official runtime, interleaved in one process
-	$(BIN)/python benchmarks/compare.py
+bench: $(VENV)/test.stamp $(VENV)/bench.stamp  ## measure against other runtimes into benchmarks/results/; MODELS=... some only
+	$(BIN)/python benchmarks/compare.py $(MODELS)
+
+dashboard: $(VENV)/base.stamp  ## benchmarks/dashboard.html: charts of all result files, a page without network
+	$(BIN)/python -m lithe.bench.dashboard benchmarks/results benchmarks/dashboard.html
 
 grid: $(VENV)/test.stamp  ## every operator in every type against the official runtime; ONLY=ADD or ONLY='ADD/int8q\#17'
 	$(BIN)/python -m tests.grid --jobs $(JOBS) --document "$(ONLY)"

@@ -202,3 +202,33 @@ def test_nothing_is_fetched_from_the_network(digits: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_benchmark_shows_every_step(lithe: Command, digits: Path) -> None:
+    ended = lithe("benchmark", digits / "digits_int8.tflite", "--layers")
+    assert ended.code == 0
+    for shown in ("measured peaks of one core", "op #0 CONV_2D", "reached"):
+        assert shown in ended.out
+    facts = lithe("benchmark", digits / "digits_int8.tflite", "--layers", "--json").json
+    assert facts["schema"] == "lithe.layers/1"
+    assert facts["layers"][0]["macs"] == 4608
+
+
+def test_benchmark_against_the_official_runtime(lithe: Command, digits: Path) -> None:
+    pytest.importorskip("ai_edge_litert")
+    model = digits / "digits_int8.tflite"
+    arguments = ("benchmark", model, "--against", "official", "--threads", "1,2", "--seconds", 0.01)
+    ended = lithe(*arguments, "--layers")
+    assert ended.code == 0
+    assert "below 1 lithe is faster" in ended.out
+    assert "measured peaks of one core" in ended.out
+    facts = lithe(*arguments, "--json").json
+    assert facts["schema"] == "lithe.bench/1"
+    assert [turns["threads"] for turns in facts["models"][0]["turns"]] == [1, 2]
+
+
+def test_benchmark_refuses(lithe: Command, digits: Path) -> None:
+    model = digits / "digits_int8.tflite"
+    assert lithe("benchmark", model, "--against", "nobody").code == 4
+    for wrong in (("--threads", "0"), ("--threads", "a"), ("--threads", "1,2"), ("--fresh",)):
+        assert lithe("benchmark", model, *wrong).code == 2

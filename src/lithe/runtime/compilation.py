@@ -52,11 +52,15 @@ def build(
     ]
 
 
-def modules(program: Program, size: int = 2500) -> Iterator[tuple[str, str]]:
-    """(name, LLVM text) of modules with about `size` lines each; the entry and the threads come last.
+def modules(
+    program: Program, size: int = 2500, entries: Mapping[str, Program] | None = None
+) -> Iterator[tuple[str, str]]:
+    """(name, LLVM text) of modules with about `size` lines each; the entries and the threads come last.
 
     Equal kernels are one function. Each module is given as soon as it is written, so that it can be compiled while the
     next one is.
+
+    entries  what can be called, by symbol: programs of steps of this one; by default all of it, as `ENTRY`.
     """
     failures = {text: n + 1 for n, text in enumerate(program.messages())}
     symbols: dict[Kernel, str] = {}
@@ -76,7 +80,9 @@ def modules(program: Program, size: int = 2500) -> Iterator[tuple[str, str]]:
             waiting, lines = [], 0
     if waiting:
         yield "the last kernels", print_module(waiting)
-    yield "the entry", print_entry(program, symbols, ENTRY)
+    for symbol, part in (entries or {ENTRY: program}).items():
+        used = {kernel: symbols[kernel] for kernel in part.kernels()}
+        yield f"the entry {symbol}", print_entry(part, used, symbol)
     yield "the threads", print_threads(host().system, host().architecture)
 
 
