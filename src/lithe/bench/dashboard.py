@@ -22,7 +22,7 @@ from lithe.errors import FileMissing, InputError
 
 Result = dict[str, Any]
 KINDS = {  # peer or way of starting -> its colour on the page
-    "official": "blue", "openvino": "orange", "openvino-strict": "violet", "onnxruntime": "green",
+    "official": "blue", "lithe-fast": "red", "openvino": "orange", "openvino-strict": "violet", "onnxruntime": "green",
     FROM_CACHE: "ink", FROM_NOTHING: "grey",
 }  # fmt: skip
 STEPS_SHOWN = 25

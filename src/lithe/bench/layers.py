@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from lithe.bench.linked import Run, link, this_target
+from lithe.bench.linked import Run, link
 from lithe.bench.peaks import Peaks, measured_peaks
 from lithe.bench.work import OPERATOR, Work, operator_macs, work_of
 from lithe.errors import InputError
 from lithe.ir.graph import Graph
 from lithe.ir.program import Program
 from lithe.lower.lower import lower
+from lithe.runtime.compilation import this_target
 from lithe.runtime.instance import Instance
 from lithe.runtime.source import Source
 

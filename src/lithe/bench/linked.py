@@ -14,7 +14,6 @@ from lithe.runtime.compilation import modules
 from lithe.runtime.compiled import rounding_functions
 from lithe.runtime.loader import Image
 from lithe.runtime.workers import RUN, aligned, sync_block, waiting_functions
-from lithe.targets.cpu import GENERIC, Target, x86
 from lithe.targets.host import host
 
 Run = Callable[[], int]
@@ -27,12 +26,6 @@ class Linked:
     runs: Mapping[str, Run]
     arena: np.ndarray
     constants: np.ndarray
-
-
-def this_target() -> Target:
-    """The schedules' view of this machine."""
-    machine = host()
-    return x86(machine.features, machine.triple) if machine.architecture == "x86_64" else GENERIC
 
 
 def link(program: Program, entries: Mapping[str, Program]) -> Linked:

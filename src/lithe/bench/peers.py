@@ -155,7 +155,14 @@ def _onnxruntime(path: Path, threads: int) -> Loaded:
     return ONNXSession(onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]))
 
 
+def _lithe_fast(path: Path, threads: int) -> Loaded:
+    from lithe import Interpreter
+
+    return TFLiteInterpreter(Interpreter(model_path=str(path), num_threads=threads, precision="fast"))
+
+
 LITHE = Peer("lithe", "Lithe", "lithe", "lithe.runtime.interpreter", _lithe)
+LITHE_FAST = Peer("lithe-fast", "Lithe, precision fast", "lithe", "lithe.runtime.interpreter", _lithe_fast)
 PEERS = {
     peer.name: peer
     for peer in (
@@ -163,6 +170,7 @@ PEERS = {
             "official", "the official runtime with XNNPACK", "ai-edge-litert", "ai_edge_litert.interpreter", _official
         ),
         Peer("openvino", "OpenVINO", "openvino", "openvino", _openvino),
+        LITHE_FAST,
         Peer("openvino-strict", "OpenVINO in float32 throughout", "openvino", "openvino", _openvino_strict),
         Peer("onnxruntime", "ONNX Runtime", "onnxruntime", "onnxruntime", _onnxruntime, ".onnx"),
     )

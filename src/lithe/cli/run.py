@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from lithe.tasks.fitting import Wanted
 
 MOST_VALUES = 1000  # in JSON; larger outputs belong into --output
+
+
+Precision = Literal["strict", "fast"]
 
 
 @click.command(
@@ -44,10 +47,13 @@ Examples:
 @click.option("--std", metavar="S[,S,S]", help="Each pixel is then divided by it. [default: the model's own]")
 @click.option("--output", type=click.Path(path_type=Path), help="Write all outputs to this .npz file, as stored.")
 @click.option("--num-threads", "--num_threads", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--precision", default="strict", show_default=True, type=click.Choice(["strict", "fast"]),
+              help="Of products of floats; fast rounds their factors to bfloat16 where that is quicker.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     model: Path, inputs: tuple[str, ...], signature: str | None, top: int, labels: Path | None,
-    mean: str | None, std: str | None, output: Path | None, num_threads: int, as_json: bool,
+    mean: str | None, std: str | None, output: Path | None, num_threads: int,
+    precision: Precision, as_json: bool,
 ) -> None:  # fmt: skip
     """Run MODEL on files, and print what it says.
 
@@ -57,7 +63,7 @@ def command(
     with working(f"loading {model.name}"):
         import lithe
 
-        loaded = lithe.load(model, num_threads=num_threads)
+        loaded = lithe.load(model, num_threads=num_threads, precision=precision)
     function: Any = loaded
     if signature is not None:
         if signature not in loaded.signatures:

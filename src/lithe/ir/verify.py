@@ -1,8 +1,8 @@
 """Checks of the loop language: what every kernel and program must hold before code is made from it.
 
 `verify_kernel` checks that names are bound once, types agree, indices stay inside where that can be decided,
-that the iterations of parallel loops store to different places, and that threads do not get in each other's way. What cannot be decided is accepted:
-generated code checks or clamps indices that come from data.
+that the iterations of parallel loops store to different places, and that threads do not get in each other's way.
+What cannot be decided is accepted: generated code checks or clamps indices that come from data.
 
 A broken rule is a mistake of ours, not of the user's model; it raises CompileError with kernel and statement.
 """

@@ -16,7 +16,7 @@ from lithe.ops.op import Environment
 from lithe.passes.bind_variables import Variable
 from lithe.runtime.compiled import ENTRY, Artifact, Layout, Place
 from lithe.runtime.loader import kept_form
-from lithe.targets.cpu import GENERIC, x86
+from lithe.targets.cpu import GENERIC, Target, x86
 from lithe.targets.host import host
 
 WORTH_A_WORKER = 8  # operators whose compilation takes about as long as starting a compile process
@@ -27,10 +27,13 @@ def build(
     environment: Environment | None = None,
     variables: Mapping[int, Variable] | None = None,
     once: tuple[int, ...] = (),
+    *,
+    fast: bool = False,
 ) -> list[Artifact]:
     """Lowers and compiles prepared graphs for this machine.
 
     variables, once  see `lithe.passes.bind_variables`.
+    fast             whether products of floats may round their factors to bfloat16, where the processor gains by it.
 
     Raises UnsupportedOp where an operator has no lowering, CompileError where the compiler fails or hangs,
     LimitError where too much memory would be needed.
@@ -38,7 +41,7 @@ def build(
     for graph in graphs:
         refuse_unsupported(graph, environment)
     machine = host()
-    target = x86(machine.features, machine.triple) if machine.architecture == "x86_64" else GENERIC
+    target = this_target(fast=fast)
     settings = Settings(machine.triple, features=machine.feature_string)
     workers = min(2, machine.cores, 1 + sum(len(graph.nodes) for graph in graphs) // WORTH_A_WORKER)
     with Compiler(settings, workers=workers) as compiler:  # starts while the loops are written
@@ -50,6 +53,12 @@ def build(
         Artifact(kept_form(found), block, layout(graph, program, variables or {}, once))
         for graph, program, block, found in zip(graphs, programs, constants, objects, strict=True)
     ]
+
+
+def this_target(*, fast: bool = False) -> Target:
+    """The schedules' view of this machine."""
+    machine = host()
+    return x86(machine.features, machine.triple, fast=fast) if machine.architecture == "x86_64" else GENERIC
 
 
 def modules(

@@ -66,6 +66,7 @@ def make_executor(
     name: bytes | None = None,
     outline: bytes = b"",
     workers: Workers | None = None,
+    fast: bool = False,
 ) -> Executor:
     """Returns an executor of a prepared graph: all of it compiled, or those parts of it that can be.
 
@@ -74,13 +75,14 @@ def make_executor(
     preserve_all  intermediate tensors keep their values; only the reference executor can do that.
     name          keep compiled code on disk under this key, for the next start; `outline` goes with it.
     workers       the threads that share an inference, where it is compiled.
+    fast          products of floats may round their factors (see `lithe.runtime.compilation.build`).
     """
     from lithe.runtime.reference import ReferenceExecutor
 
     if preserve_all or not may_compile(reference):
         return ReferenceExecutor(graph, environment, keep_all=preserve_all)
     try:
-        return _compiled(graph, environment, name, outline, workers)
+        return _compiled(graph, environment, name, outline, workers, fast)
     except (UnsupportedOp, MissingDependency, CompileError) as cause:
         _say_once(f"{cause.problem} ({cause.where})" if cause.where else cause.problem)
         return ReferenceExecutor(graph, environment)
@@ -93,6 +95,7 @@ def bound_executor(
     name: bytes | None = None,
     outline: bytes = b"",
     workers: Workers | None = None,
+    fast: bool = False,
 ) -> Executor | None:
     """The executor of a prepared graph whose variables are bound; None when it cannot be compiled as a whole."""
     from lithe.lower.lower import compiles
@@ -101,7 +104,7 @@ def bound_executor(
     if not has_places(bound.graph) or not all(compiles(n, environment) for n in bound.graph.nodes):
         return None
     try:
-        (artifact,) = build([bound.graph], environment, bound.variables, bound.once)
+        (artifact,) = build([bound.graph], environment, bound.variables, bound.once, fast=fast)
     except (MissingDependency, CompileError) as cause:
         _say_once(cause.problem)
         return None
@@ -115,7 +118,12 @@ def has_places(graph: Graph) -> bool:
 
 
 def _compiled(
-    graph: Graph, environment: Environment | None, name: bytes | None, outline: bytes, workers: Workers | None
+    graph: Graph,
+    environment: Environment | None,
+    name: bytes | None,
+    outline: bytes,
+    workers: Workers | None,
+    fast: bool,
 ) -> Executor:
     from lithe.lower.lower import compiles
     from lithe.runtime.compilation import build
@@ -124,7 +132,7 @@ def _compiled(
 
     able = {n: compiles(n, environment) for n in graph.nodes}
     if has_places(graph) and all(able.values()):
-        (artifact,) = build([graph], environment)
+        (artifact,) = build([graph], environment, fast=fast)
         return _kept(artifact, environment, name, outline, workers)
     runs = grouped(graph, able.__getitem__)
     parts = {i: part_of(graph, run) for i, run in enumerate(runs) if able[run[0]] and not is_light(run)}
@@ -133,7 +141,7 @@ def _compiled(
     ready = {i: kept_executor(artifact, None, workers) for i, artifact in artifacts.items() if artifact is not None}
     missing = [i for i in parts if ready.get(i) is None]
     if missing:
-        made = build([parts[i][0] for i in missing], environment)
+        made = build([parts[i][0] for i in missing], environment, fast=fast)
         ready.update({i: _kept(a, None, names[i], b"", workers) for i, a in zip(missing, made, strict=True)})
     for i, (_, node) in parts.items():
         node.attrs = ready[i]

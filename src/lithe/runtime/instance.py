@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lithe.errors import ExecutionError, LimitError, ModelError
+from lithe.errors import ExecutionError, InputError, LimitError, ModelError
 from lithe.ir.graph import Graph, Tensor
 from lithe.runtime.compiled import cached
 from lithe.runtime.executors import (
@@ -32,19 +32,28 @@ if TYPE_CHECKING:
 
 SHAPES_COMPILED = 4  # of a graph that is called with ever new shapes; the others run on the reference executor
 SHAPES_KEPT = 16
+PRECISIONS = ("strict", "fast")  # products of floats: float32; bfloat16 where that is quicker
 
 
 class Options(NamedTuple):
     """How the graphs of a model are run (see `make_executor`). `keep`: compiled code may be kept on disk;
-    `num_threads`: threads that share an inference."""
+    `num_threads`: threads that share an inference; `precision`: one of `PRECISIONS`, of products of floats."""
 
     reference: bool = False
     num_threads: int = 1
     preserve_all: bool = False
     keep: bool = True
+    precision: str = "strict"
 
     def may_keep(self) -> bool:
         return self.keep and not self.preserve_all and may_compile(self.reference)
+
+
+def checked_precision(precision: str) -> str:
+    """The precision. Raises InputError when there is no such one."""
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
+    return precision
 
 
 class Instance:
@@ -64,6 +73,10 @@ class Instance:
         self._compiled_shapes: dict[int, int] = {}
         self._work: dict[int, int] = {}
         self._spent = 0
+
+    @property
+    def fast(self) -> bool:
+        return self.options.precision == "fast"
 
     # executors
 
@@ -88,7 +101,7 @@ class Instance:
         if found is None and not options.preserve_all and may_compile(options.reference):
             bound = self._bound(number, shapes)
             if bound is not None:
-                found = bound_executor(bound, self, name=name, outline=outline, workers=self.workers)
+                found = bound_executor(bound, self, name=name, outline=outline, workers=self.workers, fast=self.fast)
         return found or make_executor(
             self.prepared(number, shapes),
             self,
@@ -97,6 +110,7 @@ class Instance:
             name=name,
             outline=outline,
             workers=self.workers,
+            fast=self.fast,
         )
 
     def _bound(self, number: int, shapes: dict[int, Shape]) -> Bound | None:

@@ -6,7 +6,7 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from lithe.errors import InputError, ResizeError, StateError, UnsupportedOp
 from lithe.ir.graph import Module, Tensor
 from lithe.runtime.delegate import Delegate, OpResolverType
 from lithe.runtime.details import node_details, tensor_details
-from lithe.runtime.instance import Instance, Options
+from lithe.runtime.instance import Instance, Options, checked_precision
 from lithe.runtime.session import Session
 from lithe.runtime.signature import SignatureRunner
 from lithe.runtime.source import Source
@@ -45,6 +45,8 @@ class Interpreter:
     experimental_op_resolver_type    see `lithe.lite.OpResolverType`.
     experimental_preserve_all_tensors  intermediate tensors can be read after `invoke`, which makes it slow.
 
+    precision                        "strict" or "fast", see `lithe.load`; an addition of ours.
+
     The other arguments steer delegates of the official runtime; they are accepted and change nothing.
 
     Raises FileMissing, ModelError (both ValueError) when there is no such model or it is not sound.
@@ -69,6 +71,8 @@ class Interpreter:
         experimental_compress_quantization_zero_points: bool = False,
         experimental_disable_delegate_node_fusion: bool = False,
         experimental_force_delegate_node_profiling: bool = False,
+        *,
+        precision: Literal["strict", "fast"] = "strict",
     ) -> None:
         self._experimental_compress_quantization_zero_points = experimental_compress_quantization_zero_points
         resolver = experimental_op_resolver_type
@@ -94,6 +98,7 @@ class Interpreter:
             reference=name == "BUILTIN_REF",
             num_threads=int(num_threads or 1),
             preserve_all=bool(experimental_preserve_all_tensors),
+            precision=checked_precision(precision),
         )
         self._source = self._open(model_path, model_content)
         self._instance = Instance(self._source, self._options)
@@ -108,13 +113,13 @@ class Interpreter:
         return self._source.whole()
 
     def _open(self, path: str | os.PathLike[str] | None, content: Any) -> Source:
-        keep = self._options.may_keep()
+        keep, precision = self._options.may_keep(), self._options.precision
         if path and not content:
-            return Source(path, keep=keep)
+            return Source(path, keep=keep, precision=precision)
         if content and not path:
             if not isinstance(content, bytes | bytearray | memoryview):
                 raise InputError(f"`model_content` must be bytes, got {type(content).__name__}")
-            return Source(bytes(content), keep=keep)
+            return Source(bytes(content), keep=keep, precision=precision)
         if not content and not path:
             raise InputError("`model_path` or `model_content` must be specified.")
         raise InputError("Can't both provide `model_path` and `model_content`")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
 from lithe.runtime.function import Function, TensorInfo
-from lithe.runtime.instance import Instance, Options
+from lithe.runtime.instance import Instance, Options, checked_precision
 from lithe.runtime.source import Source
 
 if TYPE_CHECKING:
@@ -25,12 +25,15 @@ def load(
     model: str | os.PathLike[str] | bytes,
     *,
     num_threads: int | None = None,
+    precision: Literal["strict", "fast"] = "strict",
     cache: bool = True,
     limits: Limits | None = None,
 ) -> Model:
     """Returns the model in a file (a path) or in bytes, ready to be called.
 
     num_threads  threads that share an inference; None: one.
+    precision    of products of floats. "strict": float32. "fast": factors are rounded to bfloat16 (8 bits, a relative
+                 error of up to 2**-8 each) where the processor multiplies those faster, and sums stay float32.
     cache        keep compiled code on disk, so that the next start is quick.
     limits       a `lithe.ops.verify.Limits`: what a model may ask for at most.
 
@@ -42,8 +45,8 @@ def load(
     if num_threads is not None and (not isinstance(num_threads, int) or num_threads < 1):
         raise InputError(f"num_threads is an integer of at least 1, got {num_threads!r}")
     given = bytes(model) if isinstance(model, bytearray | memoryview) else model
-    options = Options(num_threads=num_threads or 1, keep=cache)
-    source = Source(given, limits, keep=options.may_keep())
+    options = Options(num_threads=num_threads or 1, keep=cache, precision=checked_precision(precision))
+    source = Source(given, limits, keep=options.may_keep(), precision=precision)
     name = "" if isinstance(given, bytes) else os.path.basename(os.fspath(given))
     return Model(source, options, name=name)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lithe.errors import CompileError, FileMissing, InputError, MissingDependency, ModelError
 from lithe.ir.graph import Module
-from lithe.runtime.compiled import Artifact, cache_key, cached
+from lithe.runtime.compiled import Artifact, cache_key, cached, key
 from lithe.runtime.digest import digest, digest_of_file
 from lithe.runtime.outline import module_of
 
@@ -26,7 +26,7 @@ class Source:
     keep    compiled code may be kept on disk and taken from there.
     limits  what the model may ask for; with limits of one's own nothing is kept, and the model is always verified.
 
-    digest  of the model's bytes, None when no code is kept for it: the file does not hold the whole model, or
+    digest  of the model's bytes and the precision, None when no code is kept for it: the file does not hold it all, or
             changed while it was read, or the model was made in memory, or has operators that users registered.
     kept    the code of its main graph at the declared shapes, when there is some.
 
@@ -34,10 +34,15 @@ class Source:
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] | bytes | Module, limits: Limits | None = None, *, keep: bool = True
+        self,
+        model: str | os.PathLike[str] | bytes | Module,
+        limits: Limits | None = None,
+        *,
+        keep: bool = True,
+        precision: str = "strict",
     ) -> None:
         self._model: str | bytes = b""
-        self._limits = limits
+        self._limits, self._precision = limits, precision
         self._whole: Module | None = None
         self._outline: Module | None = None
         self.digest: bytes | None = None
@@ -107,7 +112,8 @@ class Source:
         return module
 
     def _digest(self) -> bytes:
-        return digest(self._model) if isinstance(self._model, bytes) else digest_of_file(self._model)
+        found = digest(self._model) if isinstance(self._model, bytes) else digest_of_file(self._model)
+        return found if self._precision == "strict" else key(found, self._precision)
 
 
 def _existing(path: str | os.PathLike[str]) -> str:
