@@ -171,8 +171,9 @@ def _logistic(x: Any) -> Any:
 
 @_with_meaning(_logistic)
 def logistic(x: Any) -> Any:
-    """1 / (1 + e**-x). 2.5 ulp; the exponential is of a negative number, so that small results keep their precision."""
-    e = exp.traced(-absolute(x))
+    """1 / (1 + e**-x). 2.5 ulp; the exponential is of a negative number, so that small results keep their precision.
+    0 where the result is no normal number (below 2**-126, for x < -87.3)."""
+    e = decay.traced(-absolute(x))
     return where(x < F(0.0), e, F(1.0)) / (e + F(1.0))
 
 
