@@ -146,7 +146,7 @@ class Product:
         sums = b.local(c.accumulator, (height, width, p.room), "sums")
         extra = b.local(INT32, (height, width, FEW), "pixel_sums") if self.zero and is_first else None
         for y, x in self.pixels(height, width):
-            for at, lanes in self.vectors(p):
+            for at, lanes in p.vectors():
                 with b.loop(lanes, "vector", "l") as l:
                     b.store(sums, (y, x, at + l), bias[panel, at + l])
             if extra is not None:
@@ -156,7 +156,7 @@ class Product:
             with b.loop(window.steps, "unrolled" if window.steps <= LARGEST_UNROLLED else "serial", "k") as k:
                 for y, x in self.pixels(height, width):
                     a = window.element(row + y, column + x, tap, k)
-                    for at, lanes in self.vectors(p):
+                    for at, lanes in p.vectors():
                         with b.loop(lanes, "vector", "l") as l:
                             total = sums[y, x, at + l]
                             b.store(sums, (y, x, at + l), self.step(total, a, weights[panel, run, k, at + l]))
@@ -170,14 +170,14 @@ class Product:
         if self.heavy:  # once in a loop, from memory, not a copy of it for every pixel
             memory = b.local(c.accumulator, (height, width, p.room), "finished")
             for y, x in self.pixels(height, width):
-                for at, lanes in self.vectors(p):
+                for at, lanes in p.vectors():
                     with b.loop(lanes, "vector", "l") as l:
                         b.store(memory, (y, x, at + l), sums[y, x, at + l])
             sums = memory
         for y, x in self.pixels(height, width, "serial" if self.heavy else "unrolled"):
             out_y, out_x = top + row + y, column + x
             pixel = Pixel(batch, out_y, out_x, (batch * oh + out_y) * ow + out_x)
-            for at, lanes in self.vectors(p):
+            for at, lanes in p.vectors():
                 with b.loop(min(lanes, p.used - at), "vector", "l") as l:
                     whole: Expr = sums[y, x, at + l]
                     if self.zero:
@@ -189,14 +189,6 @@ class Product:
         """One pass over the pixels of a tile, whose statements are copied for each of them, unless `kind` says else."""
         with self.b.loop(height, kind, "r") as y, self.b.loop(width, kind, "r") as x:
             yield y, x
-
-    @staticmethod
-    def vectors(p: Panel) -> Iterator[tuple[int, int]]:
-        """(first column, lanes) of each vector of a panel."""
-        at = 0
-        for lanes in p.widths:
-            yield at, lanes
-            at += lanes
 
     def step(self, total: Expr, a: Expr, w: Expr) -> Expr:
         if self.dot is not None:

@@ -14,7 +14,7 @@ from lithe.ir.program import Program, Step
 from lithe.lower import fusion
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, plan
 from lithe.lower.schedule import schedule
-from lithe.lower.share_out import share_out
+from lithe.lower.share_out import LARGEST_LOCAL, share_out
 from lithe.lower.vectorize import vectorize
 from lithe.ops import Site
 from lithe.ops.op import Environment
@@ -22,7 +22,6 @@ from lithe.targets.cpu import Target
 from lithe.types import UINT8
 
 LARGEST_ARENA = 1 << 31
-LARGEST_LOCAL = 1 << 13  # bytes; threads may have small stacks
 
 
 def lower(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from lithe.ir.build import Convolution, Pixel
@@ -35,6 +36,13 @@ class Panel:
     @property
     def room(self) -> int:
         return sum(self.widths)
+
+    def vectors(self) -> Iterator[tuple[int, int]]:
+        """(first column, lanes) of each vector."""
+        at = 0
+        for lanes in self.widths:
+            yield at, lanes
+            at += lanes
 
 
 def widths(columns: int, lanes: int) -> tuple[int, ...]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 from lithe.ir.build import Builder, Convolution, MatrixProduct, Schedule, plain
+from lithe.lower import sparse, winograd
 from lithe.lower.contraction import Product
 from lithe.lower.depthwise import UNSIGNED_SHIFT, by_regions, interleaved, is_depthwise
 from lithe.lower.direct import Direct, is_direct, narrowed
 from lithe.lower.matrix import Matrices, as_convolution, as_product, fits
 from lithe.lower.panels import flattened
-from lithe.lower.sparse import Sparse, pays
 from lithe.targets.cpu import Target
 from lithe.types import INT64, UINT8
 
-LARGEST_WINDOW = 7  # depthwise windows above this would unroll into too much code
+LARGEST_WINDOW = 49  # taps of a depthwise window; more would unroll into too much code
 
 
 def schedule(target: Target) -> Schedule:
@@ -33,12 +35,14 @@ def schedule(target: Target) -> Schedule:
             by_regions(b, narrowed(b, c), target)
         elif not _dtypes_fit(c):
             Direct(b, c, target).emit()
-        elif is_depthwise(c) and max(c.w.shape[1:3]) <= LARGEST_WINDOW:
+        elif is_depthwise(c) and math.prod(c.w.shape[1:3]) <= LARGEST_WINDOW:
             byte = c.x.dtype.name in UNSIGNED_SHIFT
             dots = target.dot is not None and target.dot.left == UINT8
             (interleaved if byte and dots else by_regions)(b, c, target)
-        elif pays(c, target):
-            Sparse(b, c, target).emit()
+        elif sparse.pays(c, target):
+            sparse.Sparse(b, c, target).emit()
+        elif c.groups == 1 and winograd.pays(c, target):
+            winograd.Winograd(b, c, target).emit()
         elif c.groups == 1:
             Product(b, flattened(c), target).emit()
         else:

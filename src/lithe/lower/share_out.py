@@ -46,6 +46,7 @@ AWAY = 0.25  # nanoseconds to fetch a byte from another core
 LEAST = 1_000.0  # nanoseconds of work below which a kernel is one thread's
 LEAST_INSIDE = 1_000.0  # the same for one iteration of a serial loop
 NODE = 0.1  # nanoseconds for one operation of a vector
+LARGEST_LOCAL = 1 << 13  # bytes of a local on the stack; threads may have small ones
 SLOW = {"div": 10, "mod": 10, "sqrt": 10}
 
 
@@ -143,7 +144,8 @@ def operations(roots: tuple[Expr, ...]) -> int:
 def arrange(body: tuple[Stmt, ...], work: Callable[[Stmt], float]) -> tuple[Stmt, ...]:
     """The statements of a kernel with chosen loops as all threads may run them: parts for one thread, barriers."""
     uniform = {s.buffer for s in _outside(body) if isinstance(s, Alloc)}
-    lifted: set[Buffer] = set()  # locals around the parts that a part stores to: memory of all threads
+    # locals around the parts that are memory of all threads: large ones, and those that a part stores to
+    lifted = {b for b in uniform if b.nbytes > LARGEST_LOCAL}
     while True:
         arranged = _parts(body, uniform - lifted, count(1))
         found = {b for part in _outside(arranged) if _is_part(part) for b in _stored((part,)) & uniform}
