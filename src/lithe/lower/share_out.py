@@ -49,15 +49,18 @@ NODE = 0.1  # nanoseconds for one operation of a vector
 SLOW = {"div": 10, "mod": 10, "sqrt": 10}
 
 
-def share_out(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
-    """The statements of a kernel with the loops that are worth it shared out; the very same ones if none is."""
+def share_out(body: tuple[Stmt, ...], largest_local: int) -> tuple[Stmt, ...]:
+    """The statements of a kernel with the loops that are worth it shared out; the very same ones if none is.
+
+    largest_local  bytes of a local that fits a stack; a larger one is each thread's own in a grid loop only.
+    """
     chooser = _Chooser(body)
     if sum(map(chooser.work, body)) < LEAST:
         return body
     way = chooser.sequence(body, Scope())
     if way is None:
         return body
-    arranged = arrange(way.body, chooser.work)
+    arranged = arrange(way.body, chooser.work, largest_local)
     kinds = {type(s) for s in statements(arranged)}
     # whoever fails leaves, and could not meet the others inside
     return body if {Call, Barrier} <= kinds else arranged
@@ -125,9 +128,8 @@ class _Chooser:
         ways = [self.best(s, scope) for s in body]
         if all(way.body == (s,) for way, s in zip(ways, body, strict=True)):
             return None
-        work, away = (
-            tuple(map(sum, zip(*times, strict=True))) for times in zip(*((w.work, w.away) for w in ways), strict=False)
-        )
+        work = tuple(map(sum, zip(*(way.work for way in ways), strict=True)))
+        away = tuple(map(sum, zip(*(way.away for way in ways), strict=True)))
         return Way(work, away, tuple(s for way in ways for s in way.body))
 
 
@@ -140,10 +142,11 @@ def operations(roots: tuple[Expr, ...]) -> int:
     )
 
 
-def arrange(body: tuple[Stmt, ...], work: Callable[[Stmt], float]) -> tuple[Stmt, ...]:
+def arrange(body: tuple[Stmt, ...], work: Callable[[Stmt], float], largest_local: int) -> tuple[Stmt, ...]:
     """The statements of a kernel with chosen loops as all threads may run them: parts for one thread, barriers."""
     uniform = {s.buffer for s in _outside(body) if isinstance(s, Alloc)}
-    lifted: set[Buffer] = set()  # locals around the parts that a part stores to: memory of all threads
+    # locals around the parts that are memory of all threads: large ones, and those that a part stores to
+    lifted = {b for b in uniform if b.nbytes > largest_local}
     while True:
         arranged = _parts(body, uniform - lifted, count(1))
         found = {b for part in _outside(arranged) if _is_part(part) for b in _stored((part,)) & uniform}

@@ -21,7 +21,7 @@ from itertools import groupby
 from typing import Any
 
 from lithe.codegen.llvm.expressions import ExpressionWriter
-from lithe.codegen.llvm.threads import THREAD_PARAMETERS, THREAD_TYPES
+from lithe.codegen.llvm.threads import DECLARATIONS, THREAD_PARAMETERS, THREAD_TYPES
 from lithe.codegen.llvm.values import memory, vector
 from lithe.ir.loops import (
     Alloc,
@@ -127,7 +127,7 @@ class KernelWriter(ExpressionWriter):
                     self.do(f"br i1 {self.scalar_of(condition)}, label %{good}, label %fail{code}")
                     self.start(good)
                 case Barrier():
-                    self.declarations.add("declare void @lithe_barrier(i32, ptr)")
+                    self.declarations.add(DECLARATIONS[0])
                     self.do("call void @lithe_barrier(i32 %threads, ptr %sync)")
                     self.forget(set(self.pointers))
                 case _:
@@ -383,8 +383,7 @@ def print_entry(program: Program, symbols: dict[Kernel, str], symbol: str = "lit
     lines += ["  %code = call i32 @lithe_failure(ptr %sync)", "  ret i32 %code", "}"] if fails else ["  ret i32 0", "}"]
     for name, kernel in {name: kernel for kernel, name in symbols.items()}.items():
         lines.append(f"declare i32 @{name}({''.join('ptr, ' for _ in kernel.params)}{THREAD_TYPES})")
-    lines += ["declare void @lithe_barrier(i32, ptr)", "declare void @lithe_fail(i32, i32, ptr)"]
-    return "\n".join([*lines, "declare i32 @lithe_failure(ptr)"])
+    return "\n".join([*lines, *DECLARATIONS])
 
 
 def call_step(program: Program, step: Step, symbol: str, n: int, end: str) -> Iterator[str]:
