@@ -68,8 +68,8 @@ MISTAKES: dict[str, tuple[str, tuple[Stmt, ...]]] = {
     "threads store to one place": ("grid loop i store to the same place", (grid(to(ZERO)),)),
     "every thread stores": ("every thread would store to y", (grid(to(I)), to(ZERO))),
     "one thread's local": (
-        "only one thread would store to its local",
-        (Alloc(LOCAL), grid(to(ZERO, buffer=LOCAL))),
+        "only one thread would store to its x",
+        (Alloc(X), grid(to(I, buffer=X))),
     ),
     "grid in grid": ("For inside of a grid loop", (grid(grid(to(J), var=J)),)),
     "grid in parallel": ("For inside of a parallel loop", (For(J, 8, (grid(to(I)),), "parallel"),)),

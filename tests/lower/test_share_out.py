@@ -69,10 +69,10 @@ def test_little_work_is_one_threads() -> None:
 
 
 def test_shares_are_equal_where_an_inner_loop_can_make_them_so() -> None:
-    x, y = table("x", 3, 64, WIDE), table("y", 3, 64, WIDE)
+    x, y = table("x", 64), table("y", 3, 64)
     b = Builder()
-    with b.loop(3, "parallel") as i, b.loop(64, "parallel") as j, b.loop(WIDE) as k:
-        b.store(y, (i, j, k), x[i, j, k] + 1.0)
+    with b.loop(3, "parallel") as i, b.loop(64, "parallel") as j, b.loop(WIDE):
+        b.store(y, (i, j), y[i, j] + x[j])
     assert outline(shared(b)) == "s3(g64(s4096(=)))"
 
 
@@ -81,7 +81,7 @@ def test_rows_that_lie_together_are_preferred_to_columns() -> None:
     b = Builder()
     with b.loop(512, "parallel") as column, b.loop(512, "parallel") as row:
         b.store(y, (row, column), x[row, column] + 1.0)
-    assert outline(shared(b)) == "s512(g512(=))" or "g512" in outline(shared(b))
+    assert outline(shared(b)) == "s512(g512(=))"
 
 
 def test_steps_of_a_recurrence_are_shared_out_one_by_one() -> None:

@@ -70,17 +70,19 @@ def share_out(body: tuple[Stmt, ...], largest_local: int) -> tuple[Stmt, ...]:
 class Way:
     """Statements with loops chosen, and what they take: nanoseconds for each of TEAMS.
 
-    work  of each iteration of the loops around.
-    away  to fetch what lies at other cores, in all iterations.
+    work      of each iteration of the loops around.
+    away      to fetch what lies at other cores, in all iterations.
+    meetings  barriers, at most.
     """
 
     work: Times
     away: Times
     body: tuple[Stmt, ...]
+    meetings: int = 0
 
     @property
     def cost(self) -> float:
-        return sum(self.work) + sum(self.away)
+        return sum(self.work) + sum(self.away) + self.meetings * MEETING * len(TEAMS)
 
 
 class _Chooser:
@@ -116,11 +118,13 @@ class _Chooser:
         work, inside = self.work(s), scope.loop(s.var, s.extent)
         if s.kind == "parallel":
             found = [a for inner in s.body for a in accesses(inner, inside, self.local)]
-            times = tuple(work * -(-s.extent // n) / s.extent + MEETING for n in TEAMS)
+            times = tuple(work * -(-s.extent // n) / s.extent for n in TEAMS)
             away = tuple(fetched(found, n, s.var, s.extent) * AWAY for n in TEAMS)
-            ways.append(Way(times, away, (replace(s, kind="grid"),)))
+            ways.append(Way(times, away, (replace(s, kind="grid"),), 1))
         if work / s.extent >= LEAST_INSIDE and (inner := self.sequence(s.body, inside)) is not None:
-            ways.append(Way(tuple(t * s.extent for t in inner.work), inner.away, (replace(s, body=inner.body),)))
+            again = 1 if s.kind == "parallel" and inner.meetings == 1 else s.extent
+            times = tuple(t * s.extent for t in inner.work)
+            ways.append(Way(times, inner.away, (replace(s, body=inner.body),), inner.meetings * again))
         return min(ways, key=lambda way: way.cost)
 
     def sequence(self, body: tuple[Stmt, ...], scope: Scope) -> Way | None:
@@ -130,7 +134,7 @@ class _Chooser:
             return None
         work = tuple(map(sum, zip(*(way.work for way in ways), strict=True)))
         away = tuple(map(sum, zip(*(way.away for way in ways), strict=True)))
-        return Way(work, away, tuple(s for way in ways for s in way.body))
+        return Way(work, away, tuple(s for way in ways for s in way.body), sum(way.meetings for way in ways))
 
 
 def operations(roots: tuple[Expr, ...]) -> int:

@@ -33,7 +33,6 @@ from lithe.ir.loops import (
     If,
     Instruction,
     Kernel,
-    Part,
     Stmt,
     Store,
     Var,
@@ -41,6 +40,7 @@ from lithe.ir.loops import (
 )
 from lithe.ir.program import Program, Step
 
+Part = tuple[int, int, int]
 Text = list[Any]  # of str or Text: nested lists keep places where lines are added later
 
 
