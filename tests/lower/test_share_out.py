@@ -77,11 +77,11 @@ def test_shares_are_equal_where_an_inner_loop_can_make_them_so() -> None:
 
 
 def test_rows_that_lie_together_are_preferred_to_columns() -> None:
-    x, y = table("x", 512, 512), table("y", 512, 512)
+    x, y = table("x", 8192, 64), table("y", 8192, 64)
     b = Builder()
-    with b.loop(512, "parallel") as column, b.loop(512, "parallel") as row:
+    with b.loop(64, "parallel") as column, b.loop(8192, "parallel") as row:
         b.store(y, (row, column), x[row, column] + 1.0)
-    assert outline(shared(b)) == "s512(g512(=))"
+    assert outline(shared(b)) == "s64(g8192(=))"
 
 
 def test_steps_of_a_recurrence_are_shared_out_one_by_one() -> None:
