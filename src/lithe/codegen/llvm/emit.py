@@ -220,7 +220,7 @@ class KernelWriter(ExpressionWriter):
     def share(self, extent: int, part: Part) -> tuple[str, str]:
         """Where this thread's iterations of a grid loop begin and end.
 
-        Those of thread t begin at ceil(extent * x / ((end - begin) * threads)),
+        Those of thread t begin at the whole number nearest to extent * x / ((end - begin) * threads),
         x = t * whole - begin * threads, held within 0 .. (end - begin) * threads.
         """
         key = extent, part
@@ -232,7 +232,7 @@ class KernelWriter(ExpressionWriter):
             self.entry += [
                 f"  %before{n} = mul i64 %team, {begin}",
                 f"  %most{n} = mul i64 %team, {end - begin}",
-                f"  %up{n} = sub i64 %most{n}, 1",
+                f"  %half{n} = lshr i64 %most{n}, 1",
             ]
             for bound, number in ((f"%first{n}", "%number"), (f"%stop{n}", "%after")):
                 self.entry += [
@@ -241,7 +241,7 @@ class KernelWriter(ExpressionWriter):
                     f"  {bound}c = call i64 @llvm.smax.i64(i64 {bound}b, i64 0)",
                     f"  {bound}d = call i64 @llvm.smin.i64(i64 {bound}c, i64 %most{n})",
                     f"  {bound}e = mul i64 {bound}d, {extent}",
-                    f"  {bound}f = add i64 {bound}e, %up{n}",
+                    f"  {bound}f = add i64 {bound}e, %half{n}",
                     f"  {bound} = udiv i64 {bound}f, %most{n}",
                 ]
             self.declarations |= {"declare i64 @llvm.smax.i64(i64, i64)", "declare i64 @llvm.smin.i64(i64, i64)"}
