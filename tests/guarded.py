@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
+from lithe.codegen.llvm.threads import DECLARATIONS, print_threads
 from lithe.codegen.llvm.toolchain import Compiler, Job, Settings
 from lithe.errors import LimitError
 from lithe.ir.loops import Buffer, Kernel
@@ -24,6 +25,7 @@ from lithe.lower import lower
 from lithe.lower.memory_plan import SLACK
 from lithe.runtime.compiled import rounding_functions
 from lithe.runtime.loader import Image
+from lithe.runtime.workers import RUN, sync_block, waiting_functions
 from lithe.targets.cpu import Target
 from lithe.targets.host import host
 from tests.llvm_backend import graph_of, smaller_targets
@@ -227,8 +229,15 @@ def prepare(case: Case, number: int, target: Target | None) -> Prepared:
     entries = {place: f"run{number}_{place}" for place in PLACES}
     for place, name in entries.items():
         body, _, _ = print_entry(programs[place], symbols, name).partition("\n}")
-        text.append(body + "\n}\n")
+        text.append("\n".join([body, "}", *DECLARATIONS]))
     return Prepared(case, programs, messages, entries, text)
+
+
+def entry_of(image: Image, name: str) -> Callable[[int, int], int]:
+    """An entry as a function of the arena and the constants, for one thread."""
+    sync, pointer, number = sync_block(), ctypes.c_void_p, ctypes.c_int
+    call = image.function(RUN, number, pointer, pointer, pointer, number, pointer)
+    return lambda arena, constants: call(image.address(name), arena, constants, 1, sync.ctypes.data)
 
 
 def compiled(cases: Iterable[Case], target: Target | None) -> Iterator[tuple[list[Prepared], Image]]:
@@ -237,6 +246,7 @@ def compiled(cases: Iterable[Case], target: Target | None) -> Iterator[tuple[lis
     waiting: list[tuple[list[Prepared], Job]] = []
     batch: list[Prepared] = []
     with Compiler(Settings(host().triple, features=features), workers=1) as compiler:
+        threads = compiler.submit(print_threads(host().system, host().architecture))
 
         def submit() -> None:
             text = print_module([t for p in batch for t in p.text])
@@ -256,4 +266,4 @@ def compiled(cases: Iterable[Case], target: Target | None) -> Iterator[tuple[lis
         if batch:
             submit()
         for group, job in waiting:
-            yield group, Image([job.result()], rounding_functions())
+            yield group, Image([job.result(), threads.result()], {**rounding_functions(), **waiting_functions()})

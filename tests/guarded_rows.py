@@ -8,7 +8,6 @@ prints one line of JSON when a row begins and one when it ends: {"begin": row}, 
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import json
 import signal
@@ -29,7 +28,7 @@ from lithe.runtime.loader import Image
 from lithe.types import TensorType
 from tests import guarded_faults
 from tests.conftest import CHECKOUT
-from tests.guarded import FILLS, PLACES, Outcome, Prepared, Room, compiled, targets
+from tests.guarded import FILLS, PLACES, Outcome, Prepared, Room, compiled, entry_of, targets
 from tests.ops.cases import Case, every_case
 from tests.ops.test_matrix import agree
 
@@ -143,7 +142,7 @@ class Row:
     def __init__(self, prepared: Prepared, image: Image) -> None:
         self.prepared, self.case, self.rooms = prepared, prepared.case, []
         for place in PLACES:
-            entry = image.function(prepared.entries[place], ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+            entry = entry_of(image, prepared.entries[place])
             self.rooms.append(Room(prepared.programs[place], entry, prepared.variables()))
 
     def runs(self, arrays: Arrays) -> tuple[Outcome, str]:

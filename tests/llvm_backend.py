@@ -16,7 +16,7 @@ from lithe.lower import lower
 from lithe.runtime.compilation import modules
 from lithe.runtime.compiled import ENTRY, rounding_functions
 from lithe.runtime.loader import Image
-from lithe.runtime.workers import ALIGNMENT, RUN, sync_block, waiting_functions
+from lithe.runtime.workers import ALIGNMENT, RUN, Workers, sync_block, waiting_functions
 from lithe.targets.cpu import GENERIC, Target, x86
 from lithe.targets.host import host
 from tests.ops.cases import Case
@@ -62,27 +62,44 @@ def graph_of(case: Case) -> Graph:
     return Graph("case", [t for t in given if t.data is None], outputs, [*given, *outputs], [node])
 
 
-def run(program: Program, inputs: list[np.ndarray], features: str | None = None) -> list[np.ndarray]:
-    """Outputs of one run; raises ExecutionError with the program's message when a check fails."""
+def run(
+    program: Program, inputs: list[np.ndarray], features: str | None = None, threads: tuple[int, ...] = (1,)
+) -> list[np.ndarray]:
+    """Outputs of one run; raises ExecutionError with the program's message when a check fails.
+
+    threads  the numbers of threads to run with, one after the other: a difference between them is an error, too.
+    """
     made = compiler(host().feature_string if features is None else features)
     jobs = [made.submit(text, name) for name, text in modules(program)]
     image = Image([job.result() for job in jobs], {**rounding_functions(), **waiting_functions()})
-    arena, constants = block(program.arena_bytes), block(program.constant_bytes)
+    constants = block(program.constant_bytes)
     constants[:] = program.constant_block()
-
-    def view(b):
-        at = program.constants[b.storage] if b.storage.data is not None else program.arena[b.storage]
-        room = constants if b.storage.data is not None else arena
-        return room[at : at + b.nbytes].view(b.dtype.numpy).reshape(b.shape)
-
-    for b, x in zip(program.inputs, inputs, strict=True):
-        view(b)[...] = np.asarray(x).reshape(b.shape)
-    sync, pointer, number = sync_block(), ctypes.c_void_p, ctypes.c_int
+    pointer, number = ctypes.c_void_p, ctypes.c_int
     call = image.function(RUN, number, pointer, pointer, pointer, number, pointer)
-    failure = call(image.address(ENTRY), arena.ctypes.data, constants.ctypes.data, 1, sync.ctypes.data)
-    if failure:
-        raise ExecutionError(program.messages()[failure - 1])
-    return [view(b).copy() for b in program.outputs]
+    results: list[list[np.ndarray] | str] = []
+    for count in threads:
+        arena = block(program.arena_bytes + (count - 1) * program.private_bytes)
+
+        def view(b, arena=arena):
+            at = program.constants[b.storage] if b.storage.data is not None else program.arena[b.storage]
+            room = constants if b.storage.data is not None else arena
+            return room[at : at + b.nbytes].view(b.dtype.numpy).reshape(b.shape)
+
+        for b, x in zip(program.inputs, inputs, strict=True):
+            view(b)[...] = np.asarray(x).reshape(b.shape)
+        job = image.address(ENTRY), arena.ctypes.data, constants.ctypes.data
+        failure = call(*job, 1, sync_block().ctypes.data) if count == 1 else Workers(count).run(image, call, *job)
+        results.append(program.messages()[failure - 1] if failure else [view(b).copy() for b in program.outputs])
+    first = results[0]
+    for count, other in zip(threads[1:], results[1:], strict=True):
+        if isinstance(first, str) or isinstance(other, str):
+            assert first == other, f"{threads[0]} and {count} threads differ"
+        else:
+            same = all(a.tobytes() == b.tobytes() for a, b in zip(first, other, strict=True))
+            assert same, f"{threads[0]} and {count} threads differ"
+    if isinstance(first, str):
+        raise ExecutionError(first)
+    return first
 
 
 def block(size: int) -> np.ndarray:
@@ -91,7 +108,7 @@ def block(size: int) -> np.ndarray:
     return raw[start : start + size]
 
 
-def run_case(case: Case, target: Target) -> list[np.ndarray]:
+def run_case(case: Case, target: Target, threads: tuple[int, ...] = (1,)) -> list[np.ndarray]:
     program = lower(graph_of(case), target, case.model())
     inputs = [a for i, a in enumerate(case.arrays()) if a is not None and i not in case.constants]
-    return run(program, inputs, target.features)
+    return run(program, inputs, target.features, threads)

@@ -60,7 +60,28 @@ def value(x: Expr) -> Store:
     return Store(Buffer("out", x.dtype, (1,)), (ZERO,), x)
 
 
+def grid(*body: Stmt, var: Var = I, part: tuple[int, int, int] = (0, 1, 1)) -> For:
+    return For(var, 8, body, "grid", part)
+
+
 MISTAKES: dict[str, tuple[str, tuple[Stmt, ...]]] = {
+    "threads store to one place": ("grid loop i store to the same place", (grid(to(ZERO)),)),
+    "every thread stores": ("every thread would store to y", (grid(to(I)), to(ZERO))),
+    "one thread's local": (
+        "only one thread would store to its x",
+        (Alloc(X), grid(to(I, buffer=X))),
+    ),
+    "grid in grid": ("For inside of a grid loop", (grid(grid(to(J), var=J)),)),
+    "grid in parallel": ("For inside of a parallel loop", (For(J, 8, (grid(to(I)),), "parallel"),)),
+    "grid in a branch": ("For inside of an If", (If(TRUE, (grid(to(I)),)),)),
+    "barrier in grid": ("Barrier inside of a grid loop", (grid(to(I), Barrier()),)),
+    "barrier in a branch": ("Barrier inside of an If", (If(TRUE, (Barrier(),)),)),
+    "part": ("a part from 3 to 3 of 9", (grid(to(I), part=(3, 3, 9)),)),
+    "part of less": ("a part from 0 to 10 of 9", (grid(to(I), part=(0, 10, 9)),)),
+    "barrier behind a check": (
+        "a barrier in a kernel that may fail",
+        (grid(Call("fail_unless", (TRUE,), "no"), to(I)), Barrier()),
+    ),
     "free variable": ("variable i is not bound here", (to(I),)),
     "bound twice": ("variable i is bound twice", (For(I, 8, (to(I),)), For(I, 8, (to(I),)))),
     "bound twice by name": ("variable i is bound twice", (For(I, 8, (For(Var("i"), 2, (to(I),)),)),)),

@@ -66,7 +66,7 @@ def test_large_locals_lie_in_the_arena_and_small_ones_on_the_stack() -> None:
         large = b.local(FLOAT32, (LARGEST_LOCAL,), "large")
         b.store(small, i, 0.0)
         b.store(large, i, 0.0)
-    body = off_the_stack(b.kernel().body, [large])
+    body = off_the_stack(b.kernel().body)
     assert [s.buffer for s in statements(body) if isinstance(s, Alloc)] == [small]
 
 

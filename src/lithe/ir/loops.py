@@ -9,10 +9,8 @@
 Meaning
 - Extents are constants. `parallel` promises independent iterations (threads or vectors may share them
   out); `vector` asks for one iteration a lane; `unrolled` for a copy of the body each.
-- Every thread runs a kernel that has `grid` loops: their iterations are independent and shared out among the
-  threads, all else is done by each of them (so that it stores to its own locals only). `Barrier` waits until all
-  threads are there. Thread 0 alone runs a kernel without grid loops. Thread t of n has the iterations between
-  t / n and (t + 1) / n of the work of those grid loops that have no barrier between them (see `For.part`).
+- Every thread runs a kernel that has `grid` loops, with its share of their independent iterations; all else in it
+  each thread does, on its own locals. At a `Barrier` they meet. Thread 0 alone runs a kernel without such loops.
 - A body of a `vector` loop has no If and no Call; what it allocates is private to the lane.
 - Expressions are a graph: a node that is used twice is one object and is evaluated once a statement, so
   consumers remember results by identity.
@@ -29,7 +27,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
+from functools import reduce
+from operator import add, attrgetter, floordiv, mod, mul, sub
 from typing import Any, Literal
 
 import numpy as np
@@ -42,7 +41,6 @@ COMPARISONS = frozenset({"lt", "le", "eq", "ne"})
 BINARY = frozenset({"add", "sub", "mul", "div", "mod", "min", "max", "and", "or", "xor", "shl", "shr"}) | COMPARISONS
 UNARY = frozenset({"neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "not"})  # round: half to even
 Kind = Literal["serial", "parallel", "vector", "unrolled", "grid"]
-Part = tuple[int, int, int]
 
 
 class Expr:
@@ -299,13 +297,11 @@ class Store(Stmt):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class For(Stmt):
-    """part: of a grid loop, where it begins and ends in the work that is shared out at once, and how much that is."""
-
     var: Var
     extent: int
     body: tuple[Stmt, ...]
     kind: Kind = "serial"
-    part: Part = (0, 1, 1)
+    part: tuple[int, int, int] = (0, 1, 1)  # of a grid loop: begin, end and whole of what is shared out at once
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -324,14 +320,14 @@ class Call(Stmt):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Barrier(Stmt):
-    """All threads meet: what any of them stored before is there for each of them after. Outside of grid loops only."""
+    """All threads meet: what any of them stored before is there for each of them after."""
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
     """A function on buffers. `params` are the buffers that it does not allocate, constants among them, in order
-    of first use; `writes` says which of them it stores to. `source` names the operator it came from. `private`
-    are those parameters of which each thread has its own: locals of grid iterations that are too large for a stack."""
+    of first use; `writes` says which of them it stores to. `source` names the operator it came from. Of `private`
+    ones each thread has its own: locals of grid iterations that are too large for a stack."""
 
     name: str
     params: tuple[Buffer, ...]
@@ -342,7 +338,6 @@ class Kernel:
 
     @property
     def is_shared(self) -> bool:
-        """Whether all threads run it, and not one alone."""
         return any(isinstance(s, For) and s.kind == "grid" for s in statements(self.body))
 
 
@@ -378,23 +373,16 @@ def binary(op: str, a: Any, b: Any) -> Expr:
     return Binary(op, a, b)
 
 
+_FOLDED: dict[str, Callable[[int, int], int]] = {"add": add, "sub": sub, "mul": mul, "div": floordiv, "mod": mod}
+
+
 def _simplified(op: str, a: Expr, b: Expr) -> Expr | None:
     x = a.value if isinstance(a, Const) else None
     y = b.value if isinstance(b, Const) else None
     if x is not None and y is not None:
         x, y = int(x), int(y)
-        match op:
-            case "add":
-                return Const(x + y, INDEX)
-            case "sub":
-                return Const(x - y, INDEX)
-            case "mul":
-                return Const(x * y, INDEX)
-            case "div" if y > 0 and x >= 0:
-                return Const(x // y, INDEX)
-            case "mod" if y > 0 and x >= 0:
-                return Const(x % y, INDEX)
-        return None
+        folds = op in _FOLDED and (op not in ("div", "mod") or (y > 0 and x >= 0))
+        return Const(_FOLDED[op](x, y), INDEX) if folds else None
     match op:
         case "add" | "sub" if y == 0:
             return a
@@ -432,10 +420,7 @@ def maximum(a: Any, b: Any) -> Expr:
 
 def all_of(*conditions: Expr) -> Expr:
     """True when every condition is."""
-    result: Expr = conditions[0] if conditions else Const(True, BOOL)
-    for c in conditions[1:]:
-        result = Binary("and", result, c)
-    return result
+    return reduce(lambda a, b: Binary("and", a, b), conditions) if conditions else Const(True, BOOL)
 
 
 # A table, since this is asked a hundred thousand times for a model.

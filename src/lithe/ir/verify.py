@@ -157,13 +157,13 @@ class _Verifier:
         self.require(b.dtype == s.value.dtype, f"{b!r} cannot hold a value of type {s.value.dtype}", s)
         local = b.storage in self.allocated
         self.require(local or b.storage in self.written, f"{b!r} is stored to, but not marked as written", s)
+        self.disjoint(s, place)
         grid = next((k for k, f in enumerate(place.loops) if f.kind == "grid"), None)
         if local and grid is not None:
             inside = dict(place.depth).get(b.storage, 0) > grid
             self.require(inside, f"only one thread would store to its {b!r}", s)
         elif self.kernel.is_shared and not local:
             self.require(grid is not None, f"every thread would store to {b!r}", s)
-        self.disjoint(s, place)
 
     def disjoint(self, s: Store, place: _Place) -> None:
         """Parallel iterations must not store to one place: their variable must decide the index."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Iterator
 from dataclasses import replace
 
 from lithe.errors import LimitError, UnsupportedOp
@@ -14,7 +14,7 @@ from lithe.ir.program import Program, Step
 from lithe.lower import fusion
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, plan
 from lithe.lower.schedule import schedule
-from lithe.lower.share_out import LARGEST_LOCAL, share_out
+from lithe.lower.share_out import share_out
 from lithe.lower.vectorize import vectorize
 from lithe.ops import Site
 from lithe.ops.op import Environment
@@ -22,6 +22,7 @@ from lithe.targets.cpu import Target
 from lithe.types import UINT8
 
 LARGEST_ARENA = 1 << 31
+LARGEST_LOCAL = 1 << 13  # bytes; threads may have small stacks
 
 
 def lower(
@@ -156,10 +157,9 @@ class _Lowering:
         """The kernel that a builder holds, with vectors and shared loops where there is a target."""
         body = located(b.kernel(source).body, source)
         if self.target is not None:
-            body = share_out(vectorize(body, self.target.vector_bytes))
-        large = [s.buffer for s in statements(body) if isinstance(s, Alloc) and s.buffer.nbytes > LARGEST_LOCAL]
-        private = [b for s in statements(body) if isinstance(s, For) and s.kind == "grid" for b in locals_of(s, large)]
-        return kernel(name, off_the_stack(body, large), source, frozenset(private))
+            body = share_out(vectorize(body, self.target.vector_bytes), LARGEST_LOCAL)
+        private = [b for s in statements(body) if isinstance(s, For) and s.kind == "grid" for b in large_locals(s.body)]
+        return kernel(name, off_the_stack(body), source, frozenset(private))
 
     @staticmethod
     def step(k: Kernel) -> Step:
@@ -228,12 +228,19 @@ def refuse_unsupported(graph: Graph, environment: Environment | None = None) -> 
         )
 
 
-def locals_of(loop: For, among: Container[Buffer]) -> list[Buffer]:
-    """Those of some buffers that a loop allocates."""
-    return [s.buffer for s in statements(loop.body) if isinstance(s, Alloc) and s.buffer in among]
+def large_locals(body: tuple[Stmt, ...]) -> Iterator[Buffer]:
+    """What is allocated there and has no room on a stack."""
+    for s in body:
+        match s:
+            case Alloc(buffer) if buffer.nbytes > LARGEST_LOCAL:
+                yield buffer
+            case For(_, _, inner, kind) if kind != "vector":
+                yield from large_locals(inner)
+            case If(_, then, otherwise):
+                yield from large_locals((*then, *otherwise))
 
 
-def off_the_stack(body: tuple[Stmt, ...], large: list[Buffer]) -> tuple[Stmt, ...]:
+def off_the_stack(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
     """The statements without the allocation of large locals, which thereby become arena storages of their step.
 
     Iterations that would share one are not independent any more.
@@ -241,14 +248,14 @@ def off_the_stack(body: tuple[Stmt, ...], large: list[Buffer]) -> tuple[Stmt, ..
 
     def one(s: Stmt) -> Stmt:
         match s:
-            case For(_, _, inner, kind):
-                kind = "serial" if kind == "parallel" and locals_of(s, large) else kind
-                return replace(s, body=off_the_stack(inner, large), kind=kind)
+            case For(_, _, inner, kind) if kind != "vector":
+                kind = "serial" if kind == "parallel" else kind
+                return replace(s, body=off_the_stack(inner), kind=kind) if any(large_locals(inner)) else s
             case If(condition, then, otherwise):
-                return If(condition, off_the_stack(then, large), off_the_stack(otherwise, large))
+                return If(condition, off_the_stack(then), off_the_stack(otherwise))
         return s
 
-    return tuple(one(s) for s in body if not (isinstance(s, Alloc) and s.buffer in large)) if large else body
+    return tuple(one(s) for s in body if not (isinstance(s, Alloc) and s.buffer.nbytes > LARGEST_LOCAL))
 
 
 def located(body: tuple[Stmt, ...], source: str) -> tuple[Stmt, ...]:

@@ -43,22 +43,25 @@ Times = tuple[float, ...]
 TEAMS = (2, 4)  # numbers of threads for which the loops are chosen
 MEETING = 300.0  # nanoseconds of a barrier
 AWAY = 0.25  # nanoseconds to fetch a byte from another core
-LEAST = 1_000.0  # nanoseconds of work below which a kernel is one thread's
+LEAST = 300.0  # nanoseconds of work below which a kernel is one thread's
 LEAST_INSIDE = 1_000.0  # the same for one iteration of a serial loop
+IDEAL = 1.02  # more than equal shares would take, and no other way is looked for
 NODE = 0.1  # nanoseconds for one operation of a vector
-LARGEST_LOCAL = 1 << 13  # bytes of a local on the stack; threads may have small ones
 SLOW = {"div": 10, "mod": 10, "sqrt": 10}
 
 
-def share_out(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
-    """The statements of a kernel with the loops that are worth it shared out; the very same ones if none is."""
+def share_out(body: tuple[Stmt, ...], largest_local: int) -> tuple[Stmt, ...]:
+    """The statements of a kernel with the loops that are worth it shared out; the very same ones if none is.
+
+    largest_local  bytes of a local that fits a stack; a larger one is each thread's own in a grid loop only.
+    """
     chooser = _Chooser(body)
     if sum(map(chooser.work, body)) < LEAST:
         return body
     way = chooser.sequence(body, Scope())
     if way is None:
         return body
-    arranged = arrange(way.body, chooser.work)
+    arranged = arrange(way.body, chooser, largest_local)
     kinds = {type(s) for s in statements(arranged)}
     # whoever fails leaves, and could not meet the others inside
     return body if {Call, Barrier} <= kinds else arranged
@@ -68,68 +71,89 @@ def share_out(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
 class Way:
     """Statements with loops chosen, and what they take: nanoseconds for each of TEAMS.
 
-    work  of each iteration of the loops around.
-    away  to fetch what lies at other cores, in all iterations.
+    work      of each iteration of the loops around.
+    away      to fetch what lies at other cores, in all iterations.
+    meetings  barriers, at most.
     """
 
     work: Times
     away: Times
     body: tuple[Stmt, ...]
+    meetings: int = 0
 
     @property
     def cost(self) -> float:
-        return sum(self.work) + sum(self.away)
+        return sum(self.work) + sum(self.away) + self.meetings * MEETING * len(TEAMS)
 
 
 class _Chooser:
+    """Looks at every statement of a kernel once; what it finds is known by the identity of statements and bodies."""
+
     def __init__(self, body: tuple[Stmt, ...]) -> None:
-        self.known: dict[int, float] = {}
+        self.body = body  # stays alive, and its identities with it
         self.local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
+        self.works: dict[int, float] = {}
+        self.touches: dict[int, list[Access]] = {}
 
     def work(self, s: Stmt) -> float:
         """Nanoseconds of one thread, roughly: operations times iterations."""
-        if id(s) not in self.known:
-            self.known[id(s)] = self._work(s)
-        return self.known[id(s)]
-
-    def _work(self, s: Stmt) -> float:
         match s:
             case For(_, extent, body, kind):
                 return (1 if kind == "vector" else extent) * sum(map(self.work, body))
             case If(condition, then, otherwise):
                 return operations((condition,)) * NODE + max(sum(map(self.work, part)) for part in (then, otherwise))
-        return (operations(expressions(s)) + isinstance(s, Store)) * NODE
+        if id(s) not in self.works:
+            self.works[id(s)] = (operations(expressions(s)) + isinstance(s, Store)) * NODE
+        return self.works[id(s)]
 
-    def alone(self, s: Stmt, scope: Scope) -> Way:
-        """Thread 0 does it."""
-        found = list(accesses(s, scope, self.local))
-        away = tuple(fetched(found, n, None, 0) * AWAY for n in TEAMS)
-        return Way((self.work(s),) * len(TEAMS), away, (s,))
+    def touched(self, s: Stmt, scope: Scope) -> list[Access]:
+        """What a statement touches beside locals."""
+        key = id(s.body) if isinstance(s, For) else id(s)
+        if key not in self.touches:
+            if isinstance(s, For):
+                inside = scope.loop(s.var, s.extent)
+                self.touches[key] = [a for inner in s.body for a in self.touched(inner, inside)]
+            else:
+                self.touches[key] = list(accesses(s, scope, self.local))
+        return self.touches[key]
+
+    def away(self, s: Stmt, scope: Scope, of: For | None) -> Times:
+        found = self.touched(s, scope)
+        var, extent = (None, 0) if of is None else (of.var, of.extent)
+        return tuple(fetched(found, n, var, extent) * AWAY for n in TEAMS)
 
     def best(self, s: Stmt, scope: Scope) -> Way:
         """The best way to run a statement."""
-        ways = [self.alone(s, scope)]
-        if not isinstance(s, For) or s.kind not in ("serial", "parallel") or s.extent < 2:
-            return ways[0]
-        work, inside = self.work(s), scope.loop(s.var, s.extent)
-        if s.kind == "parallel":
-            found = [a for inner in s.body for a in accesses(inner, inside, self.local)]
-            times = tuple(work * -(-s.extent // n) / s.extent + MEETING for n in TEAMS)
-            away = tuple(fetched(found, n, s.var, s.extent) * AWAY for n in TEAMS)
-            ways.append(Way(times, away, (replace(s, kind="grid"),)))
-        if work / s.extent >= LEAST_INSIDE and (inner := self.sequence(s.body, inside)) is not None:
-            ways.append(Way(tuple(t * s.extent for t in inner.work), inner.away, (replace(s, body=inner.body),)))
+        work = self.work(s)
+        ways = list(self.shared(s, work, scope))
+        if not ways or min(way.cost for way in ways) >= work * len(TEAMS):
+            ways.append(Way((work,) * len(TEAMS), self.away(s, scope, None), (s,)))  # thread 0 does it
         return min(ways, key=lambda way: way.cost)
+
+    def shared(self, s: Stmt, work: float, scope: Scope) -> Iterator[Way]:
+        """The ways to share it out; none beside one that leaves nothing to wish for."""
+        if not isinstance(s, For) or s.kind not in ("serial", "parallel") or s.extent < 2:
+            return
+        if s.kind == "parallel":
+            times = tuple(work * -(-s.extent // n) / s.extent for n in TEAMS)
+            way = Way(times, self.away(s, scope, s), (replace(s, kind="grid"),), 1)
+            yield way
+            if way.cost <= IDEAL * sum(work / n for n in TEAMS) + MEETING * len(TEAMS):
+                return
+        inside = scope.loop(s.var, s.extent)
+        if work / s.extent >= LEAST_INSIDE and (inner := self.sequence(s.body, inside)) is not None:
+            again = 1 if s.kind == "parallel" and inner.meetings == 1 else s.extent
+            times = tuple(t * s.extent for t in inner.work)
+            yield Way(times, inner.away, (replace(s, body=inner.body),), inner.meetings * again)
 
     def sequence(self, body: tuple[Stmt, ...], scope: Scope) -> Way | None:
         """The best way to run statements; None where that is one thread alone."""
         ways = [self.best(s, scope) for s in body]
         if all(way.body == (s,) for way, s in zip(ways, body, strict=True)):
             return None
-        work, away = (
-            tuple(map(sum, zip(*times, strict=True))) for times in zip(*((w.work, w.away) for w in ways), strict=False)
-        )
-        return Way(work, away, tuple(s for way in ways for s in way.body))
+        work = tuple(map(sum, zip(*(way.work for way in ways), strict=True)))
+        away = tuple(map(sum, zip(*(way.away for way in ways), strict=True)))
+        return Way(work, away, tuple(s for way in ways for s in way.body), sum(way.meetings for way in ways))
 
 
 def operations(roots: tuple[Expr, ...]) -> int:
@@ -141,18 +165,19 @@ def operations(roots: tuple[Expr, ...]) -> int:
     )
 
 
-def arrange(body: tuple[Stmt, ...], work: Callable[[Stmt], float]) -> tuple[Stmt, ...]:
+def arrange(body: tuple[Stmt, ...], chooser: _Chooser, largest_local: int) -> tuple[Stmt, ...]:
     """The statements of a kernel with chosen loops as all threads may run them: parts for one thread, barriers."""
     uniform = {s.buffer for s in _outside(body) if isinstance(s, Alloc)}
     # locals around the parts that are memory of all threads: large ones, and those that a part stores to
-    lifted = {b for b in uniform if b.nbytes > LARGEST_LOCAL}
+    lifted = {b for b in uniform if b.nbytes > largest_local}
     while True:
         arranged = _parts(body, uniform - lifted, count(1))
         found = {b for part in _outside(arranged) if _is_part(part) for b in _stored((part,)) & uniform}
         if found <= lifted:
             break
         lifted |= found
-    return with_parts(tuple(_Meetings(lifted, uniform - lifted).block(arranged, Scope())), work)
+    meetings = _Meetings(lifted, uniform - lifted, None if lifted else chooser)
+    return with_parts(tuple(meetings.block(arranged, Scope())), chooser.work)
 
 
 def _is_part(s: Stmt) -> bool:
@@ -213,6 +238,7 @@ class _Meetings:
 
     lifted: set[Buffer]
     own: set[Buffer]
+    known: _Chooser | None  # where it has seen all that matters here
     pending: list[Access] = field(default_factory=list)
 
     def block(self, body: tuple[Stmt, ...], scope: Scope) -> Iterator[Stmt]:
@@ -231,6 +257,8 @@ class _Meetings:
             yield s
 
     def touched(self, s: Stmt, scope: Scope) -> list[Access]:
+        if self.known is not None:
+            return self.known.touched(s, scope)
         local = {x.buffer for x in statements((s,)) if isinstance(x, Alloc)} | self.own
         return list(accesses(s, scope, local))
 

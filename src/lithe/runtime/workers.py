@@ -51,19 +51,28 @@ class Workers:
         with self._turn:
             if self._team is None:
                 self._team = _Team(image, self.threads)
-            return run(entry, arena, constants, self.threads, self._team.sync.ctypes.data)
+            team = self._team
+            before, team.code[:] = list(team.code), [run]
+            result = run(entry, arena, constants, self.threads, team.sync.ctypes.data)
+            del before  # all have left that code
+            return result
 
 
 class _Team:
-    """Started workers and their synchronisation block."""
+    """Started workers and their synchronisation block.
+
+    code  what keeps the code of the last run in memory: workers may still be at its last instructions.
+    """
 
     def __init__(self, image: Image, threads: int) -> None:
         self.sync = sync_block()
+        self.code: list[Run] = []
         work = image.function(WORKER, None, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
         stop = image.function(STOP, None, ctypes.c_void_p)
-        # the threads keep the code and the block alive, and know nothing of their owner
+        # the threads keep code and block alive, and know nothing of their owner
+        kept = work, threads, self.sync, self.code
         members = [
-            threading.Thread(target=_serve, args=(work, n, threads, self.sync), daemon=True, name=f"lithe-worker-{n}")
+            threading.Thread(target=_serve, args=(n, *kept), daemon=True, name=f"lithe-worker-{n}")
             for n in range(1, threads)
         ]
         self.close = weakref.finalize(self, _close, stop, self.sync, members, os.getpid())
@@ -77,7 +86,7 @@ class _Team:
             ) from error
 
 
-def _serve(work: Callable[[int, int, int], None], number: int, threads: int, sync: np.ndarray) -> None:
+def _serve(number: int, work: Callable[[int, int, int], None], threads: int, sync: np.ndarray, code: list[Run]) -> None:
     work(number, threads, sync.ctypes.data)
 
 

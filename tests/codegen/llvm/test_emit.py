@@ -9,7 +9,23 @@ import pytest
 from lithe.codegen.llvm.emit import KernelWriter, print_entry, print_kernel
 from lithe.codegen.llvm.expressions import Value
 from lithe.ir.build import Builder
-from lithe.ir.loops import Binary, Buffer, Call, Const, Expr, For, If, Intrinsic, Stmt, Store, Var, constant, kernel
+from lithe.ir.loops import (
+    Barrier,
+    Binary,
+    Buffer,
+    Call,
+    Const,
+    Expr,
+    For,
+    If,
+    Intrinsic,
+    Stmt,
+    Store,
+    Var,
+    constant,
+    kernel,
+)
+from lithe.ir.program import Program
 from lithe.targets.cpu import VPDPBUSD
 from lithe.types import FLOAT32, INT32
 from tests.programs import single
@@ -40,10 +56,54 @@ def test_a_failed_check_returns_its_number() -> None:
     assert text.index("label %fail3") < text.index("label %fail7")
 
 
-def test_the_entry_ends_at_the_first_failure() -> None:
+def test_the_entry_tells_a_failure_and_ends_where_all_threads_meet() -> None:
     program = single(checked(), [X], [Y])
     text = print_entry(program, {program.steps[0].kernel: "checked"})
-    assert "br i1 %ok0, label %next0, label %bad0\nbad0:\n  ret i32 %r0\nnext0:\n  ret i32 0" in text
+    assert "label %next0, label %bad0\nbad0:\n  call void @lithe_fail(i32 %thread, i32 %r0, ptr %sync)" in text
+    assert "  br label %leave\nnext0:\n  br label %leave\nleave:\n  call void @lithe_barrier" in text
+    assert text.index("leave:") < text.index("%code = call i32 @lithe_failure(ptr %sync)\n  ret i32 %code")
+
+
+def shared() -> Program:
+    """Two steps that all threads run, and two between them that one does."""
+    b = Builder("shared")
+    with b.loop(64, "grid") as i:
+        b.store(Y, i, X[i])
+    alone = Builder("alone")
+    alone.store(Y, 0, X[0])
+    program = single(b, [X], [Y])
+    step, other = program.steps[0], single(alone, [X], [Y]).steps[0]
+    program.steps = [step, other, other, step]
+    return program
+
+
+def test_threads_meet_where_steps_of_one_and_of_all_follow_each_other() -> None:
+    program = shared()
+    text = print_entry(program, {k: k.name for k in program.kernels()})
+    blocks = text.split("call void @lithe_barrier")
+    assert [b.count("call i32 @") for b in blocks[:4]] == [1, 2, 1, 0]
+    assert "phase1:\n  br i1 %first, label %alone1, label %met1" in text
+    assert "ret i32 0" in blocks[3]  # nothing here can fail
+
+
+def test_a_thread_runs_its_share_of_a_grid_loop() -> None:
+    text = print_kernel(shared().steps[0].kernel, "shared", {})
+    assert "i32 %thread, i32 %threads, ptr %sync) nounwind" in text
+    assert "= phi i64 [%first0, %body0]" in text
+    assert "icmp ult i64 %first0, %stop0" in text  # no iterations may be left for a thread
+
+
+def test_memory_that_others_write_is_not_called_private() -> None:
+    b = Builder("meeting")
+    with b.loop(64, "grid") as i:
+        b.store(Y, i, X[i])
+    assert "ptr noalias %p0" in print_kernel(b.kernel(), "meeting", {})
+    b.emit(Barrier())
+    b.emit(Store(Buffer("own", INT32, ()), (), Y[0]))
+    text = print_kernel(b.kernel(), "meeting", {})
+    assert "noalias" not in text
+    assert "call void @lithe_barrier(i32 %threads, ptr %sync)" in text
+    assert "declare void @lithe_barrier(i32, ptr)" in text
 
 
 def printed(*body: Stmt) -> str:

@@ -21,7 +21,7 @@ from itertools import groupby
 from typing import Any
 
 from lithe.codegen.llvm.expressions import ExpressionWriter
-from lithe.codegen.llvm.threads import THREAD_PARAMETERS, THREAD_TYPES
+from lithe.codegen.llvm.threads import DECLARATIONS, THREAD_PARAMETERS, THREAD_TYPES
 from lithe.codegen.llvm.values import memory, vector
 from lithe.ir.loops import (
     Alloc,
@@ -33,7 +33,6 @@ from lithe.ir.loops import (
     If,
     Instruction,
     Kernel,
-    Part,
     Stmt,
     Store,
     Var,
@@ -41,6 +40,7 @@ from lithe.ir.loops import (
 )
 from lithe.ir.program import Program, Step
 
+Part = tuple[int, int, int]
 Text = list[Any]  # of str or Text: nested lists keep places where lines are added later
 
 
@@ -127,7 +127,7 @@ class KernelWriter(ExpressionWriter):
                     self.do(f"br i1 {self.scalar_of(condition)}, label %{good}, label %fail{code}")
                     self.start(good)
                 case Barrier():
-                    self.declarations.add("declare void @lithe_barrier(i32, ptr)")
+                    self.declarations.add(DECLARATIONS[0])
                     self.do("call void @lithe_barrier(i32 %threads, ptr %sync)")
                     self.forget(set(self.pointers))
                 case _:
@@ -220,7 +220,7 @@ class KernelWriter(ExpressionWriter):
     def share(self, extent: int, part: Part) -> tuple[str, str]:
         """Where this thread's iterations of a grid loop begin and end.
 
-        Those of thread t begin at ceil(extent * x / ((end - begin) * threads)),
+        Those of thread t begin at the whole number nearest to extent * x / ((end - begin) * threads),
         x = t * whole - begin * threads, held within 0 .. (end - begin) * threads.
         """
         key = extent, part
@@ -232,7 +232,7 @@ class KernelWriter(ExpressionWriter):
             self.entry += [
                 f"  %before{n} = mul i64 %team, {begin}",
                 f"  %most{n} = mul i64 %team, {end - begin}",
-                f"  %up{n} = sub i64 %most{n}, 1",
+                f"  %half{n} = lshr i64 %most{n}, 1",
             ]
             for bound, number in ((f"%first{n}", "%number"), (f"%stop{n}", "%after")):
                 self.entry += [
@@ -241,7 +241,7 @@ class KernelWriter(ExpressionWriter):
                     f"  {bound}c = call i64 @llvm.smax.i64(i64 {bound}b, i64 0)",
                     f"  {bound}d = call i64 @llvm.smin.i64(i64 {bound}c, i64 %most{n})",
                     f"  {bound}e = mul i64 {bound}d, {extent}",
-                    f"  {bound}f = add i64 {bound}e, %up{n}",
+                    f"  {bound}f = add i64 {bound}e, %half{n}",
                     f"  {bound} = udiv i64 {bound}f, %most{n}",
                 ]
             self.declarations |= {"declare i64 @llvm.smax.i64(i64, i64)", "declare i64 @llvm.smin.i64(i64, i64)"}
@@ -383,8 +383,7 @@ def print_entry(program: Program, symbols: dict[Kernel, str], symbol: str = "lit
     lines += ["  %code = call i32 @lithe_failure(ptr %sync)", "  ret i32 %code", "}"] if fails else ["  ret i32 0", "}"]
     for name, kernel in {name: kernel for kernel, name in symbols.items()}.items():
         lines.append(f"declare i32 @{name}({''.join('ptr, ' for _ in kernel.params)}{THREAD_TYPES})")
-    lines += ["declare void @lithe_barrier(i32, ptr)", "declare void @lithe_fail(i32, i32, ptr)"]
-    return "\n".join([*lines, "declare i32 @lithe_failure(ptr)"])
+    return "\n".join([*lines, *DECLARATIONS])
 
 
 def call_step(program: Program, step: Step, symbol: str, n: int, end: str) -> Iterator[str]:

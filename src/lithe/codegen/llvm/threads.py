@@ -19,6 +19,11 @@ from __future__ import annotations
 
 THREAD_PARAMETERS = "i32 %thread, i32 %threads, ptr %sync"
 THREAD_TYPES = "i32, i32, ptr"
+DECLARATIONS = (
+    "declare void @lithe_barrier(i32, ptr)",
+    "declare void @lithe_fail(i32, i32, ptr)",
+    "declare i32 @lithe_failure(ptr)",
+)
 SYNC_BYTES = 512
 SPINS = 2000  # pauses of 20 to 50 ns each
 SYSTEM_CALLS = {"x86_64": 202, "aarch64": 98}  # futex, by architecture

@@ -1,4 +1,4 @@
-define i32 @above(ptr noalias %p0, ptr noalias %p1) nounwind {
+define i32 @above(ptr noalias %p0, ptr noalias %p1, i32 %thread, i32 %threads, ptr %sync) nounwind {
 entry:
   br label %body0
 body0:

@@ -1,4 +1,4 @@
-define i32 @lithe_kernel0(ptr noalias %p0, ptr noalias %p1, ptr noalias %p2, ptr noalias %p3, ptr noalias %p4, ptr noalias %p5) nounwind {
+define i32 @lithe_kernel0(ptr noalias %p0, ptr noalias %p1, ptr noalias %p2, ptr noalias %p3, ptr noalias %p4, i32 %thread, i32 %threads, ptr %sync) nounwind {
 entry:
   %local5 = alloca [64 x i32], align 64
   br label %body0
@@ -11,96 +11,92 @@ body0:
   store <16 x i32> %v1, ptr %v3, align 4
   %v4 = getelementptr i8, ptr %local5, i64 192
   store <16 x i32> %v1, ptr %v4, align 4
-  br label %loop5
-loop5:
-  %i6 = phi i64 [0, %body0], [%v45, %loop5]
-  %s8o = mul nsw i64 %i6, 4
-  %s8 = getelementptr i8, ptr %p1, i64 %s8o
-  %s11o = mul nsw i64 %i6, 64
-  %s11 = getelementptr i8, ptr %p2, i64 %s11o
-  %v7 = load <16 x i32>, ptr %local5, align 4
-  %v9 = load i32, ptr %s8, align 1
-  %v10 = xor i32 %v9, -2139062144
-  %v12 = load <16 x i32>, ptr %s11, align 4
-  %v13 = insertelement <16 x i32> poison, i32 %v10, i64 0
-  %v14 = shufflevector <16 x i32> %v13, <16 x i32> poison, <16 x i32> zeroinitializer
-  %v15 = bitcast <16 x i32> %v14 to <64 x i8>
-  %v16 = bitcast <16 x i32> %v12 to <64 x i8>
-  %v17 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v7, <64 x i8> %v15, <64 x i8> %v16)
-  store <16 x i32> %v17, ptr %local5, align 4
-  %v18 = load <16 x i32>, ptr %v2, align 4
-  %v19 = getelementptr i8, ptr %s8, i64 8
-  %v20 = load i32, ptr %v19, align 1
-  %v21 = xor i32 %v20, -2139062144
-  %v22 = insertelement <16 x i32> poison, i32 %v21, i64 0
-  %v23 = shufflevector <16 x i32> %v22, <16 x i32> poison, <16 x i32> zeroinitializer
-  %v24 = bitcast <16 x i32> %v23 to <64 x i8>
-  %v25 = bitcast <16 x i32> %v12 to <64 x i8>
-  %v26 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v18, <64 x i8> %v24, <64 x i8> %v25)
-  store <16 x i32> %v26, ptr %v2, align 4
-  %v27 = load <16 x i32>, ptr %v3, align 4
-  %v28 = getelementptr i8, ptr %s8, i64 16
-  %v29 = load i32, ptr %v28, align 1
-  %v30 = xor i32 %v29, -2139062144
-  %v31 = insertelement <16 x i32> poison, i32 %v30, i64 0
-  %v32 = shufflevector <16 x i32> %v31, <16 x i32> poison, <16 x i32> zeroinitializer
-  %v33 = bitcast <16 x i32> %v32 to <64 x i8>
-  %v34 = bitcast <16 x i32> %v12 to <64 x i8>
-  %v35 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v27, <64 x i8> %v33, <64 x i8> %v34)
-  store <16 x i32> %v35, ptr %v3, align 4
-  %v36 = load <16 x i32>, ptr %v4, align 4
-  %v37 = getelementptr i8, ptr %s8, i64 24
-  %v38 = load i32, ptr %v37, align 1
-  %v39 = xor i32 %v38, -2139062144
-  %v40 = insertelement <16 x i32> poison, i32 %v39, i64 0
-  %v41 = shufflevector <16 x i32> %v40, <16 x i32> poison, <16 x i32> zeroinitializer
-  %v42 = bitcast <16 x i32> %v41 to <64 x i8>
-  %v43 = bitcast <16 x i32> %v12 to <64 x i8>
-  %v44 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v36, <64 x i8> %v42, <64 x i8> %v43)
-  store <16 x i32> %v44, ptr %v4, align 4
-  %v45 = add nuw nsw i64 %i6, 1
-  %v46 = icmp ult i64 %v45, 2
-  br i1 %v46, label %loop5, label %done6
-done6:
-  %v47 = load <16 x i32>, ptr %local5, align 4
-  %v48 = sitofp <16 x i32> %v47 to <16 x float>
-  %v49 = load <16 x float>, ptr %p3, align 4
-  %v50 = fmul <16 x float> %v48, %v49
-  %v51 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v50
-  %v52 = select <16 x i1> %v51, <16 x float> %v50, <16 x float> splat (float 0x0000000000000000)
-  %v53 = fcmp olt <16 x float> %v52, splat (float 0x4038000000000000)
-  %v54 = select <16 x i1> %v53, <16 x float> %v52, <16 x float> splat (float 0x4038000000000000)
-  %v55 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v54)
-  %v56 = add <16 x i32> %v55, splat (i32 5)
-  %v57 = trunc <16 x i32> %v56 to <16 x i8>
-  store <16 x i8> %v57, ptr %p4, align 1
-  %v58 = load <16 x i32>, ptr %v2, align 4
-  %v59 = sitofp <16 x i32> %v58 to <16 x float>
-  %v60 = fmul <16 x float> %v59, %v49
-  %v61 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v60
-  %v62 = select <16 x i1> %v61, <16 x float> %v60, <16 x float> splat (float 0x0000000000000000)
-  %v63 = fcmp olt <16 x float> %v62, splat (float 0x4038000000000000)
-  %v64 = select <16 x i1> %v63, <16 x float> %v62, <16 x float> splat (float 0x4038000000000000)
-  %v65 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v64)
-  %v66 = add <16 x i32> %v65, splat (i32 5)
-  %v67 = trunc <16 x i32> %v66 to <16 x i8>
-  %v68 = getelementptr i8, ptr %p4, i64 16
-  store <16 x i8> %v67, ptr %v68, align 1
-  %v69 = load <16 x i32>, ptr %v3, align 4
-  %v70 = sitofp <16 x i32> %v69 to <16 x float>
-  %v71 = fmul <16 x float> %v70, %v49
-  %v72 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v71
-  %v73 = select <16 x i1> %v72, <16 x float> %v71, <16 x float> splat (float 0x0000000000000000)
-  %v74 = fcmp olt <16 x float> %v73, splat (float 0x4038000000000000)
-  %v75 = select <16 x i1> %v74, <16 x float> %v73, <16 x float> splat (float 0x4038000000000000)
-  %v76 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v75)
-  %v77 = add <16 x i32> %v76, splat (i32 5)
-  %v78 = trunc <16 x i32> %v77 to <16 x i8>
-  %v79 = getelementptr i8, ptr %p4, i64 32
-  store <16 x i8> %v78, ptr %v79, align 1
-  %v80 = load <16 x i32>, ptr %v4, align 4
-  %v81 = sitofp <16 x i32> %v80 to <16 x float>
-  %v82 = fmul <16 x float> %v81, %v49
+  %v5 = load <16 x i32>, ptr %local5, align 4
+  %v6 = load i32, ptr %p1, align 1
+  %v7 = xor i32 %v6, -2139062144
+  %v8 = load <16 x i32>, ptr %p2, align 4
+  %v9 = insertelement <16 x i32> poison, i32 %v7, i64 0
+  %v10 = shufflevector <16 x i32> %v9, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v11 = bitcast <16 x i32> %v10 to <64 x i8>
+  %v12 = bitcast <16 x i32> %v8 to <64 x i8>
+  %v13 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v5, <64 x i8> %v11, <64 x i8> %v12)
+  store <16 x i32> %v13, ptr %local5, align 4
+  %v14 = load <16 x i32>, ptr %v2, align 4
+  %v15 = getelementptr i8, ptr %p1, i64 8
+  %v16 = load i32, ptr %v15, align 1
+  %v17 = xor i32 %v16, -2139062144
+  %v18 = insertelement <16 x i32> poison, i32 %v17, i64 0
+  %v19 = shufflevector <16 x i32> %v18, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v20 = bitcast <16 x i32> %v19 to <64 x i8>
+  %v21 = bitcast <16 x i32> %v8 to <64 x i8>
+  %v22 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v14, <64 x i8> %v20, <64 x i8> %v21)
+  store <16 x i32> %v22, ptr %v2, align 4
+  %v23 = load <16 x i32>, ptr %v3, align 4
+  %v24 = getelementptr i8, ptr %p1, i64 16
+  %v25 = load i32, ptr %v24, align 1
+  %v26 = xor i32 %v25, -2139062144
+  %v27 = insertelement <16 x i32> poison, i32 %v26, i64 0
+  %v28 = shufflevector <16 x i32> %v27, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v29 = bitcast <16 x i32> %v28 to <64 x i8>
+  %v30 = bitcast <16 x i32> %v8 to <64 x i8>
+  %v31 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v23, <64 x i8> %v29, <64 x i8> %v30)
+  store <16 x i32> %v31, ptr %v3, align 4
+  %v32 = load <16 x i32>, ptr %v4, align 4
+  %v33 = getelementptr i8, ptr %p1, i64 24
+  %v34 = load i32, ptr %v33, align 1
+  %v35 = xor i32 %v34, -2139062144
+  %v36 = insertelement <16 x i32> poison, i32 %v35, i64 0
+  %v37 = shufflevector <16 x i32> %v36, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v38 = bitcast <16 x i32> %v37 to <64 x i8>
+  %v39 = bitcast <16 x i32> %v8 to <64 x i8>
+  %v40 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v32, <64 x i8> %v38, <64 x i8> %v39)
+  store <16 x i32> %v40, ptr %v4, align 4
+  %v41 = load <16 x i32>, ptr %local5, align 4
+  %v42 = getelementptr i8, ptr %p1, i64 4
+  %v43 = load i32, ptr %v42, align 1
+  %v44 = xor i32 %v43, -2139062144
+  %v45 = getelementptr i8, ptr %p2, i64 64
+  %v46 = load <16 x i32>, ptr %v45, align 4
+  %v47 = insertelement <16 x i32> poison, i32 %v44, i64 0
+  %v48 = shufflevector <16 x i32> %v47, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v49 = bitcast <16 x i32> %v48 to <64 x i8>
+  %v50 = bitcast <16 x i32> %v46 to <64 x i8>
+  %v51 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v41, <64 x i8> %v49, <64 x i8> %v50)
+  store <16 x i32> %v51, ptr %local5, align 4
+  %v52 = load <16 x i32>, ptr %v2, align 4
+  %v53 = getelementptr i8, ptr %p1, i64 12
+  %v54 = load i32, ptr %v53, align 1
+  %v55 = xor i32 %v54, -2139062144
+  %v56 = insertelement <16 x i32> poison, i32 %v55, i64 0
+  %v57 = shufflevector <16 x i32> %v56, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v58 = bitcast <16 x i32> %v57 to <64 x i8>
+  %v59 = bitcast <16 x i32> %v46 to <64 x i8>
+  %v60 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v52, <64 x i8> %v58, <64 x i8> %v59)
+  store <16 x i32> %v60, ptr %v2, align 4
+  %v61 = load <16 x i32>, ptr %v3, align 4
+  %v62 = getelementptr i8, ptr %p1, i64 20
+  %v63 = load i32, ptr %v62, align 1
+  %v64 = xor i32 %v63, -2139062144
+  %v65 = insertelement <16 x i32> poison, i32 %v64, i64 0
+  %v66 = shufflevector <16 x i32> %v65, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v67 = bitcast <16 x i32> %v66 to <64 x i8>
+  %v68 = bitcast <16 x i32> %v46 to <64 x i8>
+  %v69 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v61, <64 x i8> %v67, <64 x i8> %v68)
+  store <16 x i32> %v69, ptr %v3, align 4
+  %v70 = load <16 x i32>, ptr %v4, align 4
+  %v71 = getelementptr i8, ptr %p1, i64 28
+  %v72 = load i32, ptr %v71, align 1
+  %v73 = xor i32 %v72, -2139062144
+  %v74 = insertelement <16 x i32> poison, i32 %v73, i64 0
+  %v75 = shufflevector <16 x i32> %v74, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v76 = bitcast <16 x i32> %v75 to <64 x i8>
+  %v77 = bitcast <16 x i32> %v46 to <64 x i8>
+  %v78 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v70, <64 x i8> %v76, <64 x i8> %v77)
+  store <16 x i32> %v78, ptr %v4, align 4
+  %v79 = load <16 x i32>, ptr %local5, align 4
+  %v80 = sitofp <16 x i32> %v79 to <16 x float>
+  %v81 = load <16 x float>, ptr %p3, align 4
+  %v82 = fmul <16 x float> %v80, %v81
   %v83 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v82
   %v84 = select <16 x i1> %v83, <16 x float> %v82, <16 x float> splat (float 0x0000000000000000)
   %v85 = fcmp olt <16 x float> %v84, splat (float 0x4038000000000000)
@@ -108,21 +104,211 @@ done6:
   %v87 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v86)
   %v88 = add <16 x i32> %v87, splat (i32 5)
   %v89 = trunc <16 x i32> %v88 to <16 x i8>
-  %v90 = getelementptr i8, ptr %p4, i64 48
-  store <16 x i8> %v89, ptr %v90, align 1
+  store <16 x i8> %v89, ptr %p4, align 1
+  %v90 = load <16 x i32>, ptr %v2, align 4
+  %v91 = sitofp <16 x i32> %v90 to <16 x float>
+  %v92 = fmul <16 x float> %v91, %v81
+  %v93 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v92
+  %v94 = select <16 x i1> %v93, <16 x float> %v92, <16 x float> splat (float 0x0000000000000000)
+  %v95 = fcmp olt <16 x float> %v94, splat (float 0x4038000000000000)
+  %v96 = select <16 x i1> %v95, <16 x float> %v94, <16 x float> splat (float 0x4038000000000000)
+  %v97 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v96)
+  %v98 = add <16 x i32> %v97, splat (i32 5)
+  %v99 = trunc <16 x i32> %v98 to <16 x i8>
+  %v100 = getelementptr i8, ptr %p4, i64 16
+  store <16 x i8> %v99, ptr %v100, align 1
+  %v101 = load <16 x i32>, ptr %v3, align 4
+  %v102 = sitofp <16 x i32> %v101 to <16 x float>
+  %v103 = fmul <16 x float> %v102, %v81
+  %v104 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v103
+  %v105 = select <16 x i1> %v104, <16 x float> %v103, <16 x float> splat (float 0x0000000000000000)
+  %v106 = fcmp olt <16 x float> %v105, splat (float 0x4038000000000000)
+  %v107 = select <16 x i1> %v106, <16 x float> %v105, <16 x float> splat (float 0x4038000000000000)
+  %v108 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v107)
+  %v109 = add <16 x i32> %v108, splat (i32 5)
+  %v110 = trunc <16 x i32> %v109 to <16 x i8>
+  %v111 = getelementptr i8, ptr %p4, i64 32
+  store <16 x i8> %v110, ptr %v111, align 1
+  %v112 = load <16 x i32>, ptr %v4, align 4
+  %v113 = sitofp <16 x i32> %v112 to <16 x float>
+  %v114 = fmul <16 x float> %v113, %v81
+  %v115 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v114
+  %v116 = select <16 x i1> %v115, <16 x float> %v114, <16 x float> splat (float 0x0000000000000000)
+  %v117 = fcmp olt <16 x float> %v116, splat (float 0x4038000000000000)
+  %v118 = select <16 x i1> %v117, <16 x float> %v116, <16 x float> splat (float 0x4038000000000000)
+  %v119 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v118)
+  %v120 = add <16 x i32> %v119, splat (i32 5)
+  %v121 = trunc <16 x i32> %v120 to <16 x i8>
+  %v122 = getelementptr i8, ptr %p4, i64 48
+  store <16 x i8> %v121, ptr %v122, align 1
   ret i32 0
 }
 declare <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float>)
 declare <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32>, <64 x i8>, <64 x i8>)
 
-define i32 @lithe_run(ptr %arena, ptr %constants) nounwind {
+define i32 @lithe_entry(ptr %arena, ptr %constants, i32 %thread, i32 %threads, ptr %sync) nounwind {
 entry:
+  %first = icmp eq i32 %thread, 0
+  %number = zext i32 %thread to i64
+  %skipped = mul i64 %number, 0
+  %own = getelementptr i8, ptr %arena, i64 %skipped
+  br label %phase0
+phase0:
+  br i1 %first, label %alone0, label %leave
+alone0:
   %a0_0 = getelementptr i8, ptr %constants, i64 0
   %a0_1 = getelementptr i8, ptr %arena, i64 64
   %a0_2 = getelementptr i8, ptr %constants, i64 64
   %a0_3 = getelementptr i8, ptr %constants, i64 192
   %a0_4 = getelementptr i8, ptr %arena, i64 0
-  call i32 @lithe_kernel0(ptr %a0_0, ptr %a0_1, ptr %a0_2, ptr %a0_3, ptr %a0_4)
+  %r0 = call i32 @lithe_kernel0(ptr %a0_0, ptr %a0_1, ptr %a0_2, ptr %a0_3, ptr %a0_4, i32 %thread, i32 %threads, ptr %sync)
+  br label %leave
+leave:
+  call void @lithe_barrier(i32 %threads, ptr %sync)
   ret i32 0
 }
-declare i32 @lithe_kernel0(ptr, ptr, ptr, ptr, ptr)
+declare i32 @lithe_kernel0(ptr, ptr, ptr, ptr, ptr, i32, i32, ptr)
+declare void @lithe_barrier(i32, ptr)
+declare void @lithe_fail(i32, i32, ptr)
+declare i32 @lithe_failure(ptr)
+
+
+define internal void @lithe_await(ptr %word, i32 %old) nounwind {
+entry:
+  %sleepers = getelementptr i8, ptr %word, i64 4
+  %value = zext i32 %old to i64
+  br label %spin
+spin:
+  %n = phi i32 [0, %entry], [%m, %again]
+  %seen = load atomic i32, ptr %word acquire, align 4
+  %changed = icmp ne i32 %seen, %old
+  br i1 %changed, label %done, label %again
+again:
+  call void @llvm.x86.sse2.pause()
+  %m = add i32 %n, 1
+  %more = icmp ult i32 %m, 2000
+  br i1 %more, label %spin, label %sleep
+sleep:
+  %slept = atomicrmw add ptr %sleepers, i32 1 seq_cst
+  call i64 (i64, ...) @syscall(i64 202, ptr %word, i64 128, i64 %value, ptr null)
+  %woke = atomicrmw sub ptr %sleepers, i32 1 seq_cst
+  %found = load atomic i32, ptr %word acquire, align 4
+  %ready = icmp ne i32 %found, %old
+  br i1 %ready, label %done, label %sleep
+done:
+  ret void
+}
+define internal void @lithe_announce(ptr %word, i32 %next) nounwind {
+entry:
+  %sleepers = getelementptr i8, ptr %word, i64 4
+  %old = atomicrmw xchg ptr %word, i32 %next seq_cst
+  %count = load atomic i32, ptr %sleepers seq_cst, align 4
+  %some = icmp ne i32 %count, 0
+  br i1 %some, label %wake, label %done
+wake:
+  call i64 (i64, ...) @syscall(i64 202, ptr %word, i64 129, i64 2147483647)
+  br label %done
+done:
+  ret void
+}
+define void @lithe_barrier(i32 %threads, ptr %sync) nounwind {
+entry:
+  %alone = icmp eq i32 %threads, 1
+  br i1 %alone, label %done, label %meet
+meet:
+  %arrived = getelementptr i8, ptr %sync, i64 0
+  %word = getelementptr i8, ptr %sync, i64 64
+  %phase = load atomic i32, ptr %word monotonic, align 4
+  %before = atomicrmw add ptr %arrived, i32 1 acq_rel
+  %now = add i32 %before, 1
+  %last = icmp eq i32 %now, %threads
+  br i1 %last, label %open, label %wait
+open:
+  store atomic i32 0, ptr %arrived monotonic, align 4
+  %next = add i32 %phase, 1
+  call void @lithe_announce(ptr %word, i32 %next)
+  br label %done
+wait:
+  call void @lithe_await(ptr %word, i32 %phase)
+  br label %done
+done:
+  ret void
+}
+define void @lithe_fail(i32 %thread, i32 %code, ptr %sync) nounwind {
+entry:
+  %place = getelementptr i8, ptr %sync, i64 192
+  %high = zext i32 %thread to i64
+  %low = zext i32 %code to i64
+  %shifted = shl i64 %high, 32
+  %key = or i64 %shifted, %low
+  %before = atomicrmw umin ptr %place, i64 %key acq_rel
+  ret void
+}
+define i32 @lithe_failure(ptr %sync) nounwind {
+entry:
+  %place = getelementptr i8, ptr %sync, i64 192
+  %key = load atomic i64, ptr %place monotonic, align 8
+  %code = trunc i64 %key to i32
+  %none = icmp eq i64 %key, -1
+  %result = select i1 %none, i32 0, i32 %code
+  ret i32 %result
+}
+define i32 @lithe_run(ptr %entry, ptr %arena, ptr %constants, i32 %threads, ptr %sync) nounwind {
+start:
+  %failure = getelementptr i8, ptr %sync, i64 192
+  store i64 -1, ptr %failure, align 8
+  %alone = icmp eq i32 %threads, 1
+  br i1 %alone, label %run, label %call
+call:
+  %job = getelementptr i8, ptr %sync, i64 320
+  %job_arena = getelementptr i8, ptr %sync, i64 328
+  %job_constants = getelementptr i8, ptr %sync, i64 336
+  store ptr %entry, ptr %job, align 8
+  store ptr %arena, ptr %job_arena, align 8
+  store ptr %constants, ptr %job_constants, align 8
+  %word = getelementptr i8, ptr %sync, i64 128
+  %before = load atomic i32, ptr %word monotonic, align 4
+  %next = add i32 %before, 1
+  call void @lithe_announce(ptr %word, i32 %next)
+  br label %run
+run:
+  %code = call i32 %entry(ptr %arena, ptr %constants, i32 0, i32 %threads, ptr %sync)
+  ret i32 %code
+}
+define void @lithe_worker(i32 %thread, i32 %threads, ptr %sync) nounwind {
+entry:
+  %word = getelementptr i8, ptr %sync, i64 128
+  %stop = getelementptr i8, ptr %sync, i64 256
+  %job = getelementptr i8, ptr %sync, i64 320
+  %job_arena = getelementptr i8, ptr %sync, i64 328
+  %job_constants = getelementptr i8, ptr %sync, i64 336
+  br label %wait
+wait:
+  %old = phi i32 [0, %entry], [%now, %work]
+  call void @lithe_await(ptr %word, i32 %old)
+  %now = load atomic i32, ptr %word acquire, align 4
+  %told = load atomic i32, ptr %stop acquire, align 4
+  %ended = icmp ne i32 %told, 0
+  br i1 %ended, label %done, label %work
+work:
+  %run = load ptr, ptr %job, align 8
+  %arena = load ptr, ptr %job_arena, align 8
+  %constants = load ptr, ptr %job_constants, align 8
+  %code = call i32 %run(ptr %arena, ptr %constants, i32 %thread, i32 %threads, ptr %sync)
+  br label %wait
+done:
+  ret void
+}
+define void @lithe_stop(ptr %sync) nounwind {
+entry:
+  %stop = getelementptr i8, ptr %sync, i64 256
+  store atomic i32 1, ptr %stop release, align 4
+  %word = getelementptr i8, ptr %sync, i64 128
+  %before = load atomic i32, ptr %word monotonic, align 4
+  %next = add i32 %before, 1
+  call void @lithe_announce(ptr %word, i32 %next)
+  ret void
+}
+declare void @llvm.x86.sse2.pause()
+declare i64 @syscall(i64, ...)
+
