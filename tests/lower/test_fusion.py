@@ -172,3 +172,26 @@ def test_rules_of_one_byte_become_a_table_where_tables_are_quick():
         (step,) = lower(prepare(graph), replace(host_target(), look_up=look_up)).steps
         stores = [s for s in statements(step.kernel.body) if isinstance(s, Store)]
         assert len([*nodes(expressions(stores[0]))]) in work
+
+
+def test_a_result_lies_where_an_operand_lay_that_nobody_reads_any_more():
+    d = Draft()
+    x = d.input((1, 4, 4, 5))
+    skip = d("MAX_POOL_2D", x, filter_height=3, filter_width=3, stride_h=1, stride_w=1, padding="SAME")
+    y = d("ADD", d("CONV_2D", x, *filter_of(d, 5, 1, 1, 5)), skip)
+    z = d("MAX_POOL_2D", d("MUL", y, skip), filter_height=2, filter_width=2, stride_h=1, stride_w=1, padding="SAME")
+    graph = d.graph(z)
+    assert checked(graph) == ["op #0 MAX_POOL_2D", "op #1 CONV_2D + op #2 ADD + op #3 MUL", "op #4 MAX_POOL_2D"]
+    program = lower(prepare(graph), host_target())
+    (pooled,) = (b for b, w in zip(program.steps[0].arguments, program.steps[0].kernel.writes, strict=True) if w)
+    assert pooled in program.steps[1].arguments
+    assert len(program.arena) == 3  # input, output, and one between
+    assert program.arena_bytes >= program.least_bytes == 3 * 320
+
+
+def test_an_operand_that_the_sums_read_too_keeps_its_place():
+    d = Draft()
+    x = d("MAX_POOL_2D", d.input((1, 4, 4, 5)), filter_height=1, filter_width=1, stride_h=1, stride_w=1)
+    y = d("ADD", d("CONV_2D", x, *filter_of(d, 5, 3, 3, 5), padding="SAME"), x)
+    z = d("MAX_POOL_2D", y, filter_height=1, filter_width=1, stride_h=1, stride_w=1)
+    assert checked(d.graph(z)) == ["op #0 MAX_POOL_2D", "op #1 CONV_2D + op #2 ADD", "op #3 MAX_POOL_2D"]

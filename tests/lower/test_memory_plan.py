@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lithe.lower.memory_plan import ALIGNMENT, Lifetime, lower_bound, plan
+from lithe.lower.memory_plan import ALIGNMENT, Lifetime, lower_bound, placed, plan
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -32,3 +32,10 @@ def test_a_chain_takes_what_its_worst_step_takes() -> None:
 def test_nothing_needs_nothing() -> None:
     assert plan([]) == ([], 0)
     assert lower_bound([]) == 0
+
+
+def test_another_order_is_taken_where_the_largest_first_wastes_memory() -> None:
+    units = [(4, 1, 3), (6, 0, 0), (2, 0, 1), (3, 2, 2), (6, 3, 4)]
+    lives = [Lifetime(size * ALIGNMENT, first, last) for size, first, last in units]
+    largest_first = placed(lives, sorted(range(len(lives)), key=lambda i: -lives[i].size))
+    assert plan(lives)[1] == lower_bound(lives) < largest_first[1]

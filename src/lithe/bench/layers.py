@@ -63,16 +63,23 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layers:
-    """whole_us  best time of one call of all steps; it can differ from their sum, which has the gaps between them."""
+    """whole_us  best time of one call of all steps; it can differ from their sum, which has the gaps between them.
+    arena_bytes, least_bytes  working memory, and what no plan of it could do without.
+    """
 
     model: str
     layers: tuple[Layer, ...]
     whole_us: float
     peaks: Peaks
+    arena_bytes: int = 0
+    least_bytes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         steps = [layer.to_dict() for layer in self.layers]
-        return {"model": self.model, "whole_us": self.whole_us, "peaks": self.peaks.to_dict(), "layers": steps}
+        memory = {"arena_bytes": self.arena_bytes, "least_bytes": self.least_bytes}
+        return {
+            "model": self.model, "whole_us": self.whole_us, **memory, "peaks": self.peaks.to_dict(), "layers": steps,
+        }  # fmt: skip
 
 
 def measure_layers(path: str | os.PathLike[str], *, rounds: int = 30, seconds: float = 10.0) -> Layers:
@@ -112,7 +119,7 @@ def measure_layers(path: str | os.PathLike[str], *, rounds: int = 30, seconds: f
                 limit,
             )
         )
-    return Layers(Path(path).name, tuple(layers), whole, peaks)
+    return Layers(Path(path).name, tuple(layers), whole, peaks, program.arena_bytes, program.least_bytes)
 
 
 def floor_us(work: Work, everything: int, peaks: Peaks) -> tuple[float, str]:

@@ -119,4 +119,5 @@ def show_steps(facts: dict[str, Any]) -> None:
     rates += [f"{level['name']} {level['bytes_a_second'] / 1e9:.0f} GB/s" for level in peaks["levels"]]
     click.echo(f"measured peaks of one core: {', '.join(rates)}")
     click.echo(f"all steps in one call: {facts['whole_us']:.1f} us")
+    click.echo(f"working memory: {facts['arena_bytes']} bytes; {facts['least_bytes']} live together at the worst step")
     click.echo(table(layer_rows(facts), right=(2, 3, 4, 5, 6, 8)))

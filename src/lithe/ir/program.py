@@ -45,6 +45,7 @@ class Program:
     variables: dict[Tensor, Buffer] = field(default_factory=dict)  # graph tensors that keep their value between runs
     arena: dict[Buffer, int] = field(default_factory=dict)
     arena_bytes: int = 0
+    least_bytes: int = 0  # of the arena, that live together at the worst step: no plan could do with less
     constants: dict[Buffer, int] = field(default_factory=dict)
     constant_bytes: int = 0
     look_up: Instruction | None = None

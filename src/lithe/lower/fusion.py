@@ -164,9 +164,13 @@ def chained(rules: Sequence[Rule], values: dict[Buffer, Expr], load: Callable[[B
 
 
 def operands_of(rules: Sequence[Rule]) -> list[Buffer]:
-    """What the rules read and do not make."""
-    made = {rule.out.storage for rule in rules}
-    return list(dict.fromkeys(x for rule in rules for x in rule.operands if x.storage not in made))
+    """What the rules read and have not made before; the last one may write where one of these lies."""
+    made: set[Buffer] = set()
+    read: dict[Buffer, None] = {}
+    for rule in rules:
+        read.update(dict.fromkeys(x for x in rule.operands if x.storage not in made))
+        made.add(rule.out.storage)
+    return list(read)
 
 
 def variable_of(rules: Sequence[Rule]) -> Buffer | None:

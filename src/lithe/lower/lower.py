@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel, statements
 from lithe.ir.program import Program, Step
 from lithe.lower import fusion
-from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, plan
+from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, lower_bound, plan
 from lithe.lower.schedule import schedule
 from lithe.lower.share_out import share_out
 from lithe.lower.vectorize import vectorize
@@ -51,6 +52,9 @@ class _Lowering:
         self.environment = environment
         self.convolve = None if target is None else schedule(target)
         self.buffers: dict[Tensor, Buffer] = {}
+        self.holders: dict[Buffer, list[Tensor]] = {}  # by storage: what lies there
+        self.readers = Counter(t for n in graph.nodes for t in n.inputs if t is not None)  # those still to come
+        self.lasting = {*graph.inputs, *graph.outputs, *(t for t in graph.tensors if t.is_variable)}
         self.names: set[str] = set()
         self.steps: list[Step] = []
 
@@ -63,6 +67,7 @@ class _Lowering:
             if alone or not self.fused(group):
                 for node in group.nodes:
                     self.node(node)
+            self.readers.subtract(t for n in group.nodes for t in n.inputs if t is not None)
         program = Program(
             self.graph.name or "model",
             self.steps,
@@ -78,8 +83,12 @@ class _Lowering:
 
     def buffer(self, t: Tensor) -> Buffer:
         if t not in self.buffers:
-            self.buffers[t] = Buffer(self.name(t.name), t.type.dtype, t.type.shape, t.data)
+            self.hold(t, Buffer(self.name(t.name), t.type.dtype, t.type.shape, t.data))
         return self.buffers[t]
+
+    def hold(self, t: Tensor, buffer: Buffer) -> None:
+        self.buffers[t] = buffer
+        self.holders.setdefault(buffer.storage, []).append(t)
 
     def may_share(self, storage: Buffer, output: Tensor) -> bool:
         """Whether `output` may be another view of a storage: not of what a caller or a later run sees change."""
@@ -106,7 +115,7 @@ class _Lowering:
         site = Site.of(node, self.environment)
         xs = tuple(None if t is None else self.buffer(t) for t in node.inputs)
         if node.op.alias and xs[0] is not None and self.may_share(xs[0].storage, node.outputs[0]):
-            self.buffers[node.outputs[0]] = xs[0].viewed(node.outputs[0].type.shape, node.outputs[0].type.dtype)
+            self.hold(node.outputs[0], xs[0].viewed(node.outputs[0].type.shape, node.outputs[0].type.dtype))
             return
         ys = tuple(self.buffer(t) for t in node.outputs)
         source = f"op #{node.index} {node.op.name}"
@@ -125,6 +134,7 @@ class _Lowering:
         source = " + ".join(f"op #{n.index} {n.op.name}" for n in group.nodes)
         name = self.name(f"{head.op.name.lower()}_{head.index}" if head.index >= 0 else head.op.name.lower())
         b = Builder(name, self.convolve)
+        self.work_in_place(group)
         if group.begins_with_rule:
             rules = [self.rule(b, n) for n in group.nodes]
             fusion.write(b, self.looked_up(b, rules, fusion.variable_of(rules)))
@@ -139,6 +149,20 @@ class _Lowering:
                 return False
         self.steps.append(self.step(self.finished(b, name, source)))
         return True
+
+    def work_in_place(self, group: fusion.Group) -> None:
+        """Puts the result where an operand lies that nobody reads any more: each element is read just before."""
+        y, inside = group.nodes[-1].outputs[0], {t for n in group.nodes for t in n.outputs}
+        read = Counter(t for n in group.nodes for t in n.inputs if t is not None)
+        first = set() if group.begins_with_rule else {self.buffer(t).storage for t in group.nodes[0].inputs if t}
+        for t in read:
+            same = t.type.shape == y.type.shape and t.type.dtype.bytes == y.type.dtype.bytes
+            if t in inside or t.is_constant or not same or self.buffer(t).storage in first:
+                continue
+            holders = self.holders[self.buffer(t).storage]
+            if not any(h in self.lasting or self.readers[h] > read[h] for h in holders):
+                self.hold(y, self.buffer(t).viewed(y.type.shape, y.type.dtype))
+                return
 
     def looked_up(self, b: Builder, rules: list[fusion.Rule], x: Buffer | None) -> list[fusion.Rule]:
         """The rules as a table, where the machine looks it up quickly and they can be one."""
@@ -184,7 +208,9 @@ class _Lowering:
             alive(b, spans[b.storage][0] if b.storage in spans else -1, last)
         private = {p for step in program.steps for p in step.kernel.private}
         movable = [b for b in spans if b.data is None and b not in private]
-        offsets, size = plan([Lifetime(b.nbytes, spans[b][0] + 1, spans[b][1] + 1) for b in movable])
+        lifetimes = [Lifetime(b.nbytes, spans[b][0] + 1, spans[b][1] + 1) for b in movable]
+        offsets, size = plan(lifetimes)
+        program.least_bytes = lower_bound(lifetimes)
         program.arena = dict(zip(movable, offsets, strict=True))
         size = -(-size // ALIGNMENT) * ALIGNMENT
         for step in program.steps:
