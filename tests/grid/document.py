@@ -19,8 +19,9 @@ PENDING = "not run yet"
 HEAD = """# Operators
 
 Every operator that Lithe has, in every element type that it takes, and what the grid of random tests found there. This
-page is written by `make grid`, which runs it all (about an hour on two cores); `make grid ONLY=ADD` runs one operator
-and renews its rows, `make grid ONLY=ADD/int8q` one cell, `make grid ONLY=ADD/int8q#17` one case.
+page is written by `make grid`, which runs it all (in 44 minutes on two cores that had other work too);
+`make grid ONLY=ADD` runs one operator and renews its rows, `make grid ONLY=ADD/int8q` one cell, `make grid
+ONLY=ADD/int8q#17` one case.
 
 - **types**: the element types that the cell is named after. A `q` says that the tensors carry scales and zero points;
   `a+b` are different operands, `a-to-b` an input and an output. Types of indices, axes and biases take turns.

@@ -321,6 +321,21 @@ def two_functions() -> Module:
     return Module(graphs, signatures)
 
 
+def test_a_handle_asks_nothing_of_its_inputs():
+    def main(d: Draft) -> Tensor:
+        x = d.input((2,))
+        handle = d("VAR_HANDLE", shape=(), dtype=RESOURCE, shared_name="v")
+        assign(d, handle, x)
+        other = d("VAR_HANDLE", d("READ_VARIABLE", handle, shape=(2,), dtype=FLOAT32), shape=(), dtype=RESOURCE,
+                  shared_name="w")  # fmt: skip
+        assign(d, other, d("NEG", x, shape=(2,)))
+        return d("READ_VARIABLE", other, shape=(2,), dtype=FLOAT32)
+
+    for options in (Options(keep=False), Options(reference=True)):
+        model = lithe.Model(Source(write(Module([graph(main)])), keep=False), options)
+        np.testing.assert_array_equal(model(np.array([1, -2], F)), np.array([-1, 2], F))
+
+
 @pytest.mark.parametrize("name", ["READ_VARIABLE", "ADD"])
 @pytest.mark.parametrize("options", [Options(keep=False), Options(reference=True)], ids=["compiled", "reference"])
 def test_what_is_known_when_the_model_runs_needs_no_declared_shape(options, name):

@@ -43,7 +43,8 @@ class VarHandle(Op):
         return [site.outputs[0].shape]
 
     def evaluate(site: Site, *ignored: np.ndarray) -> list[np.ndarray]:
-        return [np.full(site.outputs[0].shape, resource_key(site.attrs), object)]
+        shape = (1 if d is None else d for d in site.outputs[0].shape)  # unknown where inputs are, though not asked
+        return [np.full(tuple(shape), resource_key(site.attrs), object)]
 
 
 def resource_key(attrs: VarHandle.Attrs) -> str:
