@@ -170,7 +170,7 @@ class Direct:
         copy = b.scratch(a.left, (n * height, width * room), "padded")
         taken = max(0, min(w, width - left))
         blank = constant(0 if a.left.name != "uint8" else c.x_zero - self.shift, a.left)
-        with b.nest((n, height), name="row") as (batch, row):
+        with b.nest((n, height), "parallel", name="row") as (batch, row):
             line, y = batch * height + row, row - top
             inside = [y >= 0, y < h] if top or height - top > h else []
             with b.when(*inside):
@@ -192,7 +192,7 @@ class Direct:
         """Copies a row of pixels whose groups do not fill words; the rest of a word meets weights of zero."""
         b, c, wide = self.b, self.c, self.depth * self.arithmetic.group
         depth = c.w.shape[3]
-        with b.nest((taken, c.groups), name="column") as (x, group):
+        with b.nest((taken, c.groups), "parallel", name="column") as (x, group):
             at = ((x + c.padding[1]) * c.groups + group) * wide
             with b.loop(depth, "parallel") as i:
                 b.store(copy, (line, at + i), self.element(c.x[batch, y, x, group * depth + i]))
@@ -213,19 +213,19 @@ class Direct:
         words = self.target.cache_bytes // 2 // self.arithmetic.word.bytes
         pixels = max(self.height, words // self.pixel // self.height * self.height)
         rows = max(1, words // (self.source.shape[1] * c.strides[0]))
-        with b.loop(n, "serial", "batch") as batch:
+        with b.loop(n, "parallel", "batch") as batch:
             for (y, bands, tall), (x, blocks, wide) in product(_cut(oh, rows), _cut(ow, pixels)):
-                with b.nest((bands, blocks), name="block") as (band, block):
+                with b.nest((bands, blocks), "parallel", name="block") as (band, block):
                     self.block(batch, band * tall + y, tall, block * wide + x, wide)
 
     def block(self, batch: Expr, first: Expr, rows: int, start: Expr, pixels: int) -> None:
         """Output rows first, first + 1, ... of a batch, `pixels` pixels of each."""
         b = self.b
         for p in self.constants:
-            with b.nest((self.c.groups, p.count), name="panel") as at, b.loop(rows, "serial", "y") as y:
+            with b.nest((self.c.groups, p.count), "parallel", "panel") as at, b.loop(rows, "parallel", "y") as y:
                 done = 0
                 for height, count in heights(pixels, self.height):
-                    with b.loop(count, "serial", "tile") as tile:
+                    with b.loop(count, "parallel", "tile") as tile:
                         Tile(self, height, p, at, (batch, first + y, start + tile * height + done)).write()
                     done += height * count
 

@@ -122,17 +122,17 @@ class Sparse:
             whole, rest = whole - 1, rest + size
         for first, count, pixels in ((0, whole, size), (whole * size, 1, rest)):
             if count and pixels:
-                with self.b.loop(count, "serial", "block") as block:
+                with self.b.loop(count, "parallel", "block") as block:
                     self.pixels(block * size + first, pixels)
 
     def pixels(self, first: Expr, count: int) -> None:
         """The outputs of `count` pixels."""
         b, c = self.b, self.c
         x, out = c.x.viewed((self.rows, self.depth)), c.out.viewed((self.rows, self.outputs))
-        columns = b.scratch(FLOAT32, (self.depth, count), "columns")
-        finished = b.scratch(FLOAT32, (self.outputs, count), "finished")
+        columns = b.local(FLOAT32, (self.depth, count), "columns")
+        finished = b.local(FLOAT32, (self.outputs, count), "finished")
         vectors = [(at, min(self.lanes, count - at)) for at in range(0, count, self.lanes)]
-        with b.loop(self.depth, "serial", "k") as k:
+        with b.loop(self.depth, "parallel", "k") as k:
             for at, lanes in vectors:
                 with b.loop(lanes, "vector", "t") as t:
                     b.store(columns, (k, t + at), x[first + at + t, k])
@@ -140,7 +140,7 @@ class Sparse:
             self.bunches(columns, finished, places, values, channels, vectors)
         whole = self.outputs // self.lanes
         for start, many, lanes in ((0, whole, self.lanes), (whole * self.lanes, 1, self.outputs % self.lanes)):
-            with b.loop(many if lanes else 0, "serial", "o") as o, b.loop(count, "serial", "t") as t:
+            with b.loop(many if lanes else 0, "parallel", "o") as o, b.loop(count, "serial", "t") as t:
                 with b.loop(lanes, "vector", "l") as l:
                     channel = o * lanes + start + l
                     total: Expr = finished[channel, t]
@@ -156,7 +156,7 @@ class Sparse:
         """The sums of all bunches that have lists of one length."""
         b = self.b
         many, length, each = places.shape
-        with b.loop(many, "serial", "bunch") as bunch:
+        with b.loop(many, "parallel", "bunch") as bunch:
             sums = b.local(FLOAT32, (each, columns.shape[1]), "sums")
             with b.loop(each, "unrolled", "c") as o:
                 for at, lanes in vectors:
