@@ -19,9 +19,10 @@ KEPT = {
     "lithe.ir.graph", "lithe.targets", "lithe.targets.host", "lithe.types", "lithe.runtime",
     *(f"lithe.runtime.{name}" for name in (
         "cache", "compiled", "digest", "executors", "instance", "loader", "outline", "private_folder", "session",
-        "source", "values",
+        "source", "values", "workers",
     )),
     "lithe.runtime.details",  # names of types in errors
+    "lithe.codegen.llvm.threads",  # the size of what threads share
 }  # fmt: skip
 DOORS = {
     "lithe.load": {"lithe.runtime.model", "lithe.runtime.function"},

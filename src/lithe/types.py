@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class DType:
+class DType(NamedTuple):  # not a dataclass: a model's compilation compares and hashes tens of thousands of them
     """One element type. `bits` is its size in memory (packed types are unpacked to a byte in memory).
 
     kind  "float" | "int" | "uint" | "bool" | "complex" | "string" | "resource"
@@ -26,7 +26,8 @@ class DType:
     def __repr__(self) -> str:
         return self.name
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return self.name
 
     @property
     def numpy(self) -> np.dtype:

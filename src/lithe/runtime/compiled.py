@@ -164,7 +164,7 @@ class CompiledExecutor:
         self._run: Run = self._image.function(RUN, number, pointer, pointer, pointer, number, pointer)
         self._job = (self._image.address(ENTRY), self._arena.ctypes.data, self._constants.ctypes.data)
         self._sync = sync_block()
-        self._alone = (*self._job, 1, self._sync.ctypes.data)
+        self._run_alone = self._image.bound(RUN, *self._job, 1, self._sync.ctypes.data)
         self._arrays = {p.index: self._view(p) for p in artifact.layout.places}
         self._variables = {p.index for p in artifact.layout.places if p.variable}
         self._shared = [(p, self._arrays[p.index]) for p in artifact.layout.places if p.resource]
@@ -189,10 +189,8 @@ class CompiledExecutor:
         """Runs the graph once. Raises ExecutionError when the data cannot be used."""
         if self._takes_over is not None:
             self._take_over(self._takes_over)
-        if self._workers is None:
-            failure = self._run(*self._alone)
-        else:
-            failure = self._workers.run(self._image, self._run, *self._job)
+        workers = self._workers
+        failure = self._run_alone() if workers is None else workers.run(self._image, self._run, *self._job)
         if failure:
             where, _, problem = self._layout.messages[failure - 1].partition(": ")
             raise ExecutionError(problem, where=where)
