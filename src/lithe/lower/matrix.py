@@ -105,14 +105,14 @@ class Matrices:
 
     def emit(self) -> None:
         b = self.b
-        with b.nest(tuple(self.batch), name="batch") as batch:
+        with b.nest(tuple(self.batch), "parallel", "batch") as batch:
             left = self.left_rows(batch)
             for panel in self.panels:
                 right = self.right_panels(batch, panel)
-                with b.loop(panel.count, "serial", "panel") as number:
+                with b.loop(panel.count, "parallel", "panel") as number:
                     done = 0
                     for height, count in heights(self.rows, self.most):
-                        with b.loop(count, "serial", "tile") as tile:
+                        with b.loop(count, "parallel", "tile") as tile:
                             self.tile(height, panel, number, batch, tile * height + done, left, right)
                         done += height * count
 
@@ -121,8 +121,8 @@ class Matrices:
         b, p, a = self.b, self.p, self.arithmetic
         if self.in_place[0]:
             return lambda m, k: p.left(batch, m, k)
-        copy = b.scratch(a.left, (self.rows, self.steps * a.group), "left")
-        with b.loop(self.rows, "serial", "row") as m:
+        copy = b.local(a.left, (self.rows, self.steps * a.group), "left")
+        with b.loop(self.rows, "parallel", "row") as m:
             with b.loop(p.depth, "parallel", "k") as k:
                 b.store(copy, (m, k), p.left(batch, m, k).to(a.left))
             with b.loop(self.steps * a.group - p.depth) as k:
@@ -135,9 +135,9 @@ class Matrices:
         b, p, a = self.b, self.p, self.arithmetic
         if self.in_place[1]:
             return lambda number, k, n: p.right(batch, k, number * panel.used + panel.first + n)
-        packed = b.scratch(a.word, (panel.count, self.steps, panel.used), "right")
+        packed = b.local(a.word, (panel.count, self.steps, panel.used), "right")
         whole = p.depth // a.group
-        with b.loop(panel.count, "serial", "panel") as number:
+        with b.loop(panel.count, "parallel", "panel") as number:
             for first, count, real in ((0, whole, a.group), (whole, 1, p.depth - whole * a.group)):
                 if not real:
                     continue

@@ -57,10 +57,11 @@ class Lists:
 
 
 def lists(weights: np.ndarray, many: int) -> list[Lists]:
-    """The weights [O, K] that are not zero, in bunches of `many` outputs; the last bunch repeats an output."""
+    """The weights [O, K] that are not zero, in bunches of `many` outputs; the first one is filled up with output O."""
+    weights = np.concatenate([weights, np.zeros_like(weights[:1])])
     counts = np.count_nonzero(weights, axis=1)
-    order = np.argsort(counts, kind="stable")
-    order = np.concatenate([order[:1].repeat(-len(order) % many), order]).reshape(-1, many)
+    order = np.argsort(counts[:-1], kind="stable")
+    order = np.concatenate([np.full(-len(order) % many, len(order)), order]).reshape(-1, many)
     longest = counts[order].max(axis=1)
     ends = groups(*np.unique(longest, return_counts=True))
     found = []
@@ -78,8 +79,8 @@ def groups(lengths: np.ndarray, many: np.ndarray) -> list[int]:
     """Which of the ascending lengths end a group, so that lists filled up to the end of their group grow least.
 
     >>> import numpy as np
-    >>> groups(np.array([1, 2, 3, 4, 9]), np.array([1, 1, 2, 9, 1]))
-    [2, 3, 4, 9]
+    >>> groups(np.array([1, 2, 4, 5, 9]), np.array([1, 1, 3, 9, 1]))
+    [2, 4, 5, 9]
     """
     size = len(lengths)
     best = [[np.inf] * size for _ in range(MOST_GROUPS)]  # elements of the lists up to a length, by groups
@@ -122,17 +123,17 @@ class Sparse:
             whole, rest = whole - 1, rest + size
         for first, count, pixels in ((0, whole, size), (whole * size, 1, rest)):
             if count and pixels:
-                with self.b.loop(count, "serial", "block") as block:
+                with self.b.loop(count, "parallel", "block") as block:
                     self.pixels(block * size + first, pixels)
 
     def pixels(self, first: Expr, count: int) -> None:
         """The outputs of `count` pixels."""
         b, c = self.b, self.c
         x, out = c.x.viewed((self.rows, self.depth)), c.out.viewed((self.rows, self.outputs))
-        columns = b.scratch(FLOAT32, (self.depth, count), "columns")
-        finished = b.scratch(FLOAT32, (self.outputs, count), "finished")
+        columns = b.local(FLOAT32, (self.depth, count), "columns")
+        finished = b.local(FLOAT32, (self.outputs + 1, count), "finished")  # the last row is of no use
         vectors = [(at, min(self.lanes, count - at)) for at in range(0, count, self.lanes)]
-        with b.loop(self.depth, "serial", "k") as k:
+        with b.loop(self.depth, "parallel", "k") as k:
             for at, lanes in vectors:
                 with b.loop(lanes, "vector", "t") as t:
                     b.store(columns, (k, t + at), x[first + at + t, k])
@@ -140,7 +141,7 @@ class Sparse:
             self.bunches(columns, finished, places, values, channels, vectors)
         whole = self.outputs // self.lanes
         for start, many, lanes in ((0, whole, self.lanes), (whole * self.lanes, 1, self.outputs % self.lanes)):
-            with b.loop(many if lanes else 0, "serial", "o") as o, b.loop(count, "serial", "t") as t:
+            with b.loop(many if lanes else 0, "parallel", "o") as o, b.loop(count, "parallel", "t") as t:
                 with b.loop(lanes, "vector", "l") as l:
                     channel = o * lanes + start + l
                     total: Expr = finished[channel, t]
@@ -156,7 +157,7 @@ class Sparse:
         """The sums of all bunches that have lists of one length."""
         b = self.b
         many, length, each = places.shape
-        with b.loop(many, "serial", "bunch") as bunch:
+        with b.loop(many, "parallel", "bunch") as bunch:
             sums = b.local(FLOAT32, (each, columns.shape[1]), "sums")
             with b.loop(each, "unrolled", "c") as o:
                 for at, lanes in vectors:
