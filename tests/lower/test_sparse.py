@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from lithe.ir.loops import Store, statements
 from lithe.ir.verify import verify_program
 from lithe.lower import lower
 from lithe.lower.sparse import MOST_GROUPS, groups, lists
@@ -38,7 +39,7 @@ CASES = [
 
 def is_sparse(case: Case) -> bool:
     (step,) = lower(graph_of(case), host_target()).steps
-    return any(b.name == "columns" for b in step.kernel.params)
+    return "columns" in {s.buffer.name for s in statements(step.kernel.body) if isinstance(s, Store)}
 
 
 @pytest.mark.parametrize("name", smaller_targets())
@@ -60,19 +61,20 @@ def test_a_layer_is_sparse_when_that_pays() -> None:
     assert not is_sparse(layer(64, 8, 160, 0.1))
 
 
-def test_lists_hold_every_weight_once() -> None:
+@pytest.mark.parametrize("deep", [50, 16, 25])
+def test_lists_hold_every_weight_once(deep: int) -> None:
     draw = np.random.default_rng(0)
     weights = np.where(draw.random((37, 50)) < 0.3, draw.normal(size=(37, 50)), 0).astype(np.float32)
-    found = lists(weights, 4)
+    found = lists(weights, 4, deep)
     assert len(found) <= MOST_GROUPS
-    sums = np.zeros_like(weights)
+    sums = np.zeros((38, 50), np.float32)
     for group in found:
-        for at, value, channels in zip(group.at, group.value, group.channels, strict=True):
-            for o, channel in enumerate(channels):
-                row = np.zeros(50, np.float32)
-                np.add.at(row, at[:, o], value[:, o])
-                sums[channel] = row
-    assert np.array_equal(sums, weights)
+        for part, bunch, o in np.ndindex(group.channels.shape):
+            at = group.at[part, bunch, :, o]
+            np.add.at(sums[group.channels[part, bunch, o]], at, group.value[part, bunch, :, o])
+            assert at.max(initial=0) < min(50, (part + 1) * deep)
+    assert np.array_equal(sums[:37], weights)
+    assert not sums[37].any()
 
 
 def test_groups_fill_up_as_little_as_can_be() -> None:

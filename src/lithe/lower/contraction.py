@@ -26,14 +26,13 @@ from dataclasses import replace
 import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
-from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, Kind, constant, nodes
+from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, Kind, constant
 from lithe.lower.depthwise import UNSIGNED_SHIFT, fold_byte_weights
-from lithe.lower.panels import Panel, equal_bands, heights, panels, tile_shape
+from lithe.lower.panels import Panel, equal_bands, heights, is_heavy, panels, tile_shape
 from lithe.lower.window import Window
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32, INT16, INT32, UINT8, DType
 
-LARGEST_EPILOGUE = 40  # expressions of an epilogue that is written out for every pixel of a tile
 LARGEST_UNROLLED = 4  # steps of a row of a window that are written out
 FEW = 4  # lanes of a sum that is the same in all of them
 
@@ -50,8 +49,7 @@ class Product:
         self.left: DType = self.dot.left if self.dot else FLOAT32 if self.floating else INT16
         self.window = Window(b, c, self.left, self.dot.group if self.dot else 1, target.cache_bytes)
         self.lanes = target.lanes
-        origin = Pixel(*[constant(0)] * 4)
-        self.heavy = len([*nodes((c.epilogue(constant(0, c.accumulator), constant(0), origin),))]) > LARGEST_EPILOGUE
+        self.heavy = is_heavy(c)
         self.pack()
         sums = 1 if self.zero else 0
         registers = target.registers - (1 if self.window.flip else 0) - sums

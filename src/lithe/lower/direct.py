@@ -22,10 +22,10 @@ from itertools import product
 import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
-from lithe.ir.loops import Buffer, Expr, constant
+from lithe.ir.loops import Buffer, Expr, Kind, constant
 from lithe.lower.depthwise import UNSIGNED_SHIFT, fold_byte_weights
 from lithe.lower.dots import byte_arithmetic, float_arithmetic, word_arithmetic
-from lithe.lower.panels import Panel, flattened, heights, panels, tile_shape
+from lithe.lower.panels import Panel, flattened, heights, is_heavy, panels, tile_shape
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32, INT16, INT32, INT64
 
@@ -170,7 +170,7 @@ class Direct:
         copy = b.scratch(a.left, (n * height, width * room), "padded")
         taken = max(0, min(w, width - left))
         blank = constant(0 if a.left.name != "uint8" else c.x_zero - self.shift, a.left)
-        with b.nest((n, height), "parallel", name="row") as (batch, row):
+        with b.nest((n, height), "parallel", "row") as (batch, row):
             line, y = batch * height + row, row - top
             inside = [y >= 0, y < h] if top or height - top > h else []
             with b.when(*inside):
@@ -192,7 +192,7 @@ class Direct:
         """Copies a row of pixels whose groups do not fill words; the rest of a word meets weights of zero."""
         b, c, wide = self.b, self.c, self.depth * self.arithmetic.group
         depth = c.w.shape[3]
-        with b.nest((taken, c.groups), "parallel", name="column") as (x, group):
+        with b.nest((taken, c.groups), "parallel", "column") as (x, group):
             at = ((x + c.padding[1]) * c.groups + group) * wide
             with b.loop(depth, "parallel") as i:
                 b.store(copy, (line, at + i), self.element(c.x[batch, y, x, group * depth + i]))
@@ -215,7 +215,7 @@ class Direct:
         rows = max(1, words // (self.source.shape[1] * c.strides[0]))
         with b.loop(n, "parallel", "batch") as batch:
             for (y, bands, tall), (x, blocks, wide) in product(_cut(oh, rows), _cut(ow, pixels)):
-                with b.nest((bands, blocks), "parallel", name="block") as (band, block):
+                with b.nest((bands, blocks), "parallel", "block") as (band, block):
                     self.block(batch, band * tall + y, tall, block * wide + x, wide)
 
     def block(self, batch: Expr, first: Expr, rows: int, start: Expr, pixels: int) -> None:
@@ -283,10 +283,12 @@ class Tile:
 
         self.each(one)
 
-    def each(self, write: Callable[[Expr, Expr], None], used: int | None = None) -> None:
+    def each(
+        self, write: Callable[[Expr, Expr], None], used: int | None = None, rows: Kind = "unrolled"
+    ) -> None:  # fmt: skip
         """write(row, column) for every sum: a copy for each row and vector. `used`: columns that count."""
         b, first = self.b, 0
-        with b.loop(self.height, "unrolled", "r") as r:
+        with b.loop(self.height, rows, "r") as r:
             for lanes in self.p.widths:
                 with b.loop(lanes if used is None else min(lanes, used - first), "vector", "l") as l:
                     write(r, l + first)
@@ -296,13 +298,17 @@ class Tile:
         c, p = self.c, self.p
         _, oh, ow, _ = c.out.shape
         batch, y, x = self.pixel
+        heavy, sums = is_heavy(c), totals
+        if heavy:  # once in a loop, from memory, not a copy of it for every pixel
+            totals = self.b.local(c.accumulator, sums.shape, "finished")
+            self.each(lambda r, n: self.b.store(totals, (r, n), sums[r, n]))
 
         def one(r: Expr, n: Expr) -> None:
             place = Pixel(batch, y, x + r, (batch * oh + y) * ow + x + r)
             channel = self.at[0] * self.of.columns + self.at[1] * p.used + (n + p.first)
             self.b.store(c.out, (*place[:3], channel), c.epilogue(totals[r, n], channel, place))
 
-        self.each(one, p.used)
+        self.each(one, p.used, "serial" if heavy else "unrolled")
 
 
 def in_one_row(c: Convolution) -> Convolution:

@@ -105,7 +105,7 @@ class Matrices:
 
     def emit(self) -> None:
         b = self.b
-        with b.nest(tuple(self.batch), "parallel", name="batch") as batch:
+        with b.nest(tuple(self.batch), "parallel", "batch") as batch:
             left = self.left_rows(batch)
             for panel in self.panels:
                 right = self.right_panels(batch, panel)

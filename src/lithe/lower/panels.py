@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from lithe.ir.build import Convolution, Pixel
-from lithe.ir.loops import Expr
+from lithe.ir.loops import Expr, constant, nodes
+
+LARGEST_EPILOGUE = 40  # expressions of an epilogue that is written out for every pixel of a tile
+
+
+def is_heavy(c: Convolution) -> bool:
+    """Whether the epilogue is too much to be written out for every pixel of a tile."""
+    origin = Pixel(*[constant(0)] * 4)
+    return len([*nodes((c.epilogue(constant(0, c.accumulator), constant(0), origin),))]) > LARGEST_EPILOGUE
 
 
 def flattened(c: Convolution) -> Convolution:

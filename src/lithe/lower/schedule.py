@@ -31,11 +31,12 @@ def schedule(target: Target) -> Schedule:
             plain(b, c)
 
     def convolve(b: Builder, c: Convolution) -> None:
-        if c.accumulator == INT64 and is_depthwise(c) and narrowed(b, c) is not c:
+        regular = is_depthwise(c) and math.prod(c.w.shape[1:3]) <= LARGEST_WINDOW
+        if c.accumulator == INT64 and regular and narrowed(b, c) is not c:
             by_regions(b, narrowed(b, c), target)
         elif not _dtypes_fit(c):
             Direct(b, c, target).emit()
-        elif is_depthwise(c) and math.prod(c.w.shape[1:3]) <= LARGEST_WINDOW:
+        elif regular:
             byte = c.x.dtype.name in UNSIGNED_SHIFT
             dots = target.dot is not None and target.dot.left == UINT8
             (interleaved if byte and dots else by_regions)(b, c, target)

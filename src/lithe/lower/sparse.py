@@ -6,8 +6,9 @@ finished sums are turned back:
 
     for block of T pixels:
       columns[k][t] = x[t][k]
-      for group of bunches that have lists of one length:
-        for bunch:  for i in the lists:  for channel of the bunch: sums[o][t] += value[o][i] * columns[at[o][i]][t]
+      for part of the input channels whose columns stay in the first-level cache:
+        for group of bunches that have lists of one length:
+          for bunch:  for i in the lists:  for channel of the bunch: sums[o][t] += value[o][i] * columns[at[o][i]][t]
       y[t][o] = epilogue(sums[o][t] + bias[o])
 
 Bunches are sorted by the length of their lists, so there is little to fill up.
@@ -26,9 +27,10 @@ from lithe.targets.cpu import Target
 from lithe.types import FLOAT32
 
 LEVEL_1 = 1 << 15  # bytes of a first-level cache
+CROWDED = 1 << 10  # bytes between rows that share few places of a first-level cache
 MOST_GROUPS = 4  # loops over bunches: code for each
 FEWEST_PIXELS = 16
-SUMS = 8  # vectors that are summed at once: more than the latency of an addition
+VECTORS, SUMS = 4, 8  # of pixels in a block; that are summed at once, which is more than the latency of an addition
 # What the schedule costs, in multiplications of a vector by a dense product at the peak: for each weight that is left
 # (its place and value must be loaded), and for each element that is turned. Fitted to times of layers with 96 x 576,
 # 576 x 96, 24 x 144 and 192 x 32 channels, 70, 80 and 90 % of them zero, on a Zen 4 core: 1.0 to 1.9, and 0.6 to 0.8.
@@ -49,28 +51,43 @@ def pays(c: Convolution, target: Target) -> bool:
 
 @dataclass(frozen=True)
 class Lists:
-    """Bunches whose lists have one length: at, value [bunches, length, channels a bunch], and their output channels."""
+    """Bunches whose lists have one length, for each part of the input channels.
+
+    at, value  [parts, bunches, length, channels a bunch].
+    channels   [parts, bunches, channels a bunch]: their output channels.
+    """
 
     at: np.ndarray
     value: np.ndarray
     channels: np.ndarray
 
 
-def lists(weights: np.ndarray, many: int) -> list[Lists]:
-    """The weights [O, K] that are not zero, in bunches of `many` outputs; the last bunch repeats an output."""
-    counts = np.count_nonzero(weights, axis=1)
-    order = np.argsort(counts, kind="stable")
-    order = np.concatenate([order[:1].repeat(-len(order) % many), order]).reshape(-1, many)
-    longest = counts[order].max(axis=1)
-    ends = groups(*np.unique(longest, return_counts=True))
-    found = []
-    for low, length in zip((-1, *ends[:-1]), ends, strict=True):
-        bunches = order[(longest > low) & (longest <= length)]
-        at, value = (np.zeros((len(bunches), int(length), many), t) for t in (np.int32, np.float32))
-        for b, o in np.ndindex(bunches.shape):
-            places = np.flatnonzero(weights[bunches[b, o]])
-            at[b, : len(places), o], value[b, : len(places), o] = places, weights[bunches[b, o]][places]
-        found.append(Lists(at, value, bunches.astype(np.int32)))
+def lists(weights: np.ndarray, many: int, deep: int) -> list[Lists]:
+    """The weights [O, K] that are not zero, in bunches of `many` outputs and parts of `deep` inputs.
+
+    The first bunch of a part is filled up with output O, which has no weights.
+    """
+    outputs, depth = weights.shape
+    padded = np.pad(weights, ((0, 1), (0, -depth % deep))).reshape(outputs + 1, -1, deep)
+    counts = np.count_nonzero(padded, axis=2)
+    orders = []
+    for part in counts[:-1].T:
+        order = np.argsort(part, kind="stable")
+        orders.append(np.concatenate([np.full(-outputs % many, outputs), order]).reshape(-1, many))
+    longest = np.max([counts[order, n].max(axis=1) for n, order in enumerate(orders)], axis=0)
+    found, low = [], -1
+    for length in groups(*np.unique(longest, return_counts=True)):
+        inside = (longest > low) & (longest <= length)
+        channels = np.stack([order[inside] for order in orders])
+        at = np.zeros((*channels.shape[:2], length, many), np.int32)
+        value = np.zeros(at.shape, np.float32)
+        for n, bunch, o in np.ndindex(channels.shape):
+            row = padded[channels[n, bunch, o], n]
+            places = np.flatnonzero(row)
+            at[n, bunch, : len(places), o], value[n, bunch, : len(places), o] = places + n * deep, row[places]
+        at[value == 0] = 0
+        found.append(Lists(at, value, channels.astype(np.int32)))
+        low = length
     return found
 
 
@@ -78,8 +95,8 @@ def groups(lengths: np.ndarray, many: np.ndarray) -> list[int]:
     """Which of the ascending lengths end a group, so that lists filled up to the end of their group grow least.
 
     >>> import numpy as np
-    >>> groups(np.array([1, 2, 3, 4, 9]), np.array([1, 1, 2, 9, 1]))
-    [2, 3, 4, 9]
+    >>> groups(np.array([1, 2, 4, 5, 9]), np.array([1, 1, 3, 9, 1]))
+    [2, 4, 5, 9]
     """
     size = len(lengths)
     best = [[np.inf] * size for _ in range(MOST_GROUPS)]  # elements of the lists up to a length, by groups
@@ -106,13 +123,13 @@ class Sparse:
         assert c.w.values is not None
         _, self.rows, _, self.depth = self.c.x.shape
         self.outputs = c.out.shape[3]
-        fit = LEVEL_1 // (4 * self.depth) // self.lanes * self.lanes
-        self.block = min(max(fit, self.lanes), 4 * self.lanes)
-        self.many = max(1, SUMS * self.lanes // self.block)
+        self.block = VECTORS * self.lanes
         weights = c.w.values.reshape(self.outputs, self.depth)
+        deep = min(self.depth, LEVEL_1 // (4 * self.block))
+        self.parts = -(-self.depth // deep)
         self.lists = [
             (b.constant(g.at, "at"), b.constant(g.value, "value"), b.constant(g.channels, "channel"))
-            for g in lists(weights, self.many)
+            for g in lists(weights, SUMS // VECTORS, -(-self.depth // self.parts))
         ]
 
     def emit(self) -> None:
@@ -130,17 +147,20 @@ class Sparse:
         b, c = self.b, self.c
         x, out = c.x.viewed((self.rows, self.depth)), c.out.viewed((self.rows, self.outputs))
         columns = b.local(FLOAT32, (self.depth, count), "columns")
-        finished = b.local(FLOAT32, (self.outputs, count), "finished")
+        finished = b.local(FLOAT32, (self.outputs + 1, count), "finished")  # the last row is of no use
         vectors = [(at, min(self.lanes, count - at)) for at in range(0, count, self.lanes)]
-        with b.loop(self.depth, "parallel", "k") as k:
+        for at, lanes in vectors:
+            self.turn(x, columns, first, at, lanes)
+        with b.loop(self.outputs + 1 if self.parts > 1 else 0, "parallel", "o") as o:
             for at, lanes in vectors:
                 with b.loop(lanes, "vector", "t") as t:
-                    b.store(columns, (k, t + at), x[first + at + t, k])
-        for places, values, channels in self.lists:
-            self.bunches(columns, finished, places, values, channels, vectors)
+                    b.store(finished, (o, t + at), 0.0)
+        with b.loop(self.parts, "serial", "part") as part:
+            for places, values, channels in self.lists:
+                self.bunches(columns, finished, part, (places, values, channels), vectors)
         whole = self.outputs // self.lanes
         for start, many, lanes in ((0, whole, self.lanes), (whole * self.lanes, 1, self.outputs % self.lanes)):
-            with b.loop(many if lanes else 0, "parallel", "o") as o, b.loop(count, "serial", "t") as t:
+            with b.loop(many if lanes else 0, "parallel", "o") as o, b.loop(count, "parallel", "t") as t:
                 with b.loop(lanes, "vector", "l") as l:
                     channel = o * lanes + start + l
                     total: Expr = finished[channel, t]
@@ -149,21 +169,33 @@ class Sparse:
                     value = c.epilogue(total, channel, Pixel(constant(0), row, constant(0), row))
                     b.store(out, (row, channel), value)
 
+    def turn(self, x: Buffer, columns: Buffer, first: Expr, at: int, lanes: int) -> None:
+        """Columns of a vector of pixels, whose rows are copied first if they would push each other out of the cache."""
+        b = self.b
+        rows, start = x, first + at
+        if self.depth * FLOAT32.bytes % CROWDED == 0:
+            rows, start = b.local(FLOAT32, (lanes, self.depth + self.lanes), "rows"), constant(0)
+            with b.loop(lanes, "serial", "t") as t, b.loop(self.depth, "parallel", "k") as k:
+                b.store(rows, (t, k), x[first + at + t, k])
+        with b.loop(self.depth, "parallel", "k") as k, b.loop(lanes, "vector", "t") as t:
+            b.store(columns, (k, t + at), rows[start + t, k])
+
     def bunches(
-        self, columns: Buffer, finished: Buffer, places: Buffer, values: Buffer, channels: Buffer,
+        self, columns: Buffer, finished: Buffer, part: Expr, group: tuple[Buffer, Buffer, Buffer],
         vectors: list[tuple[int, int]],
     ) -> None:  # fmt: skip
-        """The sums of all bunches that have lists of one length."""
-        b = self.b
-        many, length, each = places.shape
+        """Adds what one part of the inputs gives to the outputs of all bunches that have lists of one length."""
+        b, (places, values, channels) = self.b, group
+        _, many, length, each = places.shape
         with b.loop(many, "parallel", "bunch") as bunch:
             sums = b.local(FLOAT32, (each, columns.shape[1]), "sums")
             with b.loop(each, "unrolled", "c") as o:
                 for at, lanes in vectors:
                     with b.loop(lanes, "vector", "t") as t:
-                        b.store(sums, (o, at + t), 0.0)
+                        row = channels[part, bunch, o].to(INDEX)
+                        b.store(sums, (o, at + t), finished[row, at + t] if self.parts > 1 else 0.0)
             with b.loop(length, "serial", "i") as i, b.loop(each, "unrolled", "c") as o:
-                k, w = places[bunch, i, o].to(INDEX), values[bunch, i, o]
+                k, w = places[part, bunch, i, o].to(INDEX), values[part, bunch, i, o]
                 for at, lanes in vectors:
                     with b.loop(lanes, "vector", "t") as t:
                         total = Intrinsic(FMA, (w, columns[k, at + t], sums[o, at + t]))
@@ -171,4 +203,4 @@ class Sparse:
             with b.loop(each, "unrolled", "c") as o:
                 for at, lanes in vectors:
                     with b.loop(lanes, "vector", "t") as t:
-                        b.store(finished, (channels[bunch, o].to(INDEX), at + t), sums[o, at + t])
+                        b.store(finished, (channels[part, bunch, o].to(INDEX), at + t), sums[o, at + t])
