@@ -85,11 +85,11 @@ def test_rows_that_lie_together_are_preferred_to_columns() -> None:
 
 
 def test_steps_of_a_recurrence_are_shared_out_one_by_one() -> None:
-    x, state = table("x", 20, 64, 512), table("state", 64, 512)
+    x, state = table("x", 20, 64, 1024), table("state", 64, 1024)
     b = Builder()
-    with b.loop(20) as t, b.loop(64, "parallel") as i, b.loop(512, "parallel") as k:
+    with b.loop(20) as t, b.loop(64, "parallel") as i, b.loop(1024, "parallel") as k:
         b.store(state, (i, k), state[i, k] * 0.5 + x[t, i, k])
-    assert outline(shared(b)) == "s20(|g64(p512(=)))"
+    assert outline(shared(b)) == "s20(|g64(p1024(=)))"
 
 
 def test_threads_meet_between_what_depends_on_each_other() -> None:

@@ -45,7 +45,7 @@ MEETING = 300.0  # nanoseconds of a barrier
 AWAY = 0.25  # nanoseconds to fetch a byte from another core
 LEAST_RUN = 10_000.0  # nanoseconds of work below which a program is one thread's
 LEAST = 300.0  # nanoseconds of work below which a kernel is one thread's
-LEAST_INSIDE = 1_000.0  # the same for one iteration of a serial loop
+LEAST_INSIDE = {"parallel": 1_000.0, "serial": 8_000.0}  # the same for one iteration of a loop
 IDEAL = 1.02  # more than equal shares would take, and no other way is looked for
 NODE = 0.1  # nanoseconds for one operation of a vector
 SLOW = {"div": 10, "mod": 10, "sqrt": 10}
@@ -151,7 +151,7 @@ class _Chooser:
             if way.cost <= IDEAL * sum(work / n for n in TEAMS) + MEETING * len(TEAMS):
                 return
         inside = scope.loop(s.var, s.extent)
-        if work / s.extent >= LEAST_INSIDE and (inner := self.sequence(s.body, inside)) is not None:
+        if work / s.extent >= LEAST_INSIDE[s.kind] and (inner := self.sequence(s.body, inside)) is not None:
             again = 1 if s.kind == "parallel" and inner.meetings == 1 else s.extent
             times = tuple(t * s.extent for t in inner.work)
             yield Way(times, inner.away, (replace(s, body=inner.body),), inner.meetings * again)
