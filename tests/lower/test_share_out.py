@@ -23,7 +23,7 @@ WIDE = 4096
 def shared(b: Builder) -> Kernel:
     """What a builder wrote, shared out and verified; a lone thread must find the same results."""
     before = b.kernel()
-    after = kernel(before.name, share_out(before.body, ROOM), before.source)
+    after = kernel(before.name, share_out([before.body], ROOM)[0], before.source)
     verify_kernel(after)
     random = np.random.default_rng(1)
     results = []
@@ -85,11 +85,11 @@ def test_rows_that_lie_together_are_preferred_to_columns() -> None:
 
 
 def test_steps_of_a_recurrence_are_shared_out_one_by_one() -> None:
-    x, state = table("x", 20, 64, 512), table("state", 64, 512)
+    x, state = table("x", 20, 64, 1024), table("state", 64, 1024)
     b = Builder()
-    with b.loop(20) as t, b.loop(64, "parallel") as i, b.loop(512, "parallel") as k:
+    with b.loop(20) as t, b.loop(64, "parallel") as i, b.loop(1024, "parallel") as k:
         b.store(state, (i, k), state[i, k] * 0.5 + x[t, i, k])
-    assert outline(shared(b)) == "s20(|g64(p512(=)))"
+    assert outline(shared(b)) == "s20(|g64(p1024(=)))"
 
 
 def test_threads_meet_between_what_depends_on_each_other() -> None:
@@ -131,13 +131,13 @@ def test_each_thread_computes_its_own_scalars() -> None:
 
 
 def test_a_local_that_several_threads_fill_is_memory_of_all() -> None:
-    x, y = table("x", 64, 256), table("y", 64, 256)
+    x, y = table("x", 64, WIDE), table("y", 64, WIDE)
     b = Builder()
-    copied = b.local(FLOAT32, (64, 256), "copied")
+    copied = b.local(FLOAT32, (64, WIDE), "copied")
     b.compute(copied, lambda i, k: x[i, k] + 1.0)
     b.compute(y, lambda i, k: copied[63 - i, k] + 1.0)
     after = shared(b)
-    assert outline(after) == "g64(p256(=))|g64(p256(=))"
+    assert outline(after) == "g64(p4096(=))|g64(p4096(=))"
     assert not any(isinstance(s, Alloc) for s in statements(after.body))
     assert copied in after.params
 
@@ -164,7 +164,7 @@ def test_failures_are_those_of_one_thread(threads: int) -> None:
         b.fail_unless(x[i, k] < 100, "too large")
         b.fail_unless(x[i, k] > -100, "too small")
         b.store(y, (i, k), x[i, k])
-    body = share_out(b.kernel().body, ROOM)
+    (body,) = share_out([b.kernel().body], ROOM)
     made = Builder()
     for s in body:
         made.emit(s)

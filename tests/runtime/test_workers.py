@@ -19,7 +19,6 @@ from lithe.codegen.llvm import threads as texts
 from lithe.codegen.llvm.toolchain import Compiler, Settings
 from lithe.errors import ExecutionError
 from lithe.ir.graph import Graph
-from lithe.lower import share_out
 from lithe.passes import prepare
 from lithe.runtime import workers as module
 from lithe.runtime.compilation import build
@@ -87,7 +86,6 @@ def test_only_work_that_is_worth_it_starts_threads(alone: None) -> None:
 
 
 def test_a_failure_in_any_thread_ends_the_run_and_the_next_one_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(share_out, "LEAST", 0.0)
     d = Draft()
     x, at = d.input((50, 2000)), d.input((40, 1), INT32)
     gathered = d("GATHER_ND", x, at, shape=(40, 2000))

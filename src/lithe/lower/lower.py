@@ -56,7 +56,7 @@ class _Lowering:
         self.readers = Counter(t for n in graph.nodes for t in n.inputs if t is not None)  # those still to come
         self.lasting = {*graph.inputs, *graph.outputs, *(t for t in graph.tensors if t.is_variable)}
         self.names: set[str] = set()
-        self.steps: list[Step] = []
+        self.written: list[tuple[str, tuple[Stmt, ...], str]] = []  # names, statements and sources of kernels
 
     def program(self) -> Program:
         refuse_unsupported(self.graph, self.environment)
@@ -70,7 +70,7 @@ class _Lowering:
             self.readers.subtract(t for n in group.nodes for t in n.inputs if t is not None)
         program = Program(
             self.graph.name or "model",
-            self.steps,
+            [Step(k, k.params, k.source) for k in self.kernels()],
             [self.buffer(t) for t in self.graph.inputs],
             [self.buffer(t) for t in self.graph.outputs],
             {t: b for t, b in self.buffers.items() if t.is_variable and t.data is None},
@@ -126,7 +126,7 @@ class _Lowering:
             b.elementwise(y.viewed((y.size,)), lambda v: v, x.viewed((x.size,)))
         else:
             node.op.lower(b, site, xs, ys)
-        self.steps.append(self.step(self.finished(b, name, source)))
+        self.finish(b, name, source)
 
     def fused(self, group: fusion.Group) -> bool:
         """Lowers a group of nodes to one kernel; False when its first node turns out not to be one contraction."""
@@ -147,7 +147,7 @@ class _Lowering:
             if b.following or sums in b.kernel().params:
                 self.names.discard(name)
                 return False
-        self.steps.append(self.step(self.finished(b, name, source)))
+        self.finish(b, name, source)
         return True
 
     def work_in_place(self, group: fusion.Group) -> None:
@@ -177,17 +177,22 @@ class _Lowering:
         assert found is not None  # the group was made of such nodes
         return found
 
-    def finished(self, b: Builder, name: str, source: str) -> Kernel:
-        """The kernel that a builder holds, with vectors and shared loops where there is a target."""
+    def finish(self, b: Builder, name: str, source: str) -> None:
+        """Takes what a builder holds as a kernel, with vectors where there is a target."""
         body = located(b.kernel(source).body, source)
         if self.target is not None:
-            body = share_out(vectorize(body, self.target.vector_bytes), LARGEST_LOCAL)
-        private = [b for s in statements(body) if isinstance(s, For) and s.kind == "grid" for b in large_locals(s.body)]
-        return kernel(name, off_the_stack(body), source, frozenset(private))
+            body = vectorize(body, self.target.vector_bytes)
+        self.written.append((name, body, source))
 
-    @staticmethod
-    def step(k: Kernel) -> Step:
-        return Step(k, k.params, k.source)
+    def kernels(self) -> Iterator[Kernel]:
+        """What was written, with loops for several threads where there is a target."""
+        bodies = [body for _, body, _ in self.written]
+        if self.target is not None:
+            bodies = share_out(bodies, LARGEST_LOCAL)
+        for body, (name, _, source) in zip(bodies, self.written, strict=True):
+            grids = [s for s in statements(body) if isinstance(s, For) and s.kind == "grid"]
+            private = frozenset(b for s in grids for b in large_locals(s.body))
+            yield kernel(name, off_the_stack(body), source, private)
 
     # memory
 

@@ -12,7 +12,7 @@ two parts if one of them stores to what the other one touches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count, groupby
 
@@ -43,21 +43,31 @@ Times = tuple[float, ...]
 TEAMS = (2, 4)  # numbers of threads for which the loops are chosen
 MEETING = 300.0  # nanoseconds of a barrier
 AWAY = 0.25  # nanoseconds to fetch a byte from another core
+LEAST_RUN = 10_000.0  # nanoseconds of work below which a program is one thread's
 LEAST = 300.0  # nanoseconds of work below which a kernel is one thread's
-LEAST_INSIDE = 1_000.0  # the same for one iteration of a serial loop
+LEAST_INSIDE = {"parallel": 1_000.0, "serial": 8_000.0}  # the same for one iteration of a loop
 IDEAL = 1.02  # more than equal shares would take, and no other way is looked for
 NODE = 0.1  # nanoseconds for one operation of a vector
 SLOW = {"div": 10, "mod": 10, "sqrt": 10}
 
 
-def share_out(body: tuple[Stmt, ...], largest_local: int) -> tuple[Stmt, ...]:
-    """The statements of a kernel with the loops that are worth it shared out; the very same ones if none is.
+def share_out(kernels: Sequence[tuple[Stmt, ...]], largest_local: int) -> list[tuple[Stmt, ...]]:
+    """The statements of a program's kernels with the loops that are worth it shared out.
+
+    Kernels without such loops stay the very same, and so do all where there is so little to do that starting
+    other threads takes as long.
 
     largest_local  bytes of a local that fits a stack; a larger one is each thread's own in a grid loop only.
     """
-    chooser = _Chooser(body)
-    if sum(map(chooser.work, body)) < LEAST:
-        return body
+    choosers = [_Chooser(body) for body in kernels]
+    works = [sum(map(c.work, c.body)) for c in choosers]
+    if sum(works) < LEAST_RUN:
+        return list(kernels)
+    return [_shared(c, largest_local) if w >= LEAST else c.body for c, w in zip(choosers, works, strict=True)]
+
+
+def _shared(chooser: _Chooser, largest_local: int) -> tuple[Stmt, ...]:
+    body = chooser.body
     way = chooser.sequence(body, Scope())
     if way is None:
         return body
@@ -141,7 +151,7 @@ class _Chooser:
             if way.cost <= IDEAL * sum(work / n for n in TEAMS) + MEETING * len(TEAMS):
                 return
         inside = scope.loop(s.var, s.extent)
-        if work / s.extent >= LEAST_INSIDE and (inner := self.sequence(s.body, inside)) is not None:
+        if work / s.extent >= LEAST_INSIDE[s.kind] and (inner := self.sequence(s.body, inside)) is not None:
             again = 1 if s.kind == "parallel" and inner.meetings == 1 else s.extent
             times = tuple(t * s.extent for t in inner.work)
             yield Way(times, inner.away, (replace(s, body=inner.body),), inner.meetings * again)
@@ -245,16 +255,23 @@ class _Meetings:
         for s in body:
             if isinstance(s, For) and _surrounds_parts(s):
                 inside = scope.loop(s.var, s.extent)
-                before = (a for inner in s.body for a in self.touched(inner, inside))  # in the iteration before
-                self.pending += [a for a in before if s.kind == "serial" or a.storage in self.lifted]
+                all_of_it = [a for inner in s.body for a in self.touched(inner, inside)]
+                if self.must_meet(all_of_it):
+                    yield Barrier()
+                self.pending += [a for a in all_of_it if s.kind == "serial" or a.storage in self.lifted]
                 yield replace(s, body=tuple(self.block(s.body, inside)), kind="serial")
                 continue
             touched = self.touched(s, scope)
-            if any(a.meets(b) for a in touched for b in self.pending):
+            if self.must_meet(touched):
                 yield Barrier()
-                self.pending = []
             self.pending += touched
             yield s
+
+    def must_meet(self, touched: list[Access]) -> bool:
+        """Whether a barrier is needed before these; then nothing is pending any more."""
+        found = any(a.meets(b) for a in touched for b in self.pending)
+        self.pending = [] if found else self.pending
+        return found
 
     def touched(self, s: Stmt, scope: Scope) -> list[Access]:
         if self.known is not None:

@@ -31,7 +31,8 @@ def load(
 ) -> Model:
     """Returns the model in a file (a path) or in bytes, ready to be called.
 
-    num_threads  threads that share an inference; None: one.
+    num_threads  threads that share an inference, where there is enough to do for them; None: one. Results do not
+                 depend on it. The threads start with the first call and end with the model.
     precision    of products of floats. "strict": float32. "fast": factors are rounded to bfloat16 (8 bits, a relative
                  error of up to 2**-8 each) where the processor multiplies those faster, and sums stay float32.
     cache        keep compiled code on disk, so that the next start is quick.
