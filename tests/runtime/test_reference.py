@@ -208,7 +208,7 @@ def test_code_is_compiled_unless_it_is_not_wanted(simple, monkeypatch):
 
 @pytest.mark.parametrize("cause", [UnsupportedOp("no rule"), MissingDependency("no llvmlite"), CompileError("it hung")])
 def test_what_cannot_be_compiled_runs_all_the_same_and_is_said_once(simple, monkeypatch, caplog, cause):
-    def fail(graphs, environment):
+    def fail(graphs, environment, **options):
         raise cause
 
     monkeypatch.setattr("lithe.runtime.compilation.build", fail)
@@ -247,7 +247,7 @@ def test_kept_code_that_does_not_load_is_compiled_again(simple, tmp_path, monkey
     name = cache_key(b"model", 0, {})
     make_executor(simple, name=name)
 
-    def fail(artifact, environment):
+    def fail(artifact, environment, workers):
         raise CompileError("a symbol is missing")
 
     artifact = cached(name)

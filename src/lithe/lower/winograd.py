@@ -72,8 +72,9 @@ class Winograd:
         bands = -(-self.down // max(1, fits))
         self.tall = -(-self.down // bands)
         self.most, self.width = tile_shape(self.tall * self.across, 1, self.columns, self.lanes, target.registers)
-        weights = np.einsum("ai,oijc,bj->oabc", FILTER, c.w.values.astype(np.float64), FILTER).astype(np.float32)
-        self.weights = weights.reshape(self.columns, PLACES, self.channels)
+        weights = c.w.values.reshape(self.columns, -1, self.channels).transpose(1, 0, 2).reshape(9, -1)
+        spread = np.kron(FILTER, FILTER) @ weights.astype(np.float64)  # both steps at once
+        self.weights = spread.astype(np.float32).reshape(PLACES, self.columns, self.channels).transpose(1, 0, 2)
         self.bias = np.zeros(self.columns, np.float32) if c.bias is None else np.asarray(c.bias.values)
 
     def panel_constants(self, p: Panel) -> tuple[Buffer, Buffer]:

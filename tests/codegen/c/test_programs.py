@@ -78,7 +78,7 @@ def statements() -> tuple[Program, list[np.ndarray]]:
     b = Builder("statements")
     with b.loop(6, name="k") as k:
         b.fail_unless((index[k] >= 0) & (index[k] < 6), 'an index is "outside"? Really??')
-    with b.loop(6, "parallel") as i:
+    with b.loop(6, "grid") as i:
         at = index[i].to(INDEX)
         b.store(flags, i, x[at] < x[i])
         with b.when(x[at] > 0.5):
@@ -88,7 +88,7 @@ def statements() -> tuple[Program, list[np.ndarray]]:
                 b.store(y, i, -x[at])
             with b.otherwise():
                 b.store(y, i, 9.0)
-    with b.loop(6, "parallel", "row") as i:
+    with b.loop(6, "grid", "row") as i:
         scratch = b.local(FLOAT32, (2,), "scratch")
         b.store(scratch, 0, x[i])
         b.store(scratch, 1, 1.0)
@@ -98,8 +98,8 @@ def statements() -> tuple[Program, list[np.ndarray]]:
         b.store(scratch.viewed((2,), INT32), 1, Const(7, INT32))
         with b.loop(4, "unrolled") as j:
             b.store(bits, (i, j), scratch.viewed((8,), UINT8)[j + 4] + total.viewed((4,), UINT8)[j])
+    b.emit(Barrier())
     with b.loop(2, "grid", "g") as g, b.loop(3, "vector", "lane") as lane:
-        b.emit(Barrier())
         square = b.variable((g * 3 + lane).to(INT32), "square")
         b.store(square, (), square[()] * square[()])
         b.store(sums, (g, lane), square[()] + b.reduce(0, (4,), lambda t, j: t + j.to(INT32), INT32))
