@@ -98,7 +98,6 @@ def statements() -> tuple[Program, list[np.ndarray]]:
         b.store(scratch.viewed((2,), INT32), 1, Const(7, INT32))
         with b.loop(4, "unrolled") as j:
             b.store(bits, (i, j), scratch.viewed((8,), UINT8)[j + 4] + total.viewed((4,), UINT8)[j])
-    b.emit(Barrier())
     with b.loop(2, "grid", "g") as g, b.loop(3, "vector", "lane") as lane:
         square = b.variable((g * 3 + lane).to(INT32), "square")
         b.store(square, (), square[()] * square[()])
@@ -119,6 +118,19 @@ def test_every_statement_in_c() -> None:
     assert sums.tolist() == [[6, 7, 10], [15, 22, 31]]
     assert bits.shape == (6, 4)
     assert flags.dtype == np.bool_
+
+
+@needs_compiler
+def test_shared_loops_and_the_barrier_between_them_in_c() -> None:
+    x, y, z = (Buffer(name, FLOAT32, (6,)) for name in "xyz")
+    b = Builder("shared")
+    with b.loop(6, "grid") as i:
+        b.store(y, i, x[i] * 2.0)
+    b.emit(Barrier())
+    with b.loop(6, "grid") as i:
+        b.store(z, i, y[Const(5, INDEX) - i] + 1.0)
+    (_, got) = agree(single(b, [x], [y, z]), [np.arange(6, dtype=np.float32)])
+    assert got.tolist() == [11, 9, 7, 5, 3, 1]
 
 
 def test_c_text_of_a_convolution(golden: Golden) -> None:
