@@ -98,8 +98,7 @@ def statements() -> tuple[Program, list[np.ndarray]]:
         b.store(scratch.viewed((2,), INT32), 1, Const(7, INT32))
         with b.loop(4, "unrolled") as j:
             b.store(bits, (i, j), scratch.viewed((8,), UINT8)[j + 4] + total.viewed((4,), UINT8)[j])
-    with b.loop(2, "grid", "g") as g, b.loop(3, "vector", "lane") as lane:
-        b.emit(Barrier())
+    with b.loop(2, "parallel", "g") as g, b.loop(3, "vector", "lane") as lane:
         square = b.variable((g * 3 + lane).to(INT32), "square")
         b.store(square, (), square[()] * square[()])
         b.store(sums, (g, lane), square[()] + b.reduce(0, (4,), lambda t, j: t + j.to(INT32), INT32))
@@ -119,6 +118,18 @@ def test_every_statement_in_c() -> None:
     assert sums.tolist() == [[6, 7, 10], [15, 22, 31]]
     assert bits.shape == (6, 4)
     assert flags.dtype == np.bool_
+
+
+def test_in_c_one_thread_does_what_is_shared_out() -> None:
+    x, y, z = (Buffer(name, INT32, (8,)) for name in ("x", "y", "z"))
+    b = Builder("shared")
+    with b.loop(8, "grid") as i:
+        b.store(y, i, x[i] + 1)
+    b.emit(Barrier())
+    with b.loop(8, "grid") as i:
+        b.store(z, i, y[7 - i] * 2)
+    (got,) = agree(single(b, [x], [z]), [np.arange(8, dtype=np.int32)])
+    assert got.tolist() == [16, 14, 12, 10, 8, 6, 4, 2]
 
 
 def test_c_text_of_a_convolution(golden: Golden) -> None:
