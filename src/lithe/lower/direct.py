@@ -152,12 +152,13 @@ class Direct:
         if c.accumulator != INT64:
             return self.run if self.steps > 1 else None
         run = np.abs(self.filters().astype(np.int64)).reshape(c.out.shape[3], *self.taps, self.run, group).sum(-1)
-        for parts in range(1, self.run + 1):
-            words = -(-self.run // parts)
+
+        def holds(words: int) -> bool:
             sums = np.add.reduceat(run, np.arange(0, self.run, words), axis=3)
-            if int(sums.max()) * LARGEST_WORD <= LARGEST_SUM:
-                return words
-        raise AssertionError("a word of 8-bit weights cannot overflow")
+            return int(sums.max()) * LARGEST_WORD <= LARGEST_SUM
+
+        cuts = (-(-self.run // parts) for parts in range(1, self.run + 1))
+        return next(words for words in cuts if holds(words))  # a single word of 8-bit weights always does
 
     def filters(self) -> np.ndarray:
         """[O, KH, KW, depth * group]: the weights with whole words."""
