@@ -10,6 +10,7 @@ import pytest
 from lithe.ir.loops import Buffer, Cast, For, statements
 from lithe.ir.verify import verify_program
 from lithe.lower import lower
+from lithe.lower.dots import byte_arithmetic
 from lithe.targets.cpu import VPDPWSSD
 from lithe.types import FLOAT32, INT4, INT16, INT32, INT64, Quantization, TensorType
 from tests.llvm_backend import graph_of, host_target, run_case, smaller_targets
@@ -67,6 +68,61 @@ def test_machine_code_agrees_with_meaning(case: Case, name: str) -> None:
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_programs_keep_the_rules_of_the_language(case: Case) -> None:
     verify_program(lower(graph_of(case), host_target()))
+
+
+def of_four_bits(name: str, kind: str, rows: int, depth: int, outputs: int) -> Case:
+    return connected(f"{name} {rows}", kind, (rows, depth), (outputs, depth), (rows, outputs), channelwise=True)
+
+
+NIBBLES = [
+    *(of_four_bits("packed", kind, rows, 136, 45) for kind in ("dynamic4", "int4") for rows in (1, 4)),
+    extreme(of_four_bits("packed", "int4", 2, 2048, 20), -8, 127),
+    extreme(of_four_bits("packed", "int4", 2, 2048, 20), 7, -128),
+    blocks(1, 96, 40, 16),
+    blocks(3, 128, 70, 64),
+]
+
+
+@pytest.mark.parametrize("name", smaller_targets())
+@pytest.mark.parametrize("case", NIBBLES, ids=str)
+def test_packed_weights_agree_with_meaning(case: Case, name: str) -> None:
+    check(case, run_case(case, smaller_targets()[name]))
+
+
+@pytest.mark.skipif(byte_arithmetic(host_target()) is None, reason="no dot product of bytes")
+def test_weights_of_four_bits_stay_packed_for_few_pixels() -> None:
+    def weight_bytes(case: Case) -> int:
+        (step,) = lower(graph_of(case), host_target()).steps
+        return max(b.nbytes for b in step.kernel.params if b.name == "weights")
+
+    few, many = (of_four_bits("packed", "dynamic4", rows, 128, 64) for rows in (4, 5))
+    assert weight_bytes(few) * 2 == weight_bytes(many) == 128 * 64
+
+
+def halves(rows: int) -> Case:
+    """A layer of floats whose weights are float16, as folded DEQUANTIZE leaves them."""
+    case = connected(f"halves {rows}", "float", (rows, 133), (45, 133), (rows, 45))
+    weights = case.constants[1].astype(np.float16).astype(np.float32)
+    weights[0, :3] = (-0.0, 2.0**-24, 65504.0)
+    return replace(case, constants={**case.constants, 1: weights})
+
+
+@pytest.mark.parametrize("name", smaller_targets())
+@pytest.mark.parametrize("rows", [1, 3])
+def test_halves_agree_with_meaning(rows: int, name: str) -> None:
+    case = halves(rows)
+    check(case, run_case(case, smaller_targets()[name]))
+
+
+@pytest.mark.skipif(not host_target().halves, reason="no instruction for float16")
+def test_halves_stay_halves_for_few_pixels() -> None:
+    def weights(case: Case) -> set[str]:
+        (step,) = lower(graph_of(case), host_target()).steps
+        return {b.dtype.name for b in step.kernel.params if b.name == "weights"}
+
+    assert weights(halves(2)) == {"float16"}
+    assert weights(halves(5)) == {"float32"}
+    assert weights(connected("any", "float", (1, 8), (4, 8), (1, 4))) == {"float32"}
 
 
 def parts(case: Case) -> int:

@@ -11,6 +11,10 @@ with all the padding that it needs; then every tap is at a constant distance fro
 
 One part is the rule. There are more where sums of 32 bits could overflow, which the weights tell, and where each block
 of weights has a scale of its own.
+
+Where few pixels meet weights of 4 bits, reading the weights is what takes time, so they stay packed: a word holds those
+of two steps. A nibble is multiplied where it lies in its byte's upper half, as 16 times its value. Likewise floats
+that are halves stay halves.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ KINDS = (
     ("float32", "float32", "float32"), ("int8", "int8", "int32"), ("uint8", "uint8", "int32"),
     ("uint8", "int8", "int32"), ("int16", "int8", "int64"), ("int16", "int8", "int32"),
 )  # fmt: skip
+FEW_PIXELS = 4
+LOWER, UPPER = 0x0F0F0F0F, 0xF0F0F0F0 - (1 << 32)  # the halves of four bytes
 LARGEST_SUM = (1 << 31) - 1
 LARGEST_WORD = 1 << 15  # of 16-bit activations, less no zero point
 
@@ -64,6 +70,28 @@ def narrowed(b: Builder, c: Convolution) -> Convolution:
     )
 
 
+def in_nibbles(c: Convolution, target: Target) -> bool:
+    """Whether weights are to be read as nibbles: they fit, and too few pixels meet them to make up for unpacking."""
+    n, oh, ow, _ = c.out.shape
+    kernel, values = c.w.shape[1:], c.w.values
+    if values is None or byte_arithmetic(target) is None or c.x.dtype.name not in UNSIGNED_SHIFT or c.w_zero:
+        return False
+    if n * oh * ow > FEW_PIXELS or kernel[:2] != (1, 1) or (c.block or kernel[2]) % 8 or c.w.dtype.name != "int8":
+        return False
+    exact = 16 * 8 * 255 * kernel[2] <= LARGEST_SUM  # 16 times the sum fits
+    return exact and c.groups == 1 and int(values.min()) >= -8 and int(values.max()) < 8
+
+
+def in_halves(c: Convolution, target: Target) -> bool:
+    """Whether weights are to be read as float16: all of them are, and few pixels meet them."""
+    n, oh, ow, _ = c.out.shape
+    few = n * oh * ow <= FEW_PIXELS and c.w.shape[1:3] == (1, 1) and c.groups == 1
+    if not few or not target.halves or c.w.values is None or c.w.dtype != FLOAT32:
+        return False
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(c.w.values.astype(np.float16).astype(np.float32), c.w.values))
+
+
 class Direct:
     """Writes one contraction."""
 
@@ -84,6 +112,8 @@ class Direct:
         same = self.depth * a.group == depth and c.x.dtype == a.left
         fits = c.padding == (0, 0) and self.reach[0] <= c.x.shape[1] and self.reach[1] <= c.x.shape[2]
         self.in_place = same and fits
+        self.halves = in_halves(self.c, target)
+        self.steps = 2 if in_nibbles(self.c, target) else 1  # of a word of weights
         self.most = self.part()
         kept = 0 if self.most is None else 1 if c.block else 0
         registers = target.registers // (1 + kept)
@@ -120,14 +150,15 @@ class Direct:
         if c.block:
             return c.block // group
         if c.accumulator != INT64:
-            return None
+            return self.run if self.steps > 1 else None
         run = np.abs(self.filters().astype(np.int64)).reshape(c.out.shape[3], *self.taps, self.run, group).sum(-1)
-        for parts in range(1, self.run + 1):
-            words = -(-self.run // parts)
+
+        def holds(words: int) -> bool:
             sums = np.add.reduceat(run, np.arange(0, self.run, words), axis=3)
-            if int(sums.max()) * LARGEST_WORD <= LARGEST_SUM:
-                return words
-        raise AssertionError("a word of 8-bit weights cannot overflow")
+            return int(sums.max()) * LARGEST_WORD <= LARGEST_SUM
+
+        cuts = (-(-self.run // parts) for parts in range(1, self.run + 1))
+        return next(words for words in cuts if holds(words))  # a single word of 8-bit weights always does
 
     def filters(self) -> np.ndarray:
         """[O, KH, KW, depth * group]: the weights with whole words."""
@@ -135,11 +166,13 @@ class Direct:
         return np.pad(self.weights, ((0, 0), (0, 0), (0, 0), (0, missing)))
 
     def panel_constants(self, p: Panel) -> tuple[Buffer, Buffer]:
-        """(words [groups, count, *taps, run, room], bias [groups, count, room])."""
+        """(words [groups, count, *taps, run / steps, room], bias [groups, count, room])."""
         words = self.arithmetic.packed(self.filters()).reshape(self.c.out.shape[3], *self.taps, self.run)
-        return self.b.constant(self.in_panels(p, words), "weights"), self.b.constant(
-            self.in_panels(p, self.bias), "bias"
-        )
+        if self.steps > 1:
+            words = words[..., ::2] & LOWER | (words[..., 1::2] & LOWER) << 4
+        words = words.astype(np.float16) if self.halves else words
+        packed, bias = self.in_panels(p, words), self.in_panels(p, self.bias)
+        return self.b.constant(packed, "weights"), self.b.constant(bias, "bias")
 
     def in_panels(self, p: Panel, values: np.ndarray) -> np.ndarray:
         """[groups, count, ..., room] of values [O, ...]."""
@@ -249,7 +282,7 @@ class Tile:
         totals = self.sums if of.most is None else b.local(self.c.accumulator, self.sums.shape, "totals")
         self.each(lambda r, n: b.store(totals, (r, n), self.bias[(*self.at, n)]))
         with b.nest(of.taps, name="tap") as tap:
-            for first, count, words in _cut(of.run, of.run if of.most is None else of.most):
+            for first, count, words in _cut(of.run // of.steps, (of.most or of.run) // of.steps):
                 with b.loop(count, "serial", "part") as part:
                     if totals is not self.sums:
                         self.each(lambda r, n: b.store(self.sums, (r, n), constant(0, self.sums.dtype)))
@@ -260,16 +293,20 @@ class Tile:
         self.finish(totals)
 
     def step(self, tap: tuple[Expr, ...], k: Expr) -> None:
-        """One word of every pixel times all vectors of the panel."""
+        """What one word of weights meets: a word of every pixel times all vectors of the panel, once or twice."""
         b, c, of = self.b, self.c, self.of
         (batch, y, x), (group, _), (ky, kx) = self.pixel, self.at, tap
         (sy, sx), (dy, dx) = c.strides, c.dilation
         row = batch * (of.source.shape[0] // c.x.shape[0]) + y * sy + ky * dy
-        column = (x * sx + kx * dx) * of.pixel + group * of.depth + k
+        column = (x * sx + kx * dx) * of.pixel + group * of.depth + k * of.steps
 
         def one(r: Expr, n: Expr) -> None:
-            a, w = of.source[row, column + r * (sx * of.pixel)], self.weights[(*self.at, ky, kx, k, n)]
-            b.store(self.sums, (r, n), of.arithmetic.step(self.sums[r, n], a, w))
+            word: Expr = self.weights[(*self.at, ky, kx, k, n)]
+            word = word.to(FLOAT32) if of.halves else word
+            packed = of.steps > 1
+            for number, w in enumerate((word << 4 & UPPER, word & UPPER) if packed else (word,)):
+                a = of.source[row, column + r * (sx * of.pixel) + number]
+                b.store(self.sums, (r, n), of.arithmetic.step(self.sums[r, n], a, w))
 
         self.each(one)
 
@@ -277,7 +314,8 @@ class Tile:
         """Adds the sums of a part to the totals."""
 
         def one(r: Expr, n: Expr) -> None:
-            value = self.sums[r, n].to(totals.dtype)
+            whole: Expr = self.sums[r, n]
+            value = (whole >> 4 if self.of.steps > 1 else whole).to(totals.dtype)
             value = value * self.of.scales[self.p][(*self.at, part, n)] if self.c.block else value
             self.b.store(totals, (r, n), totals[r, n] + value)
 

@@ -8,7 +8,7 @@ from lithe.ir.build import Builder, Convolution, MatrixProduct, Schedule, plain
 from lithe.lower import sparse, winograd
 from lithe.lower.contraction import Product
 from lithe.lower.depthwise import UNSIGNED_SHIFT, by_regions, interleaved, is_depthwise
-from lithe.lower.direct import Direct, is_direct, narrowed
+from lithe.lower.direct import Direct, in_halves, in_nibbles, is_direct, narrowed
 from lithe.lower.matrix import Matrices, as_convolution, as_product, fits
 from lithe.lower.panels import flattened
 from lithe.targets.cpu import Target
@@ -34,7 +34,7 @@ def schedule(target: Target) -> Schedule:
         regular = is_depthwise(c) and math.prod(c.w.shape[1:3]) <= LARGEST_WINDOW
         if c.accumulator == INT64 and regular and narrowed(b, c) is not c:
             by_regions(b, narrowed(b, c), target)
-        elif not _dtypes_fit(c):
+        elif not _dtypes_fit(c) or in_nibbles(c, target) or in_halves(c, target):
             Direct(b, c, target).emit()
         elif regular:
             byte = c.x.dtype.name in UNSIGNED_SHIFT

@@ -34,6 +34,7 @@ class Target:
     fma           fused multiply-add of floats.
     dot           the dot product of bytes, None where there is none worth using.
     words         the dot product of 16-bit values, likewise.
+    halves        whether one instruction makes vectors of float32 from float16.
     triple, features  for LLVM; features is a comma-separated list such as "+avx2,+fma".
     """
 
@@ -48,6 +49,7 @@ class Target:
     float_dot: Dot | None = None  # products of floats at less precision, None where they are float32
     look_up: Instruction | None = None  # looks bytes up in a table of 128 of them
     cache_bytes: int = 1 << 19  # share of the second-level cache that one block of rows may take
+    halves: bool = False
 
     @property
     def lanes(self) -> int:
@@ -151,7 +153,7 @@ def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu", *, f
         dot, words = (VPDPBUSD, VPDPWSSD) if "avx512vnni" in features else (WORD_PAIRS, WORD_PAIRS)
         look_up = VPERMI2B if "avx512vbmi" in features else None
         float_dot = VDPBF16PS if fast and "avx512bf16" in features else None
-        return Target("avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up)
+        return Target("avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up, halves=True)
     if middle:
-        return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS, WORD_PAIRS)
+        return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS, WORD_PAIRS, halves="f16c" in features)
     return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS, WORD_PAIRS)
