@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from lithe.ir.build import Builder
-from lithe.ir.loops import Binary, Buffer, Const, If, Store, Var, select
+from lithe.ir.interpret import run_kernel
+from lithe.ir.loops import Binary, Buffer, Const, If, Store, Var, maximum, select
+from lithe.ir.verify import verify_kernel
 from lithe.types import BOOL, FLOAT32, INT8, INT32
 
 A, B, HALF = Var("a", INT32), Var("b", INT8), Const(0.5, FLOAT32)
@@ -64,3 +67,27 @@ def test_otherwise_at_the_start_is_refused() -> None:
     with pytest.raises(TypeError, match=r"otherwise\(\) follows when\(\)"):
         with b.otherwise():
             b.store(Y, 0, 1)
+
+
+@pytest.mark.parametrize("shape", [(1,), (15,), (16,), (17,), (64,), (100,), (3, 37), (2, 3, 5)])
+def test_values_are_joined_whatever_their_number(shape: tuple[int, ...]) -> None:
+    x, total, most = Buffer("x", INT32, shape), Buffer("total", INT32, (1,)), Buffer("most", INT32, (1,))
+    b = Builder()
+    b.store(total, 0, b.combined(0, shape, lambda *i: x[i], lambda t, v: t + v, INT32))
+    b.store(most, 0, b.combined(INT32.minimum, shape, lambda *i: x[i], maximum, INT32))
+    kernel = b.kernel()
+    verify_kernel(kernel)
+    values = np.random.default_rng(0).integers(-1000, -1, shape).astype(np.int32)
+    results = {total: np.zeros(1, np.int32), most: np.zeros(1, np.int32)}
+    run_kernel(kernel, {x: values, **results})
+    assert (results[total][0], results[most][0]) == (values.sum(), values.max())
+
+
+def test_joined_sums_of_floats_round_seldom() -> None:
+    x, total = Buffer("x", FLOAT32, (4096,)), Buffer("total", FLOAT32, (1,))
+    b = Builder()
+    b.store(total, 0, b.combined(0, x.shape, lambda i: x[i], lambda t, v: t + v, FLOAT32))
+    values, result = np.random.default_rng(1).uniform(0, 1, 4096).astype(np.float32), np.zeros(1, np.float32)
+    run_kernel(b.kernel(), {x: values, total: result})
+    exact = values.astype(np.float64).sum()
+    assert abs(result[0] - exact) / exact < 8 * 2**-24

@@ -9,6 +9,7 @@ from tests.ops.cases import Case, f32, i8, i16, i32, per_channel, tensor
 
 RANDOM = np.random.default_rng(11)
 BYTES = RANDOM.integers(-127, 128, (4, 9))
+SQUARE = RANDOM.standard_normal((21, 18)).astype(np.float32)
 SCALES = (0.01, 0.02, 0.005, 0.013)
 ONE_SCALE = "the official kernel looks for one scale and finds 0"
 ADJOINT = {"adj_y": True}
@@ -21,6 +22,15 @@ CASES = [
     Case("BATCH_MATMUL", "adjoint y", (f32(2, 3, 5), f32(2, 4, 5)), (f32(2, 3, 4),), ADJOINT),
     Case("BATCH_MATMUL", "six axes", (f32(2, 1, 2, 1, 3, 5), f32(3, 1, 2, 5, 4)), (f32(2, 3, 2, 2, 3, 4),),
          official=False, reason="the official kernel takes five axes at most"),
+    Case("BATCH_MATMUL", "tiles", (f32(2, 37, 19), f32(2, 19, 45)), (f32(2, 37, 45),)),
+    Case("BATCH_MATMUL", "tiles adjoint y", (f32(3, 1, 9, 40), f32(2, 70, 40)), (f32(3, 2, 9, 70),), ADJOINT),
+    Case("BATCH_MATMUL", "tiles adjoint x", (f32(2, 7, 30), f32(7, 3)), (f32(2, 30, 3),), {"adj_x": True}),
+    Case("BATCH_MATMUL", "weights", (f32(2, 3, 21), f32(21, 18)), (f32(2, 3, 18),),
+         constants={1: SQUARE}),
+    Case("BATCH_MATMUL", "weights adjoint", (f32(2, 5, 21), f32(1, 18, 21)), (f32(2, 5, 18),), ADJOINT,
+         constants={1: SQUARE.T}),
+    Case("BATCH_MATMUL", "weights adjoint x", (f32(2, 21, 5), f32(21, 18)), (f32(2, 5, 18),), {"adj_x": True},
+         constants={1: SQUARE}),
     Case("BATCH_MATMUL", "float16", (tensor(FLOAT16, 2, 3, 5), tensor(FLOAT16, 2, 5, 4)), (tensor(FLOAT16, 2, 3, 4),),
          tolerance=2e-3),
     Case("BATCH_MATMUL", "int8", (i8(2, 9, 21), i8(2, 21, 14, zero_point=-4)), (i8(2, 9, 14, scale=0.8),)),

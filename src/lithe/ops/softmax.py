@@ -60,6 +60,10 @@ class Softmax(Op):
 
     Quantized: exponentials of the distance to the greatest value from a table of integers, their exact sum,
     and one float32 division a row; int16 in integers alone. Source of beta: schema.fbs, SoftmaxOptions.
+
+    float32: the error is at most 5 ulp and 1 more for each unit that beta * x lies below the greatest (the difference
+    is rounded); what is below 2**-126 of the greatest may be 0. The largest excess in 680,000 values of rows of 37 to
+    1001 was 4.2 ulp (tests/ops/test_error_bounds.py).
     """
 
     name, code = "SOFTMAX", 25
