@@ -244,6 +244,19 @@ def test_a_list_that_is_not_rebuilt_whole_stays_a_loop():
     assert names(prepared(module)) == ["WHILE"]
 
 
+def test_a_counter_that_is_written_again_from_data_is_no_counter():
+    def body(d: Draft, i: Tensor, j: Tensor) -> tuple[Tensor, ...]:
+        after = next_of(d, i)
+        again = d("ADD", i, j, shape=(), dtype=INT32)
+        d.nodes[-1].outputs = [after]
+        d.tensors.remove(again)
+        return after, j
+
+    module = loop([((), INT32), ((), INT32)], body, lambda d: [d.constant(0, np.int32), None])
+    assert names(prepared(module)) == ["WHILE"]
+    assert lithe.load(write(module))(np.array(2, np.int32)) is not None
+
+
 def test_a_condition_that_is_no_truth_value_is_said_by_the_loop():
     module = exchange()
     (condition,) = module.graphs[1].nodes
