@@ -21,6 +21,7 @@ from lithe.ops import REGISTRY
 from lithe.ops.op import Environment, RuleViolation, Site
 from lithe.ops.repeat import Repeat, work
 from lithe.passes.ahead_of_loops import ahead_of_loop
+from lithe.passes.assign_once import assign_once
 from lithe.passes.infer_shapes import BAD_NUMBERS, checked_shape, inferred, is_dynamic
 from lithe.passes.remove_dead import has_effect, remove_dead
 from lithe.types import INT32, DType, Shape, TensorType
@@ -54,6 +55,8 @@ def _counted(
 ) -> list[Node] | None:
     condition = environment.graph(node.attrs.cond_subgraph_index).copy()
     body = environment.graph(node.attrs.body_subgraph_index).copy()
+    assign_once(condition)
+    assign_once(body)
     if not _fits(node, condition, body):
         return None
     count = len(node.inputs)
@@ -105,7 +108,7 @@ def _fits(node: Node, condition: Graph, body: Graph) -> bool:
             return False
         if any(t.type.dtype != of.dtype for t, of in zip(inner.inputs, types, strict=True) if of is not None):
             return False
-    return len(body.outputs) == len(types) and len(condition.outputs) == 1
+    return len(body.outputs) == len(types) == len(node.outputs) and len(condition.outputs) == 1
 
 
 # what is known of every round
