@@ -15,7 +15,7 @@ from lithe.runtime.compiled import CompiledExecutor
 from lithe.runtime.instance import Instance, Options
 from lithe.runtime.reference import ReferenceExecutor
 from lithe.runtime.source import Source
-from lithe.types import BOOL, FLOAT32, INT32, DType, Shape
+from lithe.types import BOOL, FLOAT32, INT32, DType, Shape, TensorType
 from tests import c_backend, llvm_backend
 from tests.passes.graphs import Draft
 from tests.runtime.test_control import agree, graph, many
@@ -274,6 +274,24 @@ def test_a_counter_that_is_written_again_from_data_is_no_counter():
     module = loop([((), INT32), ((), INT32)], body, lambda d: [d.constant(0, np.int32), None])
     assert names(prepared(module)) == ["WHILE"]
     assert lithe.load(write(module))(np.array(2, np.int32)) is not None
+
+
+def test_a_slice_that_breaks_a_rule_is_said_by_the_slice():
+    module = layer()
+    node = next(n for n in module.graphs[2].nodes if n.op.name == "SLICE")
+    assert node.inputs[1] is not None
+    node.inputs[1].data = np.array(0, np.int32)
+    node.inputs[1].type = TensorType(INT32, ())
+    with pytest.raises(lithe.errors.ModelError, match="one element for each axis"):
+        prepared(module)
+
+
+def test_a_loop_that_stands_still_stays_a_loop():
+    module = exchange()
+    step = module.graphs[2].nodes[0].inputs[1]
+    assert step is not None
+    step.data = np.array(0, np.int32)
+    assert names(prepared(module)) == ["WHILE"]
 
 
 def test_a_condition_that_is_no_truth_value_is_said_by_the_loop():
