@@ -10,12 +10,13 @@ is tested and no padding is read.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, constant
+from lithe.lower.panels import heights
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32, INT32, UINT8
 
@@ -179,37 +180,60 @@ def regions(
 
 
 def by_regions(b: Builder, c: Convolution, target: Target) -> None:
-    """The schedule without dot products: float, or integers widened to 32 bits."""
+    """The schedule without dot products: float, or integers widened to 32 bits.
+
+    Outputs are made in blocks of neighbours that share what they load: with many channels, neighbours in a picture are
+    so far apart in memory that they push each other out of the nearest cache.
+    """
     assert c.w.values is not None
     n, oh, ow, channels = c.out.shape
     _, h, w, _ = c.x.shape
     _, kh, kw, _ = c.w.shape
     (sy, sx), (dy, dx), (top, left) = c.strides, c.dilation, c.padding
-    floating = c.accumulator == FLOAT32
-    wide = np.float32 if floating else np.int32
-    weights = (c.w.values.astype(np.int64) - c.w_zero) if not floating else c.w.values
-    taps = b.constant(weights[:, :, :, 0].transpose(1, 2, 0).astype(wide), "weights")
-    bias = c.bias if c.bias is not None else b.constant(np.zeros(channels, wide), "bias")
-    bands = regions(h, oh, kh, sy, dy, top)
-    with b.loop(n, "parallel") as batch, b.loop(oh, "parallel", "y") as y:
-        for first_y, rows, kys in bands:
-            with b.when(*[y >= first_y, y < first_y + rows] if len(bands) > 1 else []):
-                for first_x, columns, kxs in regions(w, ow, kw, sx, dx, left):
-                    with b.loop(channels, "parallel", "c") as ch:
-                        held = b.local(c.accumulator, (max(1, len(kys) * len(kxs)),), "taps")
-                        order = [(ky, kx) for kx in kxs for ky in kys]
-                        for i, (ky, kx) in enumerate(order):
-                            b.store(held, i, taps[ky, kx, ch])
-                        start = b.variable(bias[ch], "start")
-                        with b.loop(columns, "serial", "x") as column:
-                            x = column + first_x
-                            total: Expr = start[()]
+    tall, wide = (2, 4) if kh * kw <= 9 else (1, 1)  # what fits the registers
+    dtype = np.float32 if c.accumulator == FLOAT32 else np.int32
+    weights = (c.w.values.astype(np.int64) - c.w_zero) if c.accumulator != FLOAT32 else c.w.values
+    taps = b.constant(weights[:, :, :, 0].transpose(1, 2, 0).astype(dtype), "weights")
+    bias = c.bias if c.bias is not None else b.constant(np.zeros(channels, dtype), "bias")
+    whole, rest = divmod(oh, tall)
+    for first_row, count, rows in ((0, whole, tall), (whole * tall, rest, 1)):
+        bands = regions(h, count, (rows - 1) * sy + (kh - 1) * dy + 1, rows * sy, 1, top - first_row * sy)
+        with b.loop(n, "parallel") as batch, b.loop(count, "parallel", "y") as block:
+            y = block * rows + first_row
+            for start, blocks, inside in bands:
+                with b.when(*[block >= start, block < start + blocks] if len(bands) > 1 else []):
+                    for first, columns, kxs in regions(w, ow, kw, sx, dx, left):
+                        with b.loop(channels, "parallel", "c") as ch:
+                            order = [(ky, kx) for kx in kxs for ky in range(kh)]
+                            held = b.local(c.accumulator, (max(1, len(order)),), "taps")
                             for i, (ky, kx) in enumerate(order):
-                                a = c.x[batch, y * sy + ky * dy - top, x * sx + kx * dx - left, ch].to(c.accumulator)
-                                a = a - c.x_zero if c.x_zero else a
-                                if floating and target.fma:
-                                    total = Intrinsic(FMA, (a, held[i], total))
-                                else:
-                                    total = total + a * held[i]
-                            pixel = Pixel(batch, y, x, (batch * oh + y) * ow + x)
-                            b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, pixel))
+                                b.store(held, i, taps[ky, kx, ch])
+                            begin = b.variable(bias[ch], "start")
+                            for x, row in _block(b, first, columns, wide, rows):
+                                total: Expr = begin[()]
+                                for i, (ky, kx) in enumerate(order):
+                                    if row * sy + ky * dy not in inside:
+                                        continue
+                                    line, column = (y + row) * sy + ky * dy - top, x * sx + kx * dx - left
+                                    a = c.x[batch, line, column, ch].to(c.accumulator)
+                                    total = _added(c, target, total, a, held[i])
+                                pixel = Pixel(batch, y + row, x, (batch * oh + y + row) * ow + x)
+                                b.store(c.out, (*pixel[:3], ch), c.epilogue(total, ch, pixel))
+
+
+def _block(b: Builder, first: int, columns: int, wide: int, rows: int) -> Iterator[tuple[Expr, int]]:
+    """(column, row of the block) of outputs, inside of the loops that run over blocks of at most `wide` columns."""
+    done = first
+    for width, times in heights(columns, wide):
+        with b.loop(times, "serial", "x") as block:
+            for column in range(width):
+                for row in range(rows):
+                    yield block * width + (done + column), row
+        done += width * times
+
+
+def _added(c: Convolution, target: Target, total: Expr, a: Expr, tap: Expr) -> Expr:
+    a = a - c.x_zero if c.x_zero else a
+    if c.accumulator == FLOAT32 and target.fma:
+        return Intrinsic(FMA, (a, tap, total))
+    return total + a * tap
