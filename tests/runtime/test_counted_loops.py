@@ -10,10 +10,13 @@ import pytest
 import lithe
 from lithe.formats.tflite import write
 from lithe.ir.graph import Graph, Module, Node, Tensor
+from lithe.lower import lower
 from lithe.runtime.compiled import CompiledExecutor
 from lithe.runtime.instance import Instance, Options
+from lithe.runtime.reference import ReferenceExecutor
 from lithe.runtime.source import Source
-from lithe.types import BOOL, FLOAT32, INT32, DType, Shape
+from lithe.types import BOOL, FLOAT32, INT32, DType, Shape, TensorType
+from tests import c_backend, llvm_backend
 from tests.passes.graphs import Draft
 from tests.runtime.test_control import agree, graph, many
 
@@ -116,6 +119,22 @@ def test_a_layer_over_a_sequence_is_a_repeat_whose_input_products_are_one():
 def test_a_loop_is_part_of_one_piece_of_code():
     executor = Instance(Source(layer())).executor(0, {})
     assert isinstance(executor, CompiledExecutor)
+
+
+@pytest.mark.skipif(c_backend.compiler() is None, reason="no C compiler (cc, gcc or clang) is installed")
+def test_every_target_gives_the_same():
+    """Plain loops in C and with this machine's instructions, against the operators' meaning."""
+    graph = prepared(layer())
+    x = weights(*ROWS)
+    executor = ReferenceExecutor(graph)
+    executor.array(graph.inputs[0].index)[...] = x
+    executor.invoke()
+    expected = [executor.array(t.index) for t in graph.outputs]
+    in_c = c_backend.run(lower(graph), [x])
+    native = llvm_backend.run(lower(graph, llvm_backend.host_target()), [x])
+    for got in (in_c, native):
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a.reshape(b.shape), b, rtol=1e-5, atol=1e-6)
 
 
 def test_counters_and_what_stays_the_same_can_be_read_after_the_loop():
@@ -241,6 +260,37 @@ def test_a_list_that_is_not_rebuilt_whole_stays_a_loop():
         return [d.constant(0, np.int32), None, None]
 
     module = loop([((), INT32), (LIST, FLOAT32), (STATE, FLOAT32)], body, start)
+    assert names(prepared(module)) == ["WHILE"]
+
+
+def test_a_counter_that_is_written_again_from_data_is_no_counter():
+    def body(d: Draft, i: Tensor, j: Tensor) -> tuple[Tensor, ...]:
+        after = next_of(d, i)
+        again = d("ADD", i, j, shape=(), dtype=INT32)
+        d.nodes[-1].outputs = [after]
+        d.tensors.remove(again)
+        return after, j
+
+    module = loop([((), INT32), ((), INT32)], body, lambda d: [d.constant(0, np.int32), None])
+    assert names(prepared(module)) == ["WHILE"]
+    assert lithe.load(write(module))(np.array(2, np.int32)) is not None
+
+
+def test_a_slice_that_breaks_a_rule_is_said_by_the_slice():
+    module = layer()
+    node = next(n for n in module.graphs[2].nodes if n.op.name == "SLICE")
+    assert node.inputs[1] is not None
+    node.inputs[1].data = np.array(0, np.int32)
+    node.inputs[1].type = TensorType(INT32, ())
+    with pytest.raises(lithe.errors.ModelError, match="one element for each axis"):
+        prepared(module)
+
+
+def test_a_loop_that_stands_still_stays_a_loop():
+    module = exchange()
+    step = module.graphs[2].nodes[0].inputs[1]
+    assert step is not None
+    step.data = np.array(0, np.int32)
     assert names(prepared(module)) == ["WHILE"]
 
 

@@ -10,13 +10,17 @@ is tested and no padding is read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
-from lithe.ir.loops import FMA, Expr, Intrinsic, constant
+from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, constant
+from lithe.lower.panels import heights
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32, INT32, UINT8
 
+MOST_TAPS = 12  # words of weights held in registers
 FLIPPED = 0x80808080  # turns four signed bytes into unsigned ones, 128 more each
 UNSIGNED_SHIFT = {"int8": 128, "uint8": 0}  # what turns a stored byte into an unsigned one
 
@@ -26,69 +30,113 @@ def is_depthwise(c: Convolution) -> bool:
     return c.groups == channels == c.out.shape[3] and c.w.values is not None and channels > 1
 
 
+def rows_together(c: Convolution) -> int:
+    """How many rows of outputs one word of four rows of inputs serves: 2 for windows of 3 rows and a stride of 1."""
+    _, kh, kw, _ = c.w.shape
+    if c.strides[0] > 1 or c.dilation[0] > 1:
+        return 1
+    groups = -(-kh // 4)
+    return max(1, min(4 * groups - kh + 1, MOST_TAPS // (groups * kw), c.out.shape[1]))
+
+
 def interleaved(b: Builder, c: Convolution, target: Target) -> None:
     """The schedule with byte dot products; activations and weights are 8-bit."""
-    assert c.w.values is not None
-    assert target.dot is not None
-    n, oh, ow, channels = c.out.shape
-    _, h, w, _ = c.x.shape
-    _, kh, kw, _ = c.w.shape
-    (sy, sx), (dy, dx), (top, left) = c.strides, c.dilation, c.padding
-    groups = -(-kh // 4)
-    width = (ow - 1) * sx + (kw - 1) * dx + 1
-    shift = UNSIGNED_SHIFT[c.x.dtype.name]
-    weights, bias, zero = fold_byte_weights(c, shift)
-    quads = np.zeros((groups * 4, kw, channels), np.int8)
-    quads[:kh] = weights[:, :, :, 0].transpose(1, 2, 0)
-    packed = quads.reshape(groups, 4, kw, channels).transpose(0, 2, 3, 1)
-    taps = b.constant(np.ascontiguousarray(packed).view(np.int32)[..., 0], "weights")
-    start = b.constant(bias, "bias")
-    flip = FLIPPED if shift else 0
-    padding = c.x_zero & 255
-    ones = [sum(1 << (8 * j) for j in range(min(4, kh - 4 * group))) for group in range(groups)]
+    _, oh, _, _ = c.out.shape
+    together = rows_together(c)
+    whole, rest = divmod(oh, together)
+    for first, count, rows in ((0, whole, together), (whole * together, rest, 1)):
+        if count:
+            _Interleaved(b, c, target, rows).emit(first, count)
 
-    def word(batch: Expr, y: Expr, column: Expr, group: int, channel: Expr, inside: list[int]) -> Expr:
-        """The bytes of four rows; a row that no output reads is zero padding's."""
-        outside = sum(padding << (8 * j) for j in range(4) if 4 * group + j not in inside)
-        total: Expr = constant(_signed(outside ^ flip), INT32)
+
+class _Interleaved:
+    """Writes blocks of `rows` rows of outputs that share their words."""
+
+    def __init__(self, b: Builder, c: Convolution, target: Target, rows: int) -> None:
+        assert c.w.values is not None
+        assert target.dot is not None
+        self.b, self.c, self.dot, self.rows = b, c, target.dot.instruction, rows
+        _, kh, self.kw, _ = c.w.shape
+        channels = c.out.shape[3]
+        self.tall = kh + rows - 1  # rows of inputs
+        self.groups = -(-self.tall // 4)
+        self.flip = FLIPPED if UNSIGNED_SHIFT[c.x.dtype.name] else 0
+        self.padding = c.x_zero & 255
+        weights, bias, self.zero = fold_byte_weights(c, UNSIGNED_SHIFT[c.x.dtype.name])
+        quads = np.zeros((rows, self.groups * 4, self.kw, channels), np.int8)
+        ones = np.zeros((rows, self.groups * 4), np.int8)
+        for row in range(rows):
+            quads[row, row : row + kh] = weights[:, :, :, 0].transpose(1, 2, 0)
+            ones[row, row : row + kh] = 1
+        packed = quads.reshape(rows, self.groups, 4, self.kw, channels).transpose(0, 1, 3, 4, 2)
+        self.taps = b.constant(np.ascontiguousarray(packed).view(np.int32)[..., 0], "weights")
+        self.ones = ones.view(np.int32)
+        self.start = b.constant(bias, "bias")
+
+    def emit(self, first_row: int, count: int) -> None:
+        """Blocks from a row of outputs on."""
+        b, c = self.b, self.c
+        n, _, ow, channels = c.out.shape
+        _, h, w, _ = c.x.shape
+        (sy, sx), (dy, dx), (top, left) = c.strides, c.dilation, c.padding
+        width = (ow - 1) * sx + (self.kw - 1) * dx + 1
+        empty = self.word([constant(0, UINT8)] * 4, [])
+        with b.loop(n, "parallel") as batch, b.loop(count, "parallel", "y") as block:
+            words = b.local(INT32, (width, self.groups, channels), "columns")
+            for first, columns in ((0, left), (left + w, max(0, width - left - w))):
+                with b.nest((columns,), name="edge") as (column,):
+                    for group in range(self.groups):
+                        with b.loop(channels, "parallel", "c") as ch:
+                            b.store(words, (column + first, group, ch), empty)
+            above = first_row * sy - top
+            bands = regions(h, count, self.tall, self.rows * sy, dy, -above)
+            for start, blocks, inside in bands:
+                with b.when(*[block >= start, block < start + blocks] if len(bands) > 1 else []):
+                    with b.loop(min(w, width - left), "serial", "column") as column:
+                        for group in range(self.groups):
+                            with b.loop(channels, "parallel", "c") as ch:
+                                rows = [
+                                    c.x[batch, block * (self.rows * sy) + (4 * group + j) * dy + above, column, ch]
+                                    for j in range(4)
+                                ]
+                                here = [k - 4 * group for k in inside]
+                                b.store(words, (column + left, group, ch), self.word(rows, here))
+            with b.loop(channels, "parallel", "c") as ch:
+                self.outputs(words, batch, block * self.rows + first_row, ch)
+
+    def word(self, rows: Sequence[Expr], inside: Sequence[int]) -> Expr:
+        """The bytes of four rows; a row outside of the input, or that no output reads, is padding's."""
+        outside = sum(self.padding << (8 * j) for j in range(4) if j not in inside)
+        total: Expr = constant(_signed(outside ^ self.flip), INT32)
         for j in range(4):
-            ky = 4 * group + j
-            if ky in inside:
-                value = c.x[batch, y * sy + ky * dy - top, column, channel].to(UINT8).to(INT32)
+            if j in inside:
+                value = rows[j].to(UINT8).to(INT32)
                 total = total ^ (value << (8 * j) if j else value)
         return total
 
-    empty = [sum(padding << (8 * j) for j in range(4)) ^ flip] * groups
-    with b.loop(n, "parallel") as batch, b.loop(oh, "parallel", "y") as y:
-        words = b.local(INT32, (width, groups, channels), "columns")
-        for first, count in ((0, left), (left + w, max(0, width - left - w))):
-            with b.nest((count,), name="edge") as (column,):
-                for group in range(groups):
-                    with b.loop(channels, "parallel", "c") as ch:
-                        b.store(words, (column + first, group, ch), constant(_signed(empty[group]), INT32))
-        bands = regions(h, oh, kh, sy, dy, top)
-        for first_y, rows, inside in bands:
-            with b.when(*[y >= first_y, y < first_y + rows] if len(bands) > 1 else []):
-                with b.loop(min(w, width - left), "serial", "column") as column:
-                    for group in range(groups):
-                        with b.loop(channels, "parallel", "c") as ch:
-                            b.store(words, (column + left, group, ch), word(batch, y, column, group, ch, inside))
-        with b.loop(channels, "parallel", "c") as ch:
-            held = b.local(INT32, (groups * kw,), "taps")
-            for group in range(groups):
-                for kx in range(kw):
-                    b.store(held, group * kw + kx, taps[group, kx, ch])
-            with b.loop(ow, "serial", "x") as x:
-                total: Expr = start[ch]
+    def outputs(self, words: Buffer, batch: Expr, first: Expr, ch: Expr) -> None:
+        """All outputs of a block in some channels."""
+        b, c = self.b, self.c
+        _, oh, ow, _ = c.out.shape
+        places = [(row, group, kx) for row in range(self.rows) for group in range(self.groups) for kx in range(self.kw)]
+        held = b.local(INT32, (len(places),), "taps")
+        for i, (row, group, kx) in enumerate(places):
+            b.store(held, i, self.taps[row, group, kx, ch])
+        with b.loop(ow, "serial", "x") as x:
+            for row in range(self.rows):
+                total: Expr = self.start[ch]
                 sums: Expr = constant(0, INT32)
-                for group in range(groups):
-                    for kx in range(kw):
-                        column_word = words[x * sx + kx * dx, group, ch]
-                        total = Intrinsic(target.dot.instruction, (total, column_word, held[group * kw + kx]))
-                        if zero:
-                            sums = Intrinsic(target.dot.instruction, (sums, column_word, constant(ones[group], INT32)))
-                total = total - sums * zero if zero else total
-                b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, Pixel(batch, y, x, (batch * oh + y) * ow + x)))
+                for i, (own, group, kx) in enumerate(places):
+                    if own != row or not self.ones[row, group]:
+                        continue
+                    column = words[x * c.strides[1] + kx * c.dilation[1], group, ch]
+                    total = Intrinsic(self.dot, (total, column, held[i]))
+                    if self.zero:
+                        sums = Intrinsic(self.dot, (sums, column, constant(int(self.ones[row, group]), INT32)))
+                total = total - sums * self.zero if self.zero else total
+                y = first + row
+                pixel = Pixel(batch, y, x, (batch * oh + y) * ow + x)
+                b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, pixel))
 
 
 def _signed(word: int) -> int:
@@ -132,37 +180,60 @@ def regions(
 
 
 def by_regions(b: Builder, c: Convolution, target: Target) -> None:
-    """The schedule without dot products: float, or integers widened to 32 bits."""
+    """The schedule without dot products: float, or integers widened to 32 bits.
+
+    Outputs are made in blocks of neighbours that share what they load: with many channels, neighbours in a picture are
+    so far apart in memory that they push each other out of the nearest cache.
+    """
     assert c.w.values is not None
     n, oh, ow, channels = c.out.shape
     _, h, w, _ = c.x.shape
     _, kh, kw, _ = c.w.shape
     (sy, sx), (dy, dx), (top, left) = c.strides, c.dilation, c.padding
-    floating = c.accumulator == FLOAT32
-    wide = np.float32 if floating else np.int32
-    weights = (c.w.values.astype(np.int64) - c.w_zero) if not floating else c.w.values
-    taps = b.constant(weights[:, :, :, 0].transpose(1, 2, 0).astype(wide), "weights")
-    bias = c.bias if c.bias is not None else b.constant(np.zeros(channels, wide), "bias")
-    bands = regions(h, oh, kh, sy, dy, top)
-    with b.loop(n, "parallel") as batch, b.loop(oh, "parallel", "y") as y:
-        for first_y, rows, kys in bands:
-            with b.when(*[y >= first_y, y < first_y + rows] if len(bands) > 1 else []):
-                for first_x, columns, kxs in regions(w, ow, kw, sx, dx, left):
-                    with b.loop(channels, "parallel", "c") as ch:
-                        held = b.local(c.accumulator, (max(1, len(kys) * len(kxs)),), "taps")
-                        order = [(ky, kx) for kx in kxs for ky in kys]
-                        for i, (ky, kx) in enumerate(order):
-                            b.store(held, i, taps[ky, kx, ch])
-                        start = b.variable(bias[ch], "start")
-                        with b.loop(columns, "serial", "x") as column:
-                            x = column + first_x
-                            total: Expr = start[()]
+    tall, wide = (2, 4) if kh * kw <= 9 else (1, 1)  # what fits the registers
+    dtype = np.float32 if c.accumulator == FLOAT32 else np.int32
+    weights = (c.w.values.astype(np.int64) - c.w_zero) if c.accumulator != FLOAT32 else c.w.values
+    taps = b.constant(weights[:, :, :, 0].transpose(1, 2, 0).astype(dtype), "weights")
+    bias = c.bias if c.bias is not None else b.constant(np.zeros(channels, dtype), "bias")
+    whole, rest = divmod(oh, tall)
+    for first_row, count, rows in ((0, whole, tall), (whole * tall, rest, 1)):
+        bands = regions(h, count, (rows - 1) * sy + (kh - 1) * dy + 1, rows * sy, 1, top - first_row * sy)
+        with b.loop(n, "parallel") as batch, b.loop(count, "parallel", "y") as block:
+            y = block * rows + first_row
+            for start, blocks, inside in bands:
+                with b.when(*[block >= start, block < start + blocks] if len(bands) > 1 else []):
+                    for first, columns, kxs in regions(w, ow, kw, sx, dx, left):
+                        with b.loop(channels, "parallel", "c") as ch:
+                            order = [(ky, kx) for kx in kxs for ky in range(kh)]
+                            held = b.local(c.accumulator, (max(1, len(order)),), "taps")
                             for i, (ky, kx) in enumerate(order):
-                                a = c.x[batch, y * sy + ky * dy - top, x * sx + kx * dx - left, ch].to(c.accumulator)
-                                a = a - c.x_zero if c.x_zero else a
-                                if floating and target.fma:
-                                    total = Intrinsic(FMA, (a, held[i], total))
-                                else:
-                                    total = total + a * held[i]
-                            pixel = Pixel(batch, y, x, (batch * oh + y) * ow + x)
-                            b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, pixel))
+                                b.store(held, i, taps[ky, kx, ch])
+                            begin = b.variable(bias[ch], "start")
+                            for x, row in _block(b, first, columns, wide, rows):
+                                total: Expr = begin[()]
+                                for i, (ky, kx) in enumerate(order):
+                                    if row * sy + ky * dy not in inside:
+                                        continue
+                                    line, column = (y + row) * sy + ky * dy - top, x * sx + kx * dx - left
+                                    a = c.x[batch, line, column, ch].to(c.accumulator)
+                                    total = _added(c, target, total, a, held[i])
+                                pixel = Pixel(batch, y + row, x, (batch * oh + y + row) * ow + x)
+                                b.store(c.out, (*pixel[:3], ch), c.epilogue(total, ch, pixel))
+
+
+def _block(b: Builder, first: int, columns: int, wide: int, rows: int) -> Iterator[tuple[Expr, int]]:
+    """(column, row of the block) of outputs, inside of the loops that run over blocks of at most `wide` columns."""
+    done = first
+    for width, times in heights(columns, wide):
+        with b.loop(times, "serial", "x") as block:
+            for column in range(width):
+                for row in range(rows):
+                    yield block * width + (done + column), row
+        done += width * times
+
+
+def _added(c: Convolution, target: Target, total: Expr, a: Expr, tap: Expr) -> Expr:
+    a = a - c.x_zero if c.x_zero else a
+    if c.accumulator == FLOAT32 and target.fma:
+        return Intrinsic(FMA, (a, tap, total))
+    return total + a * tap

@@ -21,6 +21,7 @@ from lithe.ops import REGISTRY
 from lithe.ops.op import Environment, RuleViolation, Site
 from lithe.ops.repeat import Repeat, work
 from lithe.passes.ahead_of_loops import ahead_of_loop
+from lithe.passes.assign_once import assign_once
 from lithe.passes.infer_shapes import BAD_NUMBERS, checked_shape, inferred, is_dynamic
 from lithe.passes.remove_dead import has_effect, remove_dead
 from lithe.types import INT32, DType, Shape, TensorType
@@ -54,6 +55,8 @@ def _counted(
 ) -> list[Node] | None:
     condition = environment.graph(node.attrs.cond_subgraph_index).copy()
     body = environment.graph(node.attrs.body_subgraph_index).copy()
+    assign_once(condition)
+    assign_once(body)
     if not _fits(node, condition, body):
         return None
     count = len(node.inputs)
@@ -105,7 +108,7 @@ def _fits(node: Node, condition: Graph, body: Graph) -> bool:
             return False
         if any(t.type.dtype != of.dtype for t, of in zip(inner.inputs, types, strict=True) if of is not None):
             return False
-    return len(body.outputs) == len(types) and len(condition.outputs) == 1
+    return len(body.outputs) == len(types) == len(node.outputs) and len(condition.outputs) == 1
 
 
 # what is known of every round
@@ -144,21 +147,38 @@ def _rounds(condition: Graph, body: Graph, start: dict[int, np.ndarray | None]) 
     (end,) = condition.outputs
     if end not in known and not end.is_constant:
         return None
-    rounds = _Rounds(0, counters, nodes)
-    values: list[np.ndarray] = [np.asarray(start[k]) for k in counters]
-    while rounds.count <= LONGEST:
-        decided = _run(deciding, {condition.inputs[k]: v for k, v in zip(counters, values, strict=True)})
+    ends = [body.outputs[k] for k in counters]
+    counting = _leading_to(nodes, ends)
+    starts = [[np.asarray(start[k]) for k in counters]]
+    while len(starts) <= LONGEST + 1:
+        decided = _run(deciding, {condition.inputs[k]: v for k, v in zip(counters, starts[-1], strict=True)})
         go_on = end.data if end.data is not None else decided[end]
         if go_on.size != 1 or go_on.dtype != np.bool_:
             return None
         if not go_on.item():
-            return rounds
-        found = _run(nodes, {body.inputs[k]: v for k, v in zip(counters, values, strict=True)})
-        for t, value in found.items():
+            break
+        found = _run(counting, {body.inputs[k]: v for k, v in zip(counters, starts[-1], strict=True)})
+        values = [np.asarray(t.data if t.data is not None else found[t]) for t in ends]
+        if all(map(_alike, values, starts[-1])):
+            return None  # it would not end
+        starts.append(values)
+    else:
+        return None
+    rounds = _Rounds(len(starts) - 1, counters, nodes)
+    for values in starts[:-1]:
+        for t, value in _run(nodes, {body.inputs[k]: v for k, v in zip(counters, values, strict=True)}).items():
             rounds.values.setdefault(t, []).append(value)
-        rounds.count += 1
-        values = [np.asarray(t.data if t.data is not None else found[t]) for t in (body.outputs[k] for k in counters)]
-    return None
+    return rounds
+
+
+def _leading_to(nodes: Sequence[Node], ends: Sequence[Tensor]) -> list[Node]:
+    """Those of the nodes on which some tensors depend."""
+    wanted, kept = set(ends), []
+    for n in reversed(nodes):
+        if not wanted.isdisjoint(n.outputs):
+            kept.append(n)
+            wanted.update(t for t in n.inputs if t is not None)
+    return kept[::-1]
 
 
 def _known_nodes(graph: Graph, given: Sequence[Tensor]) -> tuple[list[Node], set[Tensor]]:
@@ -246,7 +266,9 @@ def _slices(node: Node | None, rounds: _Rounds) -> _Slices | None:
     x, begins, sizes = node.inputs[0], rounds.of(node.inputs[1]), rounds.of(node.inputs[2])
     if x is None or x.type.rank < 1 or begins is None or sizes is None:
         return None
-    ranges = []
+    ranges: list[range] = []
+    if any(v.shape != (x.type.rank,) for v in (*begins, *sizes)) or is_dynamic(x.type):
+        return None
     for begin, size in zip(begins, sizes, strict=True):
         stop = [d if s == -1 else b + s for b, s, d in zip(begin.tolist(), size.tolist(), x.type.shape, strict=True)]
         whole = not any(begin[1:]) and tuple(stop[1:]) == x.type.shape[1:]
