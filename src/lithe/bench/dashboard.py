@@ -180,7 +180,8 @@ def steps(result: Result) -> str:
     note = (
         "One thread. The floor of a step: its multiply-accumulates at the measured peak, or its bytes at the measured "
     )
-    note += "bandwidth of the cache that holds them. Over 100 %: more of it lay near than the floor assumes."
+    note += "bandwidth of the cache that holds them. Over 100 %: fewer multiplications than the plain loops have "
+    note += "(Winograd), or data that lay nearer than the floor assumes."
     return f"<p>{note}</p>{''.join(parts)}"
 
 
