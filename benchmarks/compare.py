@@ -11,14 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from lithe.bench.peers import PEERS, Peer, peers
 from lithe.bench.report import Plan, file_name, heading, measure_model, text
-from lithe.errors import LitheError, MissingDependency
+from lithe.bench.turns import Comparison
+from lithe.errors import ExecutionError, LitheError, MissingDependency
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 RESULTS = CHECKOUT / "benchmarks" / "results"
@@ -107,6 +110,36 @@ def rounded(value: Any) -> Any:
     return value
 
 
+def in_a_child(path: Path, plan: Plan, names: list[str]) -> dict[str, Any] | None:
+    """The entry of a model, measured in a process of its own; None when that process crashed, as runtimes can."""
+    command = [sys.executable, __file__, str(path), "--child", "--against", ",".join(names)]
+    command += ["--threads", ",".join(map(str, plan.threads)), "--seconds", str(plan.seconds)]
+    command += ["--fresh-rounds", str(plan.fresh_rounds)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode < 0:
+        return None
+    if done.returncode:
+        raise ExecutionError(f"measuring ended with status {done.returncode}", where=path.name)
+    entry: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return entry
+
+
+def measured(path: Path, plan: Plan) -> dict[str, Any]:
+    """The entry of a model; a peer that crashes is named in it, and the others are measured without it."""
+    names = [peer.name for peer in plan.peers]
+    entry = in_a_child(path, plan, names)
+    if entry is not None:
+        return entry
+    once = replace(plan, threads=plan.threads[:1], seconds=0.0, fresh_rounds=0)
+    crashing = [name for name in names if in_a_child(path, once, [name]) is None]
+    entry = in_a_child(path, plan, [name for name in names if name not in crashing])
+    if entry is None:
+        raise ExecutionError("the process crashed", where=path.name)
+    for turns in entry["turns"]:
+        turns["comparisons"] += [asdict(Comparison(name, note="crashes")) for name in crashing]
+    return entry
+
+
 def write(path: Path, result: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.with_suffix(".part").write_text(json.dumps(rounded(result), indent=1) + "\n", encoding="utf-8")
@@ -115,6 +148,16 @@ def write(path: Path, result: dict[str, Any]) -> None:
 
 def numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
+
+
+def child(path: Path, plan: Plan) -> int:
+    """Prints the entry of one model as a line of JSON; what Lithe refuses is a note in it."""
+    try:
+        entry = measure_model(path, plan)
+    except LitheError as error:
+        entry = {"model": path.name, "note": str(error), "turns": []}
+    print(json.dumps(entry))
+    return 0
 
 
 def main() -> int:
@@ -130,12 +173,19 @@ def main() -> int:
     parser.add_argument(
         "--stop-after", type=float, default=float("inf"), metavar="SECONDS", help="end early, see --resume"
     )
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     try:
-        found = peers(options.against.split(",")) if options.against else installed()
+        against = [name for name in (options.against or "").split(",") if name]
+        found = installed() if options.against is None else peers(against)
     except LitheError as error:
         print(f"error: {error}", file=sys.stderr)
         return 3 if isinstance(error, MissingDependency) else 2
+    if options.child:
+        (path,) = options.models
+        layered = path.stem in LAYERED and options.seconds > 0
+        plan = Plan(tuple(found), options.threads, options.seconds, options.fresh_rounds, layered)
+        return child(path, plan)
     result = heading(found)
     output = options.output or RESULTS / file_name(result)
     if options.resume and output.exists():
@@ -147,13 +197,16 @@ def main() -> int:
         if number and time.monotonic() - started > options.stop_after:
             print("stopped early; --resume goes on", file=sys.stderr)
             return 4
-        plan = Plan(tuple(found), options.threads, options.seconds, options.fresh_rounds, path.stem in LAYERED)
+        plan = Plan(tuple(found), options.threads, options.seconds, options.fresh_rounds)
         try:
-            entry = measure_model(path, plan)
-            print(text(entry), flush=True)
+            entry = measured(path, plan)
         except LitheError as error:
-            entry, failed = {"model": path.name, "note": str(error), "turns": []}, failed + 1
-            print(f"{path.name}: {error}", file=sys.stderr)
+            entry = {"model": path.name, "note": str(error), "turns": []}
+        if "note" in entry:
+            failed += 1
+            print(f"{path.name}: {entry['note']}", file=sys.stderr)
+        else:
+            print(text(entry), flush=True)
         result["models"].append(entry)
         write(output, result)
     print(output)

@@ -7,9 +7,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
+
+from lithe.bench.peers import PEERS
+from lithe.errors import ExecutionError
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 DATA = BENCHMARKS.parent / "src" / "lithe" / "data"
@@ -76,6 +79,34 @@ def test_compare_goes_on_where_it_stopped(tmp_path: Path) -> None:
     damaged.write_bytes(b"nothing")
     assert run(*compare, damaged).returncode == 1
     assert "note" in json.loads((tmp_path / "r.json").read_text())["models"][-1]
+
+
+def test_a_peer_that_crashes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = script("compare")
+    plan = compare.Plan(tuple(PEERS.values()))
+
+    def in_a_child(path: Path, plan: object, names: list[str]) -> dict[str, object] | None:
+        return None if "official" in names else {"model": path.name, "turns": [{"comparisons": [{"peer": "openvino"}]}]}
+
+    monkeypatch.setattr(compare, "in_a_child", in_a_child)
+    (turns,) = compare.measured(Path("a.tflite"), plan)["turns"]
+    assert [(c["peer"], c.get("note")) for c in turns["comparisons"]] == [("openvino", None), ("official", "crashes")]
+    monkeypatch.setattr(compare, "in_a_child", lambda *_: None)
+    with pytest.raises(ExecutionError, match="the process crashed"):
+        compare.measured(Path("a.tflite"), plan)
+
+
+def test_what_a_child_ends_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = script("compare")
+    plan = compare.Plan()
+    ended = {"returncode": -6, "stdout": ""}
+    monkeypatch.setattr(compare.subprocess, "run", lambda *_, **__: SimpleNamespace(**ended))
+    assert compare.in_a_child(Path("a.tflite"), plan, []) is None
+    ended["returncode"] = 2
+    with pytest.raises(ExecutionError, match="status 2"):
+        compare.in_a_child(Path("a.tflite"), plan, [])
+    ended.update(returncode=0, stdout='something\n{"model": "a"}\n')
+    assert compare.in_a_child(Path("a.tflite"), plan, []) == {"model": "a"}
 
 
 def test_compare_refuses_an_unknown_peer() -> None:

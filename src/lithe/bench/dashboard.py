@@ -74,6 +74,10 @@ def about(result: Result) -> str:
         ("features", " ".join(machine["features"])),
         ("versions", ", ".join(f"{name} {number}" for name, number in versions.items())),
     ]
+    loads = [model["load"] for model in result["models"] if "load" in model]
+    if loads:
+        busy = "; more than the cores can do, so spreads are wide" if max(loads) > machine["cores"] + 1 else ""
+        facts.append(("load", f"{min(loads):.1f} to {max(loads):.1f} programs at once while measuring{busy}"))
     return "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts)
 
 
@@ -176,7 +180,8 @@ def steps(result: Result) -> str:
     note = (
         "One thread. The floor of a step: its multiply-accumulates at the measured peak, or its bytes at the measured "
     )
-    note += "bandwidth of the cache that holds them. Over 100 %: more of it lay near than the floor assumes."
+    note += "bandwidth of the cache that holds them. Over 100 %: fewer multiplications than the plain loops have "
+    note += "(Winograd), or data that lay nearer than the floor assumes."
     return f"<p>{note}</p>{''.join(parts)}"
 
 

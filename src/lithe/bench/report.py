@@ -54,6 +54,8 @@ def measure_model(path: str | os.PathLike[str], plan: Plan) -> dict[str, Any]:
     if not plan.threads or min(plan.threads) < 1:
         raise InputError(f"threads={list(plan.threads)}, expected numbers from 1")
     entry: dict[str, Any] = {"model": model.name, "bytes": model.stat().st_size, "kind": kind_of(model)}
+    if hasattr(os, "getloadavg"):  # where more runs than there are cores, ratios on several threads mean little
+        entry["load"] = os.getloadavg()[0]
     entry["turns"] = [measure_turns(model, plan.peers, n, plan.seconds).to_dict() for n in plan.threads]
     if plan.fresh_rounds:
         fresh = measure_fresh(model, plan.peers, plan.threads[0], plan.fresh_rounds)
