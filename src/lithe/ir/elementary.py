@@ -165,7 +165,7 @@ def log(x: Any) -> Any:
 
 
 def _logistic(x: Any) -> Any:
-    e = np.exp(-np.abs(x))
+    e = np.where(np.less(x, F(LEAST_NORMAL)), 0, np.exp(-np.abs(x)))
     return np.where(np.less(x, 0), e, 1) / (1 + e)
 
 
