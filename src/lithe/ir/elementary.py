@@ -165,16 +165,18 @@ def log(x: Any) -> Any:
 
 
 def _logistic(x: Any) -> Any:
-    e = np.where(np.less(x, F(LEAST_NORMAL)), 0, np.exp(-np.abs(x)))
+    e = np.exp(-np.abs(x))
     return np.where(np.less(x, 0), e, 1) / (1 + e)
 
 
 @_with_meaning(_logistic)
 def logistic(x: Any) -> Any:
-    """1 / (1 + e**-x). 2.5 ulp; the exponential is of a negative number, so that small results keep their precision.
-    0 where the result is no normal number (below 2**-126, for x < -87.3)."""
-    e = decay.traced(-absolute(x))
-    return where(x < F(0.0), e, F(1.0)) / (e + F(1.0))
+    """1 / (1 + e**-x). 2.5 ulp; the exponential is of a negative number, so that small results keep their precision."""
+    p, n = _reduced(maximum(-absolute(x), F(-104.0)))  # as exp, which need not look at what is above
+    half = n >> 1
+    e = p * _power_of_two(half) * _power_of_two(n - half)
+    y = where(x < F(0.0), e, F(1.0)) / (e + F(1.0))
+    return where(_is_number(x), y, x)
 
 
 @_with_meaning(np.tanh)
