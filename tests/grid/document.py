@@ -19,7 +19,7 @@ PENDING = "not run yet"
 HEAD = """# Operators
 
 Every operator that Lithe has, in every element type that it takes, and what the grid of random tests found there. This
-page is written by `make grid`, which runs it all (in 44 minutes on two cores that had other work too);
+page is written by `make grid`, which runs it all (in 19 minutes on two cores that had other work too);
 `make grid ONLY=ADD` runs one operator and renews its rows, `make grid ONLY=ADD/int8q` one cell, `make grid
 ONLY=ADD/int8q#17` one case.
 
