@@ -26,12 +26,13 @@ from dataclasses import replace
 import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
-from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, Kind, constant
+from lithe.ir.loops import Buffer, Expr, Kind, constant
 from lithe.lower.depthwise import UNSIGNED_SHIFT, fold_byte_weights
+from lithe.lower.dots import product_arithmetic
 from lithe.lower.panels import Panel, equal_bands, heights, is_heavy, panels, tile_shape
 from lithe.lower.window import Window
 from lithe.targets.cpu import Target
-from lithe.types import FLOAT32, INT16, INT32, UINT8, DType
+from lithe.types import FLOAT32, INT32, UINT8
 
 LARGEST_UNROLLED = 4  # steps of a row of a window that are written out
 FEW = 4  # lanes of a sum that is the same in all of them
@@ -44,10 +45,9 @@ class Product:
         self.b, self.c, self.target = b, c, target
         self.columns = c.out.shape[3]
         self.floating = c.accumulator == FLOAT32
-        self.dot = target.float_dot if self.floating else target.dot
-        # what one element of the left matrix is
-        self.left: DType = self.dot.left if self.dot else FLOAT32 if self.floating else INT16
-        self.window = Window(b, c, self.left, self.dot.group if self.dot else 1, target.cache_bytes)
+        self.arithmetic = product_arithmetic(target, self.floating)
+        self.left = self.arithmetic.left  # what one element of the left matrix is
+        self.window = Window(b, c, self.left, self.arithmetic.group, target.cache_bytes)
         self.lanes = target.lanes
         self.heavy = is_heavy(c)
         self.pack()
@@ -69,7 +69,7 @@ class Product:
         assert c.w.values is not None
         self.zero = 0
         if self.floating:
-            self.weights = c.w.values.astype(self.left.numpy)
+            self.weights = c.w.values.astype(self.arithmetic.right)
             self.bias = np.zeros(self.columns, np.float32) if c.bias is None else np.asarray(c.bias.values)
         elif self.left == UINT8:
             self.weights, self.bias, self.zero = fold_byte_weights(c, UNSIGNED_SHIFT[c.x.dtype.name])
@@ -79,15 +79,13 @@ class Product:
 
     def panel_constants(self, p: Panel) -> tuple[Buffer, Buffer]:
         """(weights [count, runs, steps, room] as words, bias [count, room])."""
-        word = np.int32 if self.dot else np.float32 if self.floating else np.int16
-        group, runs, steps = self.window.group, self.window.runs, self.window.steps
-        rows = np.zeros((p.count, p.room, runs, steps * group), self.weights.dtype)
+        runs, steps = self.window.runs, self.window.steps
+        rows = np.zeros((p.count, p.room, runs, steps * self.arithmetic.group), self.weights.dtype)
         bias = np.zeros((p.count, p.room), self.bias.dtype)
         stop = p.first + p.count * p.used
         rows[:, : p.used, :, : self.window.run] = self.weights[p.first : stop].reshape(p.count, p.used, runs, -1)
         bias[:, : p.used] = self.bias[p.first : stop].reshape(p.count, p.used)
-        packed = rows.reshape(p.count, p.room, runs, steps, group).transpose(0, 2, 3, 1, 4)
-        words = np.ascontiguousarray(packed).view(word)[..., 0]
+        words = np.ascontiguousarray(self.arithmetic.packed(rows).transpose(0, 2, 3, 1))
         return self.b.constant(words, "weights"), self.b.constant(bias, "bias")
 
     # loops
@@ -157,10 +155,12 @@ class Product:
                     for at, lanes in p.vectors():
                         with b.loop(lanes, "vector", "l") as l:
                             total = sums[y, x, at + l]
-                            b.store(sums, (y, x, at + l), self.step(total, a, weights[panel, run, k, at + l]))
+                            b.store(
+                                sums, (y, x, at + l), self.arithmetic.step(total, a, weights[panel, run, k, at + l])
+                            )
                     if extra is not None:
                         with b.loop(FEW, "vector", "l") as l:
-                            b.store(extra, (y, x, l), self.step(extra[y, x, l], a, self.ones[k]))
+                            b.store(extra, (y, x, l), self.arithmetic.step(extra[y, x, l], a, self.ones[k]))
         if extra is not None:
             for y, x in self.pixels(height, width):
                 row_number = (batch * oh + top + row + y) * ow + column + x
@@ -187,12 +187,3 @@ class Product:
         """One pass over the pixels of a tile, whose statements are copied for each of them, unless `kind` says else."""
         with self.b.loop(height, kind, "r") as y, self.b.loop(width, kind, "r") as x:
             yield y, x
-
-    def step(self, total: Expr, a: Expr, w: Expr) -> Expr:
-        if self.dot is not None:
-            if not self.dot.accumulates:
-                return total + Intrinsic(self.dot.instruction, (a, w))
-            return Intrinsic(self.dot.instruction, (total, a, w))
-        if self.floating:
-            return Intrinsic(FMA, (a, w, total)) if self.target.fma else total + a * w
-        return total + a.to(INT32) * w.to(INT32)

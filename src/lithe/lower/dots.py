@@ -15,8 +15,8 @@ from lithe.types import FLOAT32, INT16, INT32, UINT8, DType
 class Arithmetic:
     """One step takes `group` neighbours of the left matrix, read as one word, times as many weights of each lane.
 
-    left   type of the left matrix' elements: float32, uint8 or int16.
-    right  type of the weights: float32, int8 or int16.
+    left   type of the left matrix' elements: float32, bfloat16, uint8 or int16.
+    right  type of the weights: float32, bfloat16, int8 or int16.
     adds   whether the instruction adds to the sum itself.
     """
 
@@ -32,7 +32,7 @@ class Arithmetic:
         """The sum after one step."""
         if self.instruction is None:
             return total + a.to(self.sums) * w.to(self.sums)
-        if self.sums == FLOAT32:
+        if self.instruction is FMA:
             return Intrinsic(self.instruction, (a, w, total))
         if self.adds:
             return Intrinsic(self.instruction, (total, a, w))
@@ -48,6 +48,9 @@ class Arithmetic:
         return elements.viewed((rows, elements.size // (rows * self.group)), self.word)
 
 
+PLAIN_WORDS = Arithmetic(INT16, np.dtype(np.int16), 1, INT16, INT32, None, False)  # without an instruction
+
+
 def float_arithmetic(target: Target) -> Arithmetic:
     return Arithmetic(FLOAT32, np.dtype(np.float32), 1, FLOAT32, FLOAT32, FMA if target.fma else None, True)
 
@@ -60,11 +63,16 @@ def byte_arithmetic(target: Target) -> Arithmetic | None:
 
 def word_arithmetic(target: Target) -> Arithmetic:
     """16-bit values."""
-    if target.words is None:
-        return Arithmetic(INT16, np.dtype(np.int16), 1, INT16, INT32, None, False)
-    return _by(target.words)
+    return PLAIN_WORDS if target.words is None else _by(target.words)
+
+
+def product_arithmetic(target: Target, floating: bool) -> Arithmetic:
+    """What dense products of constant weights take: of floats as precise as was asked for, else of bytes."""
+    if floating:
+        return float_arithmetic(target) if target.float_dot is None else _by(target.float_dot)
+    return PLAIN_WORDS if target.dot is None else _by(target.dot)
 
 
 def _by(dot: Dot) -> Arithmetic:
-    adds = len(dot.instruction.operands) == 3
-    return Arithmetic(dot.left, dot.right.numpy, dot.group, INT32, INT32, dot.instruction, adds)
+    sums = dot.instruction.result
+    return Arithmetic(dot.left, dot.right.numpy, dot.group, INT32, sums, dot.instruction, dot.accumulates)
