@@ -18,7 +18,7 @@ demo: $(VENV)/base.stamp  ## classify handwritten digits with the two models tha
 test: $(VENV)/test.stamp  ## run the fast tests (under 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
 
-test-slow: $(VENV)/test.stamp $(VENV)/examples.stamp  ## run the tests that take minutes
+test-slow: $(VENV)/test.stamp $(VENV)/examples.stamp $(VENV)/bench.stamp  ## run the tests that take minutes
 	$(BIN)/python -m pytest -q -n $(JOBS) -m slow
 
 check: lint types house test  ## everything that a change must pass: lint, types, house rules, fast tests

@@ -114,7 +114,15 @@ def test_missing_peer(monkeypatch: pytest.MonkeyPatch) -> None:
         peers(["absent"])
 
 
-@pytest.mark.parametrize("name", sorted(PEERS))
+# Peers that the fast tests do not install; `make test-slow` does.
+LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("onnxruntime", "openvino", "openvino-strict")]
+
+
+def test_every_peer_is_tried() -> None:
+    assert {"official", "lithe-fast", *(p.values[0] for p in LARGE)} == set(PEERS)
+
+
+@pytest.mark.parametrize("name", ["official", "lithe-fast", *LARGE])
 def test_peer_runs_the_demo(name: str) -> None:
     try:
         (peer,) = peers([name])
