@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from lithe.ir.build import Builder, Convolution, MatrixProduct, Schedule, plain
-from lithe.lower import sparse, winograd
+from lithe.lower import sparse, tiles, winograd
 from lithe.lower.contraction import Product
 from lithe.lower.depthwise import UNSIGNED_SHIFT, by_regions, interleaved, is_depthwise
 from lithe.lower.direct import Direct, in_halves, in_nibbles, is_direct, narrowed
@@ -40,6 +40,8 @@ def schedule(target: Target) -> Schedule:
             byte = c.x.dtype.name in UNSIGNED_SHIFT
             dots = target.dot is not None and target.dot.left == UINT8
             (interleaved if byte and dots else by_regions)(b, c, target)
+        elif c.groups == 1 and tiles.pays(c, target):
+            tiles.Tiled(b, flattened(c), target).emit()
         elif sparse.pays(c, target):
             sparse.Sparse(b, c, target).emit()
         elif c.groups == 1 and winograd.pays(c, target):

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from lithe.codegen.llvm.expressions import ExpressionWriter
 from lithe.codegen.llvm.threads import DECLARATIONS, THREAD_PARAMETERS, THREAD_TYPES
+from lithe.codegen.llvm.tiles import TileWriter, registers
 from lithe.codegen.llvm.values import memory, vector
 from lithe.ir.loops import (
     Alloc,
@@ -52,7 +52,7 @@ class Scope:
     values: dict[object, str] = field(default_factory=dict)
 
 
-class KernelWriter(ExpressionWriter):
+class KernelWriter(TileWriter):
     """Writes one kernel as `define i32 @symbol(ptr ..., THREAD_PARAMETERS)`; it returns 0 or a failure's number."""
 
     def __init__(
@@ -72,6 +72,7 @@ class KernelWriter(ExpressionWriter):
         self.lanes = 1
         self.private: dict[Buffer, int] = {}  # locals of a vector loop -> lanes
         self.shares: dict[tuple[int, Part], tuple[str, str]] = {}  # of grid loops: first and end of this thread's share
+        self.registers = registers(kernel)
         self.count = 0
         self.block = "body0"
         self.fails: set[int] = set()
@@ -99,23 +100,27 @@ class KernelWriter(ExpressionWriter):
         noalias = "" if any(isinstance(s, Barrier) for s in statements(self.kernel.body)) else " noalias"
         params = "".join(f"ptr{noalias} %p{i}, " for i in range(len(self.kernel.params))) + THREAD_PARAMETERS
         self.statements(self.kernel.body)
-        failures = [line for code in sorted(self.fails) for line in (f"fail{code}:", f"  ret i32 {code}")]
+        begin, end = self.begin_tiles(), self.end_tiles()
+        failures = [line for code in sorted(self.fails) for line in (f"fail{code}:", *end, f"  ret i32 {code}")]
         body = [
-            f"define i32 @{self.symbol}({params}) nounwind {{", "entry:", *self.entry, "  br label %body0", "body0:",
-            *flat(self.lines), "  ret i32 0", *failures, "}",
+            f"define i32 @{self.symbol}({params}) nounwind {{", "entry:", *self.entry, *begin, "  br label %body0",
+            "body0:", *flat(self.lines), *end, "  ret i32 0", *failures, "}",
         ]  # fmt: skip
         return "\n".join(body)
 
     # statements
 
     def statements(self, body: tuple[Stmt, ...]) -> None:
-        for s in body:
+        last = self.registers.last_uses(body)
+        for n, s in enumerate(body):
             self.memo = {}
             match s:
                 case Alloc(buffer):
                     self.allocate(buffer)
                 case Store(buffer, index, value):
                     self.store(buffer, index, value)
+                case For(_, _, _, "tile"):
+                    self.tile(s)
                 case For(var, extent, inner, kind, part):
                     self.loop(var, extent, inner, kind, part)
                 case If(condition, then, otherwise):
@@ -132,8 +137,13 @@ class KernelWriter(ExpressionWriter):
                     self.forget(set(self.pointers))
                 case _:
                     raise TypeError(f"the LLVM writer has no rule for {type(s).__name__}")
+            for tile in [t for t, end in last.items() if end == n]:
+                del self.registers.held[tile]
 
     def allocate(self, buffer: Buffer) -> None:
+        if buffer in self.registers.tiles:
+            self.registers.take(buffer)
+            return
         self.forget({buffer})
         if buffer in self.pointers:  # another copy of an unrolled body
             return
