@@ -86,7 +86,7 @@ def cases() -> Iterator[tuple[str, str]]:
         for fast in (False, True):
             t = target(fast=fast)
             program = lower(graph_of(case), t, case.model())
-            if not is_tiled(program) or fast and is_tiled(lower(graph_of(case), target(), case.model())):
+            if not is_tiled(program) or (fast and is_tiled(lower(graph_of(case), target(), case.model()))):
                 continue
             given = [np.asarray(a) for i, a in enumerate(case.arrays()) if a is not None and i not in case.constants]
             got = executed(program, given)

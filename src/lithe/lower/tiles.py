@@ -3,15 +3,17 @@
 Weights are packed when the program is made, and the input is read where it lies, as in `contraction.py`. A tile of the
 left matrix is a strip: neighbouring pixels of one row, or of one column where rows have one pixel, at a constant
 distance in memory; its rows are elements of a run of the window (see `window.py`). A block of strips times a panel
-of output channels is summed in tiles, stored, and finished pixel by pixel:
+of output channels is summed in tiles, stored to memory, and finished from there, pixel by pixel. The unit works beside
+the vectors, so a block is finished while the next one is summed:
 
     for band of output rows whose input stays in cache:
       for panel of output channels:
         for block of strips:
           sums = bias
-          for run of the window:  for step in it:  sums[strip][v] += left[strip] * right[v]
+          for step in the runs of the window:
+            sums[strip][v] += left[strip] * right[v]
+            for some pixels of the block before:  store epilogue(memory[pixel])
           memory = sums
-          for pixel:  store epilogue(memory[pixel])
 
 What does not fill a tile is not a tile of another shape. The last strip of a row begins early enough to be whole, and
 its first pixels, which the strip before has, are summed in vain: what is stored, is stored once. Likewise the last step
@@ -42,6 +44,7 @@ LEAST_PIXELS = 8  # of an output: fewer share too little of the weights that are
 LEAST_STRIP = 4  # pixels
 LEAST_RUN = 24  # bytes of a run: of shorter ones, vectors make as much
 MOST_SUMS = 4  # tiles: as many products are under way at once
+MOST_TOGETHER = 8  # blocks that one thread finishes one behind the other
 LARGEST_UNROLLED = 2  # steps of a run that are written out
 
 
@@ -87,6 +90,29 @@ class Strip:
     count: int
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """Equal blocks of a band, one behind the other: the first begins at (y, x), each `step` after the one before."""
+
+    strips: tuple[Strip, ...]
+    count: int
+    y: Expr
+    x: Expr
+    step: tuple[int, int]
+
+    def begin(self, number: Expr) -> tuple[Expr, Expr]:
+        return self.y + number * self.step[0], self.x + number * self.step[1]
+
+
+@dataclass(frozen=True)
+class Registers:
+    """sums: by number of a strip and tile of a panel. Tiles of weights and input are loaded in turns."""
+
+    sums: dict[tuple[int, int], Buffer]
+    left: list[Buffer]
+    right: list[Buffer]
+
+
 class Tiled:
     """Writes one contraction."""
 
@@ -96,7 +122,7 @@ class Tiled:
         assert dot is not None
         self.b, self.c, self.dot, self.tiles, self.lanes = b, c, dot, target.tiles, target.lanes
         self.window = Window(b, c, dot.left, dot.group, target.cache_bytes)
-        _, oh, ow, self.columns = c.out.shape
+        n, oh, ow, self.columns = c.out.shape
         self.down = ow == 1  # strips are parts of a column
         self.strip = min(self.tiles.rows, oh if self.down else ow)
         run, steps = self.window.run, -(-self.window.run // (self.tiles.words * dot.group))
@@ -104,7 +130,7 @@ class Tiled:
         self.width = self.depth * dot.group  # elements of it
         whole, rest = divmod(run, self.width)
         self.starts = [*(i * self.width for i in range(whole)), *([max(0, run - self.width)] if rest else [])]
-        self.room = self.tiles.registers - MOST_SUMS
+        self.out = c.out.viewed((n * oh * ow, self.columns))
         strips = -(-oh // self.strip) if self.down else oh * -(-ow // self.strip)
         wide = -(-self.columns // self.tiles.words)
         self.tall, self.across = (1, min(wide, 4)) if strips == 1 else (4, 1) if wide == 1 else (2, 2)
@@ -148,12 +174,12 @@ class Tiled:
         b, words = self.b, self.tiles.words
         cut = panels(self.columns, self.across * words, self.lanes)
         self.parts = [self.part(p, self.weights, self.bias) for p in cut]
-        n, oh, ow, _ = self.c.out.shape
+        n, oh, _, _ = self.c.out.shape
         if self.zero:
             (one,) = panels(words, words, self.lanes)
             ones = np.ones((words, *self.weights.shape[1:]), np.int8)
             self.ones = self.part(one, ones, np.zeros(words, np.int32))
-            self.pixel_sums = b.scratch(INT32, (n * oh * ow,), "pixel_sums")
+            self.pixel_sums = b.scratch(INT32, self.out.shape[:1], "pixel_sums")
         with b.loop(n, "parallel", "batch") as batch:
             done = 0
             for tall, count in self.bands(oh):
@@ -173,92 +199,124 @@ class Tiled:
         return [(most, whole), (rest, 1)] if rest else [(most, whole)]
 
     def band(self, batch: Expr, top: Expr, rows: int) -> None:
-        elements = self.window.elements(batch, top, rows)
-
-        def pixel(y: Expr, x: Expr) -> Pixel:
-            _, oh, ow, _ = self.c.out.shape
-            return Pixel(batch, top + y, x, (batch * oh + top + y) * ow + x)
-
+        self.corner = batch, top
+        self.elements = self.window.elements(batch, top, rows)
         for part in (self.ones, *self.parts) if self.zero else self.parts:
             with self.b.loop(part.panel.count, "parallel", "panel") as panel:
-                for strips, y, x in self.blocks(rows):
-                    memory = self.sums(part, panel, strips, elements, y, x)
-                    for number, s in enumerate(strips):
-                        with self.b.loop(s.count, "serial", "pixel") as i:
-                            at = i + s.first
-                            place = pixel(y + s.y + at, x + s.x) if self.down else pixel(y + s.y, x + s.x + at)
-                            self.finish(part, panel, memory, at + number * self.strip, place)
+                for blocks in self.blocks(rows):
+                    size = equal_bands(blocks.count, MOST_TOGETHER)
+                    whole, rest = divmod(blocks.count, size)
+                    for first, count, together in ((0, whole, size), (whole * size, 1, rest)):
+                        if count and together:
+                            with self.b.loop(count, "parallel", "blocks") as i, self.b.scope():
+                                self.together(part, panel, blocks, i * size + first, together)
 
-    def blocks(self, rows: int) -> Iterator[tuple[list[Strip], Expr, Expr]]:
-        """(strips, first row, first column) of every block of a band, inside of the loops that run over them."""
+    def blocks(self, rows: int) -> Iterator[Blocks]:
+        """The blocks of a band, inside of the loops over its rows."""
         b, ow, strip, tall = self.b, self.c.out.shape[2], self.strip, self.tall
+        zero = constant(0)
         if not self.down and ow == strip:  # a strip is a row
             for first, count, high in ((0, rows // tall, tall), (rows - rows % tall, 1, rows % tall)):
-                if high:
-                    with b.loop(count, "parallel", "block") as i:
-                        yield [Strip(y, 0, 0, strip) for y in range(high)], i * tall + first, constant(0)
+                if count and high:
+                    strips = tuple(Strip(y, 0, 0, strip) for y in range(high))
+                    yield Blocks(strips, count, constant(first), zero, (tall, 0))
             return
         length = rows if self.down else ow
         whole, rest = divmod(length, tall * strip)
         with b.loop(1 if self.down else rows, "parallel", "row") as row:
             for first, count, pixels in ((0, whole, tall * strip), (length - rest, 1, rest)):
-                if not pixels or not count:
-                    continue
-                strips = []
+                strips = ()
                 for at in range(0, pixels, strip):
                     early = max(0, at + strip - pixels)  # so many pixels the strip begins before those that are left
-                    begin = at - early
-                    place = (begin, 0) if self.down else (0, begin)
-                    strips.append(Strip(*place, early, strip - early))
-                with b.loop(count, "parallel", "block") as i:
-                    start = i * (tall * strip) + first
-                    yield (strips, start, constant(0)) if self.down else (strips, row, start)
+                    place = (at - early, 0) if self.down else (0, at - early)
+                    strips += (Strip(*place, early, strip - early),)
+                if count and strips:
+                    step = (pixels, 0) if self.down else (0, pixels)
+                    start = (constant(first), zero) if self.down else (row, constant(first))
+                    yield Blocks(strips, count, *start, step)
 
-    # one block
+    def together(self, part: Part, panel: Expr, blocks: Blocks, first: Expr, count: int) -> None:
+        """`count` blocks, each finished while the next one is summed."""
+        b, words, strips = self.b, self.tiles.words, blocks.strips
+        kind, pixels = self.dot.instruction.result, len(strips) * self.strip
+        tiles = self.registers(part, strips)
+        memory = b.local(kind, (pixels, part.across * words), "finished")
 
-    def sums(self, part: Part, panel: Expr, strips: list[Strip], elements: Buffer, y: Expr, x: Expr) -> Buffer:
-        """The sums of a block in memory, [pixels of its strips, columns of the panel]."""
-        b, words, kind = self.b, self.tiles.words, self.dot.instruction.result
+        def keep() -> None:
+            for (number, v), total in tiles.sums.items():
+                with self.tile(total) as (r, l):
+                    b.store(memory, (r + number * self.strip, l + v * words), total[r, l])
+
+        for _ in self.sums(part, panel, strips, tiles, blocks.begin(first)):
+            pass
+        keep()
+        steps = self.window.runs * len(self.starts)
+        each = -(-pixels // steps)
+        with b.loop(count - 1, "serial", "block") as i:
+            for step in self.sums(part, panel, strips, tiles, blocks.begin(first + (i + 1))):
+                with b.loop(each, "serial", "pixel") as n:
+                    pixel = step * each + n
+                    with b.when(*[pixel < pixels] if steps * each > pixels else []):
+                        self.finish(part, panel, memory, pixel, self.pixel(blocks.begin(first + i), pixel))
+            keep()
+        y, x = blocks.begin(first + (count - 1))
+        together = (Strip(0, 0, 0, pixels),) if not any(s.first for s in strips) else strips
+        for number, s in enumerate(together):
+            with b.loop(s.count, "serial", "pixel") as i:
+                at = i + s.first
+                self.finish(part, panel, memory, at + number * self.strip, self.pixel((y + s.y, x + s.x), at))
+
+    def pixel(self, begin: tuple[Expr, Expr], number: Expr) -> Pixel:
+        """A pixel, counted from one of the band in the direction of strips, or row by row where a strip is a row."""
+        (batch, top), (y, x), (_, oh, ow, _) = self.corner, begin, self.c.out.shape
+        row = (batch * oh + top + y) * ow + x + number
+        if self.down:
+            return Pixel(batch, top + y + number, x, row)
+        if ow == self.strip:
+            return Pixel(batch, top + y + number // ow, number % ow, row)
+        return Pixel(batch, top + y, x + number, row)
+
+    def registers(self, part: Part, strips: tuple[Strip, ...]) -> Registers:
+        words = self.tiles.words
         places = [(number, v) for number in range(len(strips)) for v in range(part.across)]
-        totals = [b.local(kind, (self.strip, words), "sums") for _ in places]
-        held = min(part.across, self.room - 1)
-        kept = min(len(strips), self.room - held)
-        left = [b.local(self.dot.left, (self.strip, self.width), "left") for _ in range(kept)]
-        right = [b.local(INT32, (self.depth, words), "right") for _ in range(held)]
-        for (_, v), total in zip(places, totals, strict=True):
+        sums = {place: self.b.local(self.dot.instruction.result, (self.strip, words), "sums") for place in places}
+        held = min(part.across, self.tiles.registers - MOST_SUMS - 1)
+        kept = min(len(strips), self.tiles.registers - MOST_SUMS - held)
+        left = [self.b.local(self.dot.left, (self.strip, self.width), "left") for _ in range(kept)]
+        return Registers(sums, left, [self.b.local(INT32, (self.depth, words), "right") for _ in range(held)])
+
+    def sums(
+        self, part: Part, panel: Expr, strips: tuple[Strip, ...], tiles: Registers, begin: tuple[Expr, Expr]
+    ) -> Iterator[Expr]:
+        """Sums a block in registers. Gives the number of each step, inside of the loops over them."""
+        b, words, (y, x) = self.b, self.tiles.words, begin
+        for (_, v), total in tiles.sums.items():
             with self.tile(total) as (r, l):
                 b.store(total, (r, l), part.bias[panel, l + v * words])
+        whole = self.window.run // self.width  # steps that lie side by side; the last one begins early
         for run, tap in self.window.taps():
-            for first, count in self.steps():
+            for first, count in ((0, whole), (whole, len(self.starts) - whole)):
                 with b.loop(count, "unrolled" if count <= LARGEST_UNROLLED else "serial", "k") as k:
-                    for (number, v), total in zip(places, totals, strict=True):
-                        own, other, s = left[number % kept], right[v % held], strips[number]
+                    for (number, v), total in tiles.sums.items() if count else ():
+                        left, right = tiles.left[number % len(tiles.left)], tiles.right[v % len(tiles.right)]
                         if v == 0:
-                            with self.tile(own) as (r, l):
-                                at = l + (k * self.width + self.starts[first])
-                                b.store(own, (r, l), self.element(elements, y + s.y, x + s.x, tap, r, at))
+                            place, at = (y + strips[number].y, x + strips[number].x), k * self.width
+                            with self.tile(left) as (r, l):
+                                b.store(left, (r, l), self.element(place, tap, r, l + (at + self.starts[first])))
                         if number == 0:
-                            with self.tile(other) as (r, l):
-                                b.store(other, (r, l), part.weights[panel, run, k + first, v, r, l])
-                        self.multiply(total, own, other)
-        memory = b.local(kind, (len(strips) * self.strip, part.across * words), "finished")
-        for (number, v), total in zip(places, totals, strict=True):
-            with self.tile(total) as (r, l):
-                b.store(memory, (r + number * self.strip, l + v * words), total[r, l])
-        return memory
+                            with self.tile(right) as (r, l):
+                                b.store(right, (r, l), part.weights[panel, run, k + first, v, r, l])
+                        self.multiply(total, left, right)
+                    if count:
+                        yield run * len(self.starts) + first + k
 
-    def steps(self) -> list[tuple[int, int]]:
-        """[(first step, how many)] of a run: those that lie side by side, and one that begins early."""
-        whole = self.window.run // self.width
-        return [(first, n) for first, n in ((0, whole), (whole, len(self.starts) - whole)) if n]
-
-    def element(self, elements: Buffer, y: Expr, x: Expr, tap: tuple[Expr, Expr], r: Expr, i: Expr) -> Expr:
-        """Element i of a run that pixel r of a strip reads, which begins at output pixel (y, x) of the band."""
-        (sy, sx), (dy, dx) = self.c.strides, self.c.dilation
+    def element(self, place: tuple[Expr, Expr], tap: tuple[Expr, Expr], r: Expr, i: Expr) -> Expr:
+        """Element i of a run of the window, which pixel r of a strip reads that begins at a place in the band."""
+        (sy, sx), (dy, dx), (y, x) = self.c.strides, self.c.dilation, place
         *batch, start = self.window.at
         row, column = start + y * sy + tap[0] * dy, x * sx + tap[1] * dx
         row, column = (row + r * sy, column) if self.down else (row, column + r * sx)
-        return elements[(*batch, row, column * self.window.channels + i)]
+        return self.elements[(*batch, row, column * self.window.channels + i)]
 
     @contextmanager
     def tile(self, tile: Buffer) -> Iterator[tuple[Expr, Expr]]:
@@ -285,4 +343,4 @@ class Tiled:
                 total: Expr = memory[row, at + l]
                 total = total - self.pixel_sums[pixel.row] if self.zero else total
                 channel = panel * p.used + (p.first + at) + l
-                b.store(c.out, (*pixel[:3], channel), c.epilogue(total, channel, pixel))
+                b.store(self.out, (pixel.row, channel), c.epilogue(total, channel, pixel))

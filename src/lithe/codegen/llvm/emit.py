@@ -111,8 +111,7 @@ class KernelWriter(TileWriter):
     # statements
 
     def statements(self, body: tuple[Stmt, ...]) -> None:
-        last = self.registers.last_uses(body)
-        for n, s in enumerate(body):
+        for s in body:
             self.memo = {}
             match s:
                 case Alloc(buffer):
@@ -137,8 +136,7 @@ class KernelWriter(TileWriter):
                     self.forget(set(self.pointers))
                 case _:
                     raise TypeError(f"the LLVM writer has no rule for {type(s).__name__}")
-            for tile in [t for t, end in last.items() if end == n]:
-                del self.registers.held[tile]
+        self.registers.give_back(body)
 
     def allocate(self, buffer: Buffer) -> None:
         if buffer in self.registers.tiles:

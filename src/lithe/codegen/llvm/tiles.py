@@ -25,8 +25,6 @@ from lithe.ir.loops import (
     Stmt,
     Store,
     Var,
-    expressions,
-    nodes,
     statements,
 )
 
@@ -53,16 +51,11 @@ class Registers:
             self.shapes.append(shape)
         self.held[tile] = number
 
-    def last_uses(self, body: tuple[Stmt, ...]) -> dict[Buffer, int]:
-        """Of the tiles that a body allocates, behind which of its statements the registers are free again."""
-        own = {s.buffer for s in body if isinstance(s, Alloc) and s.buffer in self.tiles}
-        found: dict[Buffer, int] = {}
-        for n, s in enumerate(body if own else ()):
-            for inner in statements((s,)):
-                used = {x.buffer.storage for x in nodes(expressions(inner)) if isinstance(x, Load)}
-                used |= {inner.buffer.storage} if isinstance(inner, Store) else set()
-                found |= dict.fromkeys(used & own, n)
-        return found
+    def give_back(self, body: tuple[Stmt, ...]) -> None:
+        """Frees the registers of the tiles that a body allocates, where it ends."""
+        for s in body:
+            if isinstance(s, Alloc):
+                self.held.pop(s.buffer, None)
 
     def configuration(self) -> bytes:
         """What tells the unit of them: the palette, a row to begin with (0), for each the bytes of a row, the rows."""
