@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
 from lithe.errors import ExecutionError
 from lithe.passes import prepare
-from lithe.runtime.compilation import build
+from lithe.runtime.compilation import build, uncollected
 from lithe.runtime.compiled import CompiledExecutor
 from lithe.types import INT32
 from tests.passes.graphs import Draft
@@ -29,3 +31,18 @@ def test_data_that_cannot_be_used_end_the_run_with_their_operator() -> None:
     executor.array(at.index)[...] = 3
     executor.invoke()
     assert executor.array(y.index).tolist() == [[6, 7]]
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_collector_is_as_it_was_after_compiling(on: bool) -> None:
+    before = gc.isenabled()
+    try:
+        gc.enable() if on else gc.disable()
+        with uncollected():
+            assert not gc.isenabled()
+        assert gc.isenabled() is on
+        with pytest.raises(ValueError, match="inside"), uncollected():
+            raise ValueError("inside")
+        assert gc.isenabled() is on
+    finally:
+        gc.enable() if before else gc.disable()

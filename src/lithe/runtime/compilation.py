@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
 from lithe.codegen.llvm.threads import print_threads
@@ -44,7 +46,7 @@ def build(
     target = this_target(fast=fast)
     settings = Settings(machine.triple, features=machine.feature_string)
     workers = min(2, machine.cores, 1 + sum(len(graph.nodes) for graph in graphs) // WORTH_A_WORKER)
-    with Compiler(settings, workers=workers) as compiler:  # starts while the loops are written
+    with Compiler(settings, workers=workers) as compiler, uncollected():  # starts while the loops are written
         programs = [lower(graph, target, environment) for graph in graphs]
         jobs = [[compiler.submit(text, name) for name, text in modules(program)] for program in programs]
         constants = [program.constant_block() for program in programs]  # while the last modules are compiled
@@ -53,6 +55,18 @@ def build(
         Artifact(kept_form(found), block, layout(graph, program, variables or {}, once))
         for graph, program, block, found in zip(graphs, programs, constants, objects, strict=True)
     ]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Python does not look for unreachable cycles: it would go through all nodes of a program, again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def this_target(*, fast: bool = False) -> Target:
