@@ -96,7 +96,7 @@ class Artifact(NamedTuple):
     constants: np.ndarray
     layout: Layout
     outline: bytes = b""
-    first: Mapping[int, Mapping[str, np.ndarray]] = {}  # noqa: RUF012 (never changed)
+    first: Mapping[int, Mapping[str, np.ndarray]] = {}
 
 
 def cache_key(source: bytes, graph: int, shapes: dict[int, tuple[int, ...]]) -> bytes:
@@ -160,8 +160,8 @@ def _read_first(entry: Entry) -> dict[int, dict[str, np.ndarray]]:
         return {}
     numbers, table = json.loads(bytes(entry.part("first")))
     found: dict[int, dict[str, np.ndarray]] = {number: {} for number in numbers}
-    for (number, key, dtype, shape), data in zip(table, entry.sequence("value"), strict=True):
-        found[number][key] = np.frombuffer(data, DTYPES[dtype].numpy).reshape(shape)
+    for (number, name, dtype, shape), data in zip(table, entry.sequence("value"), strict=True):
+        found[number][name] = np.frombuffer(data, DTYPES[dtype].numpy).reshape(shape)
     return found
 
 
