@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ WIDE = 4096
 def shared(b: Builder) -> Kernel:
     """What a builder wrote, shared out and verified; a lone thread must find the same results."""
     before = b.kernel()
-    after = kernel(before.name, share_out([before.body], ROOM)[0], before.source)
+    after = kernel(before.name, next(share_out([before.body], ROOM)), before.source)
     verify_kernel(after)
     random = np.random.default_rng(1)
     results = []
@@ -226,3 +228,28 @@ def test_the_text_shows_parts() -> None:
     y = table("y", 8)
     body = (For(var := Var("i"), 8, (Store(y, (var,), y[var] + 1.0),), "grid", (3, 9, 12)),)
     assert "  grid i < 8 from 3 to 9 of 12:\n" in print_kernel(kernel("parts", body))
+
+
+def test_kernels_come_as_soon_as_there_is_work_for_several_threads() -> None:
+    def body(rows: int) -> tuple[Stmt, ...]:
+        x, y = table("x", rows, WIDE), table("y", rows, WIDE)
+        b = Builder()
+        with b.loop(rows, "parallel") as i, b.loop(WIDE, "parallel") as k:
+            b.store(y, (i, k), x[i, k] + 1.0)
+        return b.kernel().body
+
+    small, large, last = body(2), body(64), body(3)
+    taken = []
+
+    def given() -> Iterator[tuple[Stmt, ...]]:
+        for n, one in enumerate((small, large, last)):
+            taken.append(n)
+            yield one
+
+    found = share_out(given(), ROOM)
+    first = next(found)
+    assert taken == [0, 1]  # the second tells that threads are worth it
+    assert [s.kind for s in first if isinstance(s, For)] == ["grid"]
+    assert len([*found]) == 2
+    assert taken == [0, 1, 2]
+    assert [*share_out([small, small], ROOM)] == [small, small]  # too little in all

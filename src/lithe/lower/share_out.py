@@ -12,7 +12,7 @@ two parts if one of them stores to what the other one touches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count, groupby
 
@@ -49,19 +49,24 @@ NODE = 0.1  # nanoseconds for one operation of a vector
 SLOW = {"div": 10, "mod": 10, "sqrt": 10}
 
 
-def share_out(kernels: Sequence[tuple[Stmt, ...]], largest_local: int) -> list[tuple[Stmt, ...]]:
+def share_out(kernels: Iterable[tuple[Stmt, ...]], largest_local: int) -> Iterator[tuple[Stmt, ...]]:
     """The statements of a program's kernels with the loops that are worth it shared out.
 
     Kernels without such loops stay the very same, and so do all where there is so little to do that starting
-    other threads takes as long.
+    other threads takes as long. So the first ones come only when enough has been seen; each other one comes at once.
 
     largest_local  bytes of a local that fits a stack; a larger one is each thread's own in a grid loop only.
     """
-    choosers = [_Chooser(body) for body in kernels]
-    works = [sum(map(c.work, c.body)) for c in choosers]
-    if sum(works) < LEAST_RUN:
-        return list(kernels)
-    return [_shared(c, largest_local) if w >= LEAST else c.body for c, w in zip(choosers, works, strict=True)]
+    waiting: list[tuple[_Chooser, float]] = []
+    total = 0.0
+    for body in kernels:
+        chooser = _Chooser(body)
+        waiting.append((chooser, sum(map(chooser.work, body))))
+        total += waiting[-1][1]
+        if total >= LEAST_RUN:
+            yield from (_shared(c, largest_local) if work >= LEAST else c.body for c, work in waiting)
+            waiting.clear()
+    yield from (c.body for c, _ in waiting)
 
 
 def _shared(chooser: _Chooser, largest_local: int) -> tuple[Stmt, ...]:
