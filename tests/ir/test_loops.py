@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lithe.ir.affine import affine, affine_place, never, same_for_all
@@ -14,13 +16,15 @@ from lithe.ir.loops import (
     For,
     Load,
     Store,
+    Unary,
     Var,
     binary,
     constant,
     inside,
     nodes,
+    select,
 )
-from lithe.types import FLOAT32, INT64
+from lithe.types import BOOL, FLOAT32, INT64
 
 I, J = Var("i"), Var("j")
 
@@ -109,3 +113,15 @@ def test_terms_of_a_place_may_be_opaque() -> None:
     assert affine_place((4, 5), (binary("div", I, 3), I), opaque, known) is None
     assert affine_place((4,), (binary("div", J, 3),), never, {}) is None
     assert affine_place((4,), (loaded,), opaque, {}) == ({loaded: 1}, 0)
+
+
+def test_types_follow_from_operands() -> None:
+    x = Load(Buffer("x", FLOAT32, (4,)), (I,))
+    deep = x
+    for _ in range(5000):  # deeper than Python may recurse
+        deep = deep + x
+    assert deep.dtype is FLOAT32
+    assert Unary("neg", deep).dtype is FLOAT32
+    assert (deep < x).dtype is BOOL
+    assert select(deep < x, I, J).dtype is INDEX
+    assert replace(I + J, op="mul").dtype is INDEX

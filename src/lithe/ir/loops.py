@@ -205,36 +205,37 @@ class Load(Expr):
         return self.buffer.dtype
 
 
+class Typed(Expr):
+    __slots__ = ("dtype",)  # follows from the operands; found once, since sums can be deep
+
+
 @dataclass(frozen=True, eq=False, slots=True)
-class Unary(Expr):
+class Unary(Typed):
     op: str
     x: Expr
 
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]
-        return self.x.dtype
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", self.x.dtype)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Binary(Expr):
+class Binary(Typed):
     op: str
     a: Expr
     b: Expr
 
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]
-        return BOOL if self.op in COMPARISONS else self.a.dtype
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", BOOL if self.op in COMPARISONS else self.a.dtype)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Select(Expr):
+class Select(Typed):
     condition: Expr
     a: Expr
     b: Expr
 
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]
-        return self.a.dtype
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", self.a.dtype)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -354,8 +355,7 @@ def constant(value: Any, dtype: DType | None = None) -> Expr:
 
 
 def indices(index: Any) -> tuple[Expr, ...]:
-    index = index if isinstance(index, tuple) else (index,)
-    return tuple(constant(i) for i in index)
+    return tuple([constant(i) for i in (index if isinstance(index, tuple) else (index,))])
 
 
 def binary(op: str, a: Any, b: Any) -> Expr:
