@@ -62,24 +62,35 @@ class Program:
 
     def messages(self) -> list[str]:
         """Texts of the failures that a run can end with; a run returns 0, or 1 + the place in this list."""
-        texts = (
-            s.text
-            for k in self.kernels()
-            for s in statements(k.body)
-            if isinstance(s, Call) and s.name == "fail_unless"
-        )
-        return list(dict.fromkeys(texts))
+        return list(dict.fromkeys(text for k in self.kernels() for text in failures(k)))
+
+    def constant_pieces(self) -> list[tuple[int, np.ndarray]]:
+        """The constants and their offsets."""
+        return [(offset, buffer.data) for buffer, offset in self.constants.items() if buffer.data is not None]
 
     def constant_block(self) -> np.ndarray:
-        """The constants as bytes, in their places; it begins on a cache line, as the code expects it to."""
-        memory = np.zeros(self.constant_bytes + ALIGNMENT, np.uint8)
-        start = -memory.ctypes.data % ALIGNMENT
-        block = memory[start : start + self.constant_bytes]
-        for buffer, offset in self.constants.items():
-            assert buffer.data is not None
-            raw = np.ascontiguousarray(buffer.data).reshape(-1).view(np.uint8)
-            block[offset : offset + raw.size] = raw
-        return block
+        """The constants as bytes, in their places."""
+        return joined(self.constant_pieces(), self.constant_bytes)
+
+
+def joined(pieces: list[tuple[int, np.ndarray]], size: int) -> np.ndarray:
+    """Constants as one block, which begins on a cache line, as the code expects it to.
+
+    They are taken out of the list one by one: what nobody else holds is freed before the next one is copied.
+    """
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    block = memory[start : start + size]
+    while pieces:
+        offset, data = pieces.pop()
+        raw = np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+        block[offset : offset + raw.size] = raw
+    return block
+
+
+def failures(kernel: Kernel) -> list[str]:
+    """Texts of the failures that a kernel can end with."""
+    return [s.text for s in statements(kernel.body) if isinstance(s, Call) and s.name == "fail_unless"]
 
 
 def start_value(t: Tensor) -> int:

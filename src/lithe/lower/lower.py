@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from lithe.errors import LimitError, UnsupportedOp
 from lithe.ir.build import Builder
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel, statements
+from lithe.ir.pages import let_go
 from lithe.ir.program import Program, Step
 from lithe.lower import fusion
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, lower_bound, plan
@@ -32,16 +33,18 @@ def lower(
     environment: Environment | None = None,
     *,
     largest_arena: int = LARGEST_ARENA,
+    each: Callable[[Kernel], object] = lambda kernel: None,
 ) -> Program:
     """Returns the program of a graph with fixed shapes.
 
     target       the CPU whose schedules to use; None for plain loops, as C for any machine wants them.
     environment  of the model, for operators that look into its other graphs.
+    each         is called with every kernel as soon as it is made, in the order of the program.
 
     Raises UnsupportedOp when an operator has no lowering or a shape depends on data, LimitError when the
     arena would be larger than `largest_arena` bytes.
     """
-    return _Lowering(graph, target, environment, largest_arena).program()
+    return _Lowering(graph, target, environment, largest_arena).program(each)
 
 
 class _Lowering:
@@ -58,19 +61,17 @@ class _Lowering:
         self.names: set[str] = set()
         self.written: list[tuple[str, tuple[Stmt, ...], str]] = []  # names, statements and sources of kernels
 
-    def program(self) -> Program:
+    def program(self, each: Callable[[Kernel], object]) -> Program:
         refuse_unsupported(self.graph, self.environment)
         for t in self.graph.inputs:
             self.buffer(t)
-        for group in fusion.groups(self.graph, self.environment):
-            alone = len(group.nodes) == 1 and not group.begins_with_rule
-            if alone or not self.fused(group):
-                for node in group.nodes:
-                    self.node(node)
-            self.readers.subtract(t for n in group.nodes for t in n.inputs if t is not None)
+        steps = []
+        for k in self.kernels():
+            each(k)
+            steps.append(Step(k, k.params, k.source))
         program = Program(
             self.graph.name or "model",
-            [Step(k, k.params, k.source) for k in self.kernels()],
+            steps,
             [self.buffer(t) for t in self.graph.inputs],
             [self.buffer(t) for t in self.graph.outputs],
             {t: b for t, b in self.buffers.items() if t.is_variable and t.data is None},
@@ -184,12 +185,24 @@ class _Lowering:
             body = vectorize(body, self.target.vector_bytes)
         self.written.append((name, body, source))
 
+    def bodies(self) -> Iterator[tuple[Stmt, ...]]:
+        """The statements of each kernel, as they are written."""
+        for group in fusion.groups(self.graph, self.environment):
+            before = len(self.written)
+            alone = len(group.nodes) == 1 and not group.begins_with_rule
+            if alone or not self.fused(group):
+                for node in group.nodes:
+                    self.node(node)
+            self.readers.subtract(t for n in group.nodes for t in n.inputs if t is not None)
+            for data in [t.data for n in group.nodes for t in n.inputs if t is not None and t.data is not None]:
+                let_go(data)  # it was packed, or else is read once more
+            yield from [body for _, body, _ in self.written[before:]]
+
     def kernels(self) -> Iterator[Kernel]:
-        """What was written, with loops for several threads where there is a target."""
-        bodies = [body for _, body, _ in self.written]
-        if self.target is not None:
-            bodies = share_out(bodies, LARGEST_LOCAL)
-        for body, (name, _, source) in zip(bodies, self.written, strict=True):
+        """What is written, with loops for several threads where there is a target."""
+        bodies = self.bodies() if self.target is None else share_out(self.bodies(), LARGEST_LOCAL)
+        for n, body in enumerate(bodies):
+            name, _, source = self.written[n]
             grids = [s for s in statements(body) if isinstance(s, For) and s.kind == "grid"]
             private = frozenset(b for s in grids for b in large_locals(s.body))
             yield kernel(name, off_the_stack(body), source, private)

@@ -10,7 +10,7 @@ A loop stays as it is when its body branches, can fail, or would mostly touch me
 
 from __future__ import annotations
 
-from lithe.ir.affine import affine, same_for_all
+from lithe.ir.affine import Sum, affine_place, same_for_all
 from lithe.ir.loops import (
     INDEX,
     Alloc,
@@ -29,9 +29,7 @@ from lithe.ir.loops import (
     Unary,
     Var,
     binary,
-    constant,
-    expressions,
-    nodes,
+    inside,
     operands,
     statements,
 )
@@ -70,31 +68,26 @@ class _Vectorizer:
         if sum(b.nbytes for b in local) > LARGEST_PRIVATE:
             return False
         good = bad = 0
+        opaque = same_for_all(loop.var, local)
+        known: dict[int, Sum | None] = {}
         for s in inner:
-            places = [(x.buffer, x.index) for x in nodes(expressions(s)) if isinstance(x, Load)]
+            places = [(x.buffer, x.index) for x in inside(s) if isinstance(x, Load)]
             places += [(s.buffer, s.index)] if isinstance(s, Store) else []
             for buffer, index in places:
                 if buffer.storage in local:
                     continue
-                step = self.step(buffer.shape, index, loop.var, local)
+                found = affine_place(buffer.shape, index, opaque, known)
+                step = None if found is None else found[0].get(loop.var, 0)
                 good, bad = good + (step == 1), bad + (step not in (0, 1))
         return good > 0 and bad <= good
-
-    @staticmethod
-    def step(shape: tuple[int, ...], index: tuple[Expr, ...], var: Var, local: set[Buffer]) -> int | None:
-        flat: Expr = constant(0)
-        for i, size in zip(index, shape, strict=True):
-            flat = flat * size + i
-        sums = affine(flat, same_for_all(var, local))
-        return None if sums is None else sums[0].get(var, 0)
 
     def lanes(self, body: tuple[Stmt, ...]) -> int:
         """As many as the widest value computed (indices apart) allows."""
         width = 1
         for s in statements(body):
-            for x in nodes(expressions(s)):
-                if x.dtype is not INDEX:
-                    width = max(width, x.dtype.bytes)
+            for dtype in [x.dtype for x in inside(s)]:
+                if dtype is not INDEX and dtype.bits > 8 * width:
+                    width = dtype.bytes
             if isinstance(s, Store):
                 width = max(width, s.buffer.dtype.bytes)
         return self.vector_bytes // width
@@ -168,9 +161,12 @@ class _Copy:
         return known[1]
 
     def rebuilt(self, x: Expr) -> Expr:
-        if isinstance(x, Var):
-            return self.variables.get(x, x)
+        kind = type(x)
+        if kind is Var:
+            return self.variables.get(x, x)  # type: ignore[call-overload]
         parts = operands(x)
+        if not parts and kind is not Load:
+            return x
         fresh = tuple(map(self.expr, parts))
         if isinstance(x, Load):
             buffer = self.buffer(x.buffer)

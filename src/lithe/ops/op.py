@@ -52,8 +52,11 @@ class Environment(Protocol):
     def call(self, number: int, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a graph on values for its inputs; its outputs, which are the caller's own."""
 
-    def call_once(self, number: int) -> None:
-        """Runs a graph without inputs, if it has not been run since the model was loaded."""
+    def call_once(self, number: int, leaves: Mapping[str, np.ndarray] | None = None) -> None:
+        """Runs a graph without inputs, if it has not been run since the model was loaded.
+
+        leaves  the resources that it is known to leave, if it does nothing else: then they are put in place instead.
+        """
 
     def shapes(self, number: int, inputs: Sequence[TensorType]) -> list[Shape]:
         """The shapes of a graph's outputs for inputs of these shapes; None where only a run can tell."""

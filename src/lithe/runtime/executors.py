@@ -108,7 +108,7 @@ def bound_executor(
     except (MissingDependency, CompileError) as cause:
         _say_once(cause.problem)
         return None
-    return _kept(artifact, environment, name, outline, workers)
+    return _kept(artifact._replace(first=bound.first), environment, name, outline, workers)
 
 
 def has_places(graph: Graph) -> bool:

@@ -7,7 +7,7 @@ Sessions and functions of one model stand on one instance. It is the environment
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -178,10 +178,13 @@ class Instance:
 
         return is_light(self.graph(number).nodes)
 
-    def call_once(self, number: int) -> None:
+    def call_once(self, number: int, leaves: Mapping[str, np.ndarray] | None = None) -> None:
         if number in self._once:
             return
         self._once.add(number)
+        if leaves is not None:
+            self.resources.update({key: value.copy() for key, value in leaves.items()})
+            return
         try:
             make_executor(self.prepared(number, {}), self, reference=True).invoke()
         except BaseException:

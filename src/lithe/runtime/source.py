@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from lithe.errors import CompileError, FileMissing, InputError, MissingDependency, ModelError
 from lithe.ir.graph import Module
 from lithe.runtime.compiled import Artifact, cache_key, cached, key
-from lithe.runtime.digest import digest, digest_of_file
+from lithe.runtime.digest import digest
+from lithe.runtime.known_files import known_digest
 from lithe.runtime.outline import module_of
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Source:
         return module
 
     def _digest(self) -> bytes:
-        found = digest(self._model) if isinstance(self._model, bytes) else digest_of_file(self._model)
+        found = digest(self._model) if isinstance(self._model, bytes) else known_digest(self._model)
         return found if self._precision == "strict" else key(found, self._precision)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from lithe.codegen.llvm.tables import is_table, look_up
 from lithe.codegen.llvm.values import literal, memory, scalar, suffix, vector
-from lithe.ir.affine import affine, same_for_all
+from lithe.ir.affine import Sum, affine_place, never, same_for_all
 from lithe.ir.loops import (
     INDEX,
     Binary,
@@ -74,6 +74,7 @@ class ExpressionWriter:
     def __init__(self) -> None:
         self.memo: dict[int, Value] = {}
         self.sums: dict[tuple[int, ...], tuple[Any, ...]] = {}  # also keeps the keyed objects alive
+        self.affine: dict[Var | None, dict[int, Sum | None]] = {}  # of indices, by lane variable and identity
         self.declarations: set[str] = set()
 
     # values
@@ -392,14 +393,16 @@ class ExpressionWriter:
         return Place("", step, self.lanes, key, pointers)
 
     def flattened(self, buffer: Buffer, index: tuple[Expr, ...]) -> Any:
-        """(row-major index, its affine form or None); unrolled bodies ask for the same ones again and again."""
+        """(row-major index, None) or (None, its affine form); unrolled bodies ask for the same ones again and again."""
         key = (id(buffer), id(self.lane), *map(id, index))
         known = self.sums.get(key)
         if known is None:
-            flat = constant(0)
-            for i, size in zip(index, buffer.shape, strict=True):
-                flat = flat * size + i
-            sums = affine(flat) if self.lane is None else affine(flat, same_for_all(self.lane, self.private))
+            opaque = never if self.lane is None else same_for_all(self.lane, self.private)
+            flat, sums = None, affine_place(buffer.shape, index, opaque, self.affine.setdefault(self.lane, {}))
+            if sums is None:
+                flat = constant(0)
+                for i, size in zip(index, buffer.shape, strict=True):
+                    flat = flat * size + i
             known = self.sums[key] = (flat, sums, buffer, index, self.lane)
         return known[:2]
 
