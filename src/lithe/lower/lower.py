@@ -14,6 +14,7 @@ from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel, s
 from lithe.ir.program import Program, Step
 from lithe.lower import fusion
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, lower_bound, plan
+from lithe.lower.movement import without_copies
 from lithe.lower.schedule import schedule
 from lithe.lower.share_out import share_out
 from lithe.lower.vectorize import vectorize
@@ -68,6 +69,7 @@ class _Lowering:
                 for node in group.nodes:
                     self.node(node)
             self.readers.subtract(t for n in group.nodes for t in n.inputs if t is not None)
+        self.written = self.without_copies()
         program = Program(
             self.graph.name or "model",
             [Step(k, k.params, k.source) for k in self.kernels()],
@@ -178,17 +180,22 @@ class _Lowering:
         return found
 
     def finish(self, b: Builder, name: str, source: str) -> None:
-        """Takes what a builder holds as a kernel, with vectors where there is a target."""
-        body = located(b.kernel(source).body, source)
-        if self.target is not None:
-            body = vectorize(body, self.target.vector_bytes)
-        self.written.append((name, body, source))
+        """Takes what a builder holds as a kernel."""
+        self.written.append((name, located(b.kernel(source).body, source), source))
+
+    def without_copies(self) -> list[tuple[str, tuple[Stmt, ...], str]]:
+        """What was written, less the copies that need not be made."""
+        seen = (self.graph.inputs, self.graph.outputs, [t for t in self.buffers if t.is_variable])
+        inputs, outputs, variables = ([self.buffer(t).storage for t in tensors] for tensors in seen)
+        bodies = without_copies([w[1] for w in self.written], inputs=inputs, outputs=outputs, variables=variables)
+        kept = zip(self.written, bodies, strict=True)
+        return [(name, body, source) for (name, before, source), body in kept if body or not before]
 
     def kernels(self) -> Iterator[Kernel]:
-        """What was written, with loops for several threads where there is a target."""
+        """What was written, with vectors and loops for several threads where there is a target."""
         bodies = [body for _, body, _ in self.written]
         if self.target is not None:
-            bodies = share_out(bodies, LARGEST_LOCAL)
+            bodies = share_out([vectorize(body, self.target.vector_bytes) for body in bodies], LARGEST_LOCAL)
         for body, (name, _, source) in zip(bodies, self.written, strict=True):
             grids = [s for s in statements(body) if isinstance(s, For) and s.kind == "grid"]
             private = frozenset(b for s in grids for b in large_locals(s.body))
