@@ -204,20 +204,7 @@ class _Lowering:
     # memory
 
     def place(self, program: Program) -> None:
-        last = len(program.steps)
-        spans: dict[Buffer, list[int]] = {}
-
-        def alive(b: Buffer, first: int, until: int) -> None:
-            span = spans.setdefault(b.storage, [first, until])
-            span[0], span[1] = min(span[0], first), max(span[1], until)
-
-        for b in (*program.inputs, *program.variables.values()):
-            alive(b, -1, last)
-        for n, step in enumerate(program.steps):
-            for b in step.arguments:
-                alive(b, n, n)
-        for b in program.outputs:
-            alive(b, spans[b.storage][0] if b.storage in spans else -1, last)
+        spans = program.lifetimes()
         private = {p for step in program.steps for p in step.kernel.private}
         movable = [b for b in spans if b.data is None and b not in private]
         lifetimes = [Lifetime(b.nbytes, spans[b][0] + 1, spans[b][1] + 1) for b in movable]

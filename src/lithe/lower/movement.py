@@ -35,9 +35,8 @@ from lithe.ir.loops import (
     statements,
 )
 from lithe.lower.memory_plan import Lifetime, lower_bound
-from lithe.lower.place import Place, moved
+from lithe.lower.place import LEAST_RUN, Place, moved
 
-LEAST_RUN = 16  # bytes side by side; shorter rows would be written element by element
 Body = tuple[Stmt, ...]
 
 
@@ -195,7 +194,8 @@ class _Plan:
         self.most = self.bytes_alive({s: known.all for s, known in self.storages.items()})
 
     def moves(self, number: int) -> Iterator[Move]:
-        yield from [move for s in self.bodies[number] if (move := move_of(s)) is not None]
+        found = [move for s in self.bodies[number] if (move := move_of(s)) is not None]
+        yield from [move for move in found if {move.source, move.target} <= self.storages.keys()]  # others are local
 
     def bytes_alive(self, found: dict[Buffer, Touches]) -> int:
         """Bytes that live together at the worst kernel."""

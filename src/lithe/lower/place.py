@@ -14,10 +14,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lithe.ir.intervals import Linear, Scope
-from lithe.ir.loops import Buffer, Call, Expr, For, If, Load, Stmt, Store, Var, constant
+from lithe.ir.intervals import Scope
+from lithe.ir.loops import Buffer, Call, Expr, For, If, Load, Stmt, Store, Var, constant, nodes
 from lithe.lower.vectorize import Copy
 
+LEAST_RUN = 16  # bytes side by side; shorter rows would be written element by element
 MOST_SPLITS = 4  # times that the loops of a kernel are split
 
 
@@ -146,24 +147,25 @@ class _Mover(Copy):
         if i is not new:  # an index that is read from what moves
             self.possible = False
             return constant(0)
-        return self.taken_apart(self.scope.linear(i), low, unit, width)
+        return self.taken_apart(i, low, unit, width)
 
-    def taken_apart(self, form: Linear, low: int, unit: int, width: int) -> Expr:
+    def taken_apart(self, i: Expr, low: int, unit: int, width: int) -> Expr:
+        """The same of an index that runs over the digits up to `low`: a sum whose terms are of one digit each."""
         blocks, pitches = self.blocks, self.place.pitches
-        total, rest = constant(0), form.constant * unit
-        bounds = []
+        form = self.scope.linear(i)
+        rest, fixed, bounds = form.constant * unit, 0, []
         for k in range(low + 1):
             digit, rest = divmod(rest, blocks[k])
-            total = total + self.scaled(constant(digit), pitches[k], width)
+            fixed += digit * pitches[k]
             bounds.append([digit, digit])
+        total = self.scaled(constant(1), fixed, width)
+        asks = False  # for a loop to be split
         for atom, factor in form.terms.items():
             step = factor * unit
-            k = next((k for k in range(low + 1) if step % blocks[k] == 0), None)
-            if k is None:
-                self.possible = False
-                return total
+            k = next((k for k in range(low + 1) if step % blocks[k] == 0), low)
             least, most = sorted(step // blocks[k] * end for end in self.scope.interval(atom))
             if k and most * blocks[k] + unit > blocks[k - 1] and self.split(atom, step, blocks[k - 1]):
+                asks = True
                 continue
             bounds[k][0] += least
             bounds[k][1] += most
@@ -171,8 +173,19 @@ class _Mover(Copy):
         fits = all(
             least >= 0 and most * blocks[k] + unit <= blocks[k - 1] for k, (least, most) in enumerate(bounds) if k
         )
-        if rest or not (fits or self.splits):
+        return total if asks or (fits and not rest) else self.divided(i, low, unit, width)
+
+    def divided(self, i: Expr, low: int, unit: int, width: int) -> Expr:
+        """The same by divisions, where one serves many bytes."""
+        blocks, extents, pitches = self.blocks, self.place.extents, self.place.pitches
+        lanes = any(x in self.loops and self.loops[x].kind == "vector" for x in nodes((i,)) if isinstance(x, Var))
+        if lanes or unit < LEAST_RUN or any(block % unit for block in blocks[:low]):
             self.possible = False
+            return constant(0)
+        total = self.scaled(i % (blocks[low - 1] // unit), unit // blocks[low] * pitches[low], width)
+        for k in range(low):
+            digit = i // (blocks[k] // unit)
+            total = total + self.scaled(digit % extents[k] if k else digit, pitches[k], width)
         return total
 
     def split(self, atom: Expr, step: int, block: int) -> bool:
