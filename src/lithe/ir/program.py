@@ -50,11 +50,16 @@ class Program:
     constant_bytes: int = 0
     look_up: Instruction | None = None
     private_bytes: int = 0  # a multiple of 64
+    alternatives: dict[Step, dict[str, Step]] = field(default_factory=dict)  # that could stand in its place, by name
 
     @property
     def is_shared(self) -> bool:
         """Whether more than one thread has something to do."""
         return any(k.is_shared for k in self.kernels())
+
+    def every_step(self) -> list[Step]:
+        """The steps, each followed by those that could stand in its place."""
+        return [s for step in self.steps for s in (step, *self.alternatives.get(step, {}).values())]
 
     def kernels(self) -> list[Kernel]:
         """Each kernel once, in order of first use."""
@@ -76,8 +81,9 @@ class Program:
         for b in (*self.inputs, *self.variables.values()):
             alive(b, -1, last)
         for n, step in enumerate(self.steps):
-            for b in step.arguments:
-                alive(b, n, n)
+            for way in (step, *self.alternatives.get(step, {}).values()):
+                for b in way.arguments:
+                    alive(b, n, n)
         for b in self.outputs:
             alive(b, spans[b.storage][0] if b.storage in spans else -1, last)
         return spans

@@ -117,7 +117,7 @@ class Direct:
         self.most = self.part()
         kept = 0 if self.most is None else 1 if c.block else 0
         registers = target.registers // (1 + kept)
-        self.height, self.width = tile_shape(1, ow, self.columns, self.lanes, registers)
+        self.height, self.width = tile_shape(1, ow, self.columns, self.lanes, registers, target.across)
 
     # weights
 

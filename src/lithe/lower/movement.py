@@ -135,17 +135,23 @@ def place(inner: Image, outer: Image, size: int) -> Place | None:
 
 
 def without_copies(
-    bodies: Sequence[Body], *, inputs: Iterable[Buffer], outputs: Iterable[Buffer], variables: Iterable[Buffer]
-) -> list[Body]:
+    bodies: Sequence[Body],
+    others: Sequence[tuple[int, Body]] = (),
+    *,
+    inputs: Iterable[Buffer],
+    outputs: Iterable[Buffer],
+    variables: Iterable[Buffer],
+) -> tuple[list[Body], list[Body | None]]:
     """The kernels of a program without the copies that need not be made; a kernel may have nothing left.
 
+    others  (number of a kernel, another way to write it): the same becomes of them, None where it cannot.
     inputs, outputs, variables  storages that somebody else sees before or after a run.
     """
     plan = _Plan(list(bodies), {*inputs, *variables}, {*outputs, *variables})
     for number in range(len(bodies)):
         while any(plan.absorb(number, move) for move in plan.moves(number)):
             pass
-    return plan.bodies
+    return plan.bodies, [plan.followed(*other) for other in others]
 
 
 Touches = dict[int, tuple[bool, bool]]  # kernel -> (reads, writes)
@@ -187,6 +193,7 @@ class _Plan:
     def __init__(self, bodies: list[Body], before: set[Buffer], after: set[Buffer]) -> None:
         self.bodies, self.before, self.after = bodies, before, after
         self.storages: dict[Buffer, _Storage] = {}
+        self.done: list[tuple[set[int], Buffer, Buffer, Place]] = []  # kernels that touched a storage, which lies where
         for n, body in enumerate(bodies):
             for storage, how in touches(body).items():
                 known = self.storages.setdefault(storage, _Storage())
@@ -284,7 +291,18 @@ class _Plan:
         into.all = together
         into.parts.append((number, max(own.all), move.writes if inner is move.source else move.reads))
         del self.storages[inner]
+        self.done.append((set(own.all), inner, outer, at))
         return True
+
+    def followed(self, number: int, body: Body) -> Body | None:
+        """Another way to write a kernel, after all that was done."""
+        for kernels, inner, outer, at in self.done:
+            if number in kernels:
+                fresh = moved(body, inner, outer, at)
+                if fresh is None:
+                    return None
+                body = fresh
+        return body
 
 
 def stored(

@@ -51,19 +51,28 @@ NODE = 0.1  # nanoseconds for one operation of a vector
 SLOW = {"div": 10, "mod": 10, "sqrt": 10}
 
 
-def share_out(kernels: Sequence[tuple[Stmt, ...]], largest_local: int) -> list[tuple[Stmt, ...]]:
+def share_out(
+    kernels: Sequence[tuple[Stmt, ...]], largest_local: int, away: Sequence[float | None] = ()
+) -> list[tuple[Stmt, ...]]:
     """The statements of a program's kernels with the loops that are worth it shared out.
 
     Kernels without such loops stay the very same, and so do all where there is so little to do that starting
     other threads takes as long.
 
     largest_local  bytes of a local that fits a stack; a larger one is each thread's own in a grid loop only.
+    away           for each kernel, what stands in the place of AWAY; None: AWAY.
     """
-    choosers = [_Chooser(body) for body in kernels]
+    costs = [AWAY if cost is None else cost for cost in away or [None] * len(kernels)]
+    choosers = [_Chooser(body, cost) for body, cost in zip(kernels, costs, strict=True)]
     works = [sum(map(c.work, c.body)) for c in choosers]
     if sum(works) < LEAST_RUN:
         return list(kernels)
     return [_shared(c, largest_local) if w >= LEAST else c.body for c, w in zip(choosers, works, strict=True)]
+
+
+def work_of(body: tuple[Stmt, ...]) -> float:
+    """Nanoseconds that one thread takes, roughly."""
+    return sum(map(_Chooser(body).work, body))
 
 
 def _shared(chooser: _Chooser, largest_local: int) -> tuple[Stmt, ...]:
@@ -99,7 +108,8 @@ class Way:
 class _Chooser:
     """Looks at every statement of a kernel once; what it finds is known by the identity of statements and bodies."""
 
-    def __init__(self, body: tuple[Stmt, ...]) -> None:
+    def __init__(self, body: tuple[Stmt, ...], from_away: float = AWAY) -> None:
+        self.from_away = from_away
         self.body = body  # stays alive, and its identities with it
         self.local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
         self.works: dict[int, float] = {}
@@ -130,7 +140,7 @@ class _Chooser:
     def away(self, s: Stmt, scope: Scope, of: For | None) -> Times:
         found = self.touched(s, scope)
         var, extent = (None, 0) if of is None else (of.var, of.extent)
-        return tuple(fetched(found, n, var, extent) * AWAY for n in TEAMS)
+        return tuple(fetched(found, n, var, extent) * self.from_away for n in TEAMS)
 
     def best(self, s: Stmt, scope: Scope) -> Way:
         """The best way to run a statement."""

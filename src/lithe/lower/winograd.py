@@ -71,7 +71,8 @@ class Winograd:
         fits = target.cache_bytes // (PLACES * self.channels * FLOAT32.bytes * self.across)
         bands = -(-self.down // max(1, fits))
         self.tall = -(-self.down // bands)
-        self.most, self.width = tile_shape(self.tall * self.across, 1, self.columns, self.lanes, target.registers)
+        squares = self.tall * self.across
+        self.most, self.width = tile_shape(squares, 1, self.columns, self.lanes, target.registers, target.across)
         weights = c.w.values.reshape(self.columns, -1, self.channels).transpose(1, 0, 2).reshape(9, -1)
         spread = np.kron(FILTER, FILTER) @ weights.astype(np.float64)  # both steps at once
         self.weights = spread.astype(np.float32).reshape(PLACES, self.columns, self.channels).transpose(1, 0, 2)

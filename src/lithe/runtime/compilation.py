@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
 from lithe.codegen.llvm.threads import print_threads
@@ -19,6 +20,9 @@ from lithe.runtime.loader import kept_form
 from lithe.targets.cpu import GENERIC, Target, x86
 from lithe.targets.host import host
 
+if TYPE_CHECKING:
+    from lithe.runtime.tuning import Tuning
+
 WORTH_A_WORKER = 8  # operators whose compilation takes about as long as starting a compile process
 
 
@@ -29,11 +33,13 @@ def build(
     once: tuple[int, ...] = (),
     *,
     fast: bool = False,
+    tuning: Tuning | None = None,
 ) -> list[Artifact]:
     """Lowers and compiles prepared graphs for this machine.
 
     variables, once  see `lithe.passes.bind_variables`.
     fast             whether products of floats may round their factors to bfloat16, where the processor gains by it.
+    tuning           finds the quickest ways to write contractions before.
 
     Raises UnsupportedOp where an operator has no lowering, CompileError where the compiler fails or hangs,
     LimitError where too much memory would be needed.
@@ -43,15 +49,16 @@ def build(
     machine = host()
     target = this_target(fast=fast)
     settings = Settings(machine.triple, features=machine.feature_string)
+    found = [tuning.choose(graph, target, environment) if tuning else None for graph in graphs]
     workers = min(2, machine.cores, 1 + sum(len(graph.nodes) for graph in graphs) // WORTH_A_WORKER)
     with Compiler(settings, workers=workers) as compiler:  # starts while the loops are written
-        programs = [lower(graph, target, environment) for graph in graphs]
+        programs = [lower(g, target, environment, choices=ways) for g, ways in zip(graphs, found, strict=True)]
         jobs = [[compiler.submit(text, name) for name, text in modules(program)] for program in programs]
         constants = [program.constant_block() for program in programs]  # while the last modules are compiled
         objects = [tuple(job.result() for job in group) for group in jobs]
     return [
-        Artifact(kept_form(found), block, layout(graph, program, variables or {}, once))
-        for graph, program, block, found in zip(graphs, programs, constants, objects, strict=True)
+        Artifact(kept_form(made), block, layout(graph, program, variables or {}, once))
+        for graph, program, block, made in zip(graphs, programs, constants, objects, strict=True)
     ]
 
 
