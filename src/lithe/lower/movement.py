@@ -147,10 +147,13 @@ def without_copies(
     others  (number of a kernel, another way to write it): the same becomes of them, None where it cannot.
     inputs, outputs, variables  storages that somebody else sees before or after a run.
     """
-    plan = _Plan(list(bodies), {*inputs, *variables}, {*outputs, *variables})
-    for number in range(len(bodies)):
-        while any(plan.absorb(number, move) for move in plan.moves(number)):
-            pass
+    before, after = {*inputs, *variables}, {*outputs, *variables}
+    plan = _Plan(list(bodies), before, after)
+    most = plan.bytes_alive()
+    plan.absorb_all()
+    if plan.bytes_alive() > most:  # not all together, then: one after the other, as long as none costs memory
+        plan = _Plan(list(bodies), before, after, most)
+        plan.absorb_all()
     return plan.bodies, [plan.followed(*other) for other in others]
 
 
@@ -190,23 +193,28 @@ class _Storage:
 
 
 class _Plan:
-    def __init__(self, bodies: list[Body], before: set[Buffer], after: set[Buffer]) -> None:
-        self.bodies, self.before, self.after = bodies, before, after
+    def __init__(self, bodies: list[Body], before: set[Buffer], after: set[Buffer], most: int | None = None) -> None:
+        self.bodies, self.before, self.after, self.most = bodies, before, after, most
         self.storages: dict[Buffer, _Storage] = {}
         self.done: list[tuple[set[int], Buffer, Buffer, Place]] = []  # kernels that touched a storage, which lies where
         for n, body in enumerate(bodies):
             for storage, how in touches(body).items():
                 known = self.storages.setdefault(storage, _Storage())
                 known.own[n] = known.all[n] = how
-        self.most = self.bytes_alive({s: known.all for s, known in self.storages.items()})
+
+    def absorb_all(self) -> None:
+        for number in range(len(self.bodies)):
+            while any(self.absorb(number, move) for move in self.moves(number)):
+                pass
 
     def moves(self, number: int) -> Iterator[Move]:
         found = [move for s in self.bodies[number] if (move := move_of(s)) is not None]
         yield from [move for move in found if {move.source, move.target} <= self.storages.keys()]  # others are local
 
-    def bytes_alive(self, found: dict[Buffer, Touches]) -> int:
-        """Bytes that live together at the worst kernel."""
+    def bytes_alive(self, changed: dict[Buffer, Touches] | None = None, without: Buffer | None = None) -> int:
+        """Bytes that live together at the worst kernel, with some storages touched by other kernels."""
         last = len(self.bodies)
+        found = {s: known.all for s, known in self.storages.items() if s is not without} | (changed or {})
         spans = (
             (s.nbytes, -1 if s in self.before else min(t), last if s in self.before | self.after else max(t))
             for s, t in found.items()
@@ -277,8 +285,7 @@ class _Plan:
         for t, (reads, writes) in own.all.items():
             before = together.get(t, (False, False))
             together[t] = before[0] or reads, before[1] or writes
-        found = {s: known.all for s, known in self.storages.items() if s is not inner}
-        if self.bytes_alive({**found, outer: together}) > self.most:
+        if self.most is not None and self.bytes_alive({outer: together}, inner) > self.most:
             return False
         fresh: dict[int, Body] = {}
         for t in own.all:
