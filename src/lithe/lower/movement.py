@@ -171,10 +171,10 @@ def touches(body: Iterable[Stmt]) -> dict[Buffer, tuple[bool, bool]]:
             before = found.get(storage, (False, False))
             found[storage] = before[0] or reads, before[1] or writes
 
+    for x in nodes(tuple(x for s in inner for x in expressions(s))):
+        if isinstance(x, Load):
+            add(x.buffer.storage, True, False)
     for s in inner:
-        for x in nodes(expressions(s)):
-            if isinstance(x, Load):
-                add(x.buffer.storage, True, False)
         if isinstance(s, Store):
             add(s.buffer.storage, False, True)
     return found

@@ -35,6 +35,8 @@ from lithe.types import FLOAT32
 
 PLACES = 16
 FILTER = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])  # G
+WIDE = 64  # channels of a panel, about
+FEWEST = 7  # squares of a band; with fewer, reading the weights again for each band costs more than the cache saves
 LEAST_CHANNELS = 16  # with fewer, making V and Y costs as much as is saved
 
 
@@ -68,8 +70,9 @@ class Winograd:
         self.down, self.across = -(-oh // 2), -(-ow // 2)  # squares
         whole = Buffer("squares", FLOAT32, (n, 2 * self.down, 2 * self.across, self.columns))
         self.window = Window(b, replace(c, out=whole), FLOAT32, 1, target.cache_bytes)
-        fits = target.cache_bytes // (PLACES * self.channels * FLOAT32.bytes * self.across)
-        bands = -(-self.down // max(1, fits))
+        held = self.channels + min(self.columns, WIDE)  # V, and M of one panel
+        fits = target.cache_bytes // 2 // (PLACES * held * FLOAT32.bytes * self.across)
+        bands = -(-self.down // max(fits, -(-FEWEST // self.across)))
         self.tall = -(-self.down // bands)
         squares = self.tall * self.across
         self.most, self.width = tile_shape(squares, 1, self.columns, self.lanes, target.registers, target.across)

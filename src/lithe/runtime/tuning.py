@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lithe.runtime.workers import Workers
 
 AT_ONCE = 16  # kernels whose ways are compiled and run together
-ROUNDS = 40  # that each way is run, if there is time
+ROUNDS = 20  # that each way is run, if there is time
 LEAST_ROUNDS = 5  # with fewer nothing is known
 GAIN = 0.03  # what a way must save to be taken
 WIDTH = 30  # letters of the progress bar
