@@ -21,6 +21,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from lithe.codegen.llvm.installed import llvm_stamp
+from lithe.errors import CompileError
 from lithe.ir.form import form
 from lithe.ir.graph import Graph, Node
 from lithe.ir.program import Program, Step
@@ -113,7 +114,13 @@ class Tuning:
     ) -> None:
         program = without_twins(lower(graph, target, environment, choices=dict.fromkeys(batch, ways)))
         names = {step: batch[node] for step, node in contractions(graph, program).items() if node in batch}
-        race = Race(program, self.workers)
+        try:
+            race = Race(program, self.workers)
+        except CompileError as cause:  # of a way that nobody else takes: the usual ones compile
+            _warn("some kernels are not tuned: %s", cause.problem)
+            for name in names.values():
+                self._keep(name, USUAL.name)
+            return
         try:
             race.run(self.finish)
         finally:  # an interrupted race has results, too
