@@ -10,6 +10,7 @@ from typing import Any
 from lithe.ir.build import Builder, Convolution, MatrixProduct, Schedule, plain
 from lithe.lower import sparse, winograd
 from lithe.lower.contraction import Product
+from lithe.lower.costs import LARGEST_WINDOW
 from lithe.lower.depthwise import UNSIGNED_SHIFT, by_regions, interleaved, is_depthwise
 from lithe.lower.direct import Direct, in_halves, in_nibbles, is_direct, narrowed
 from lithe.lower.matrix import Matrices, as_convolution, as_product, fits
@@ -17,8 +18,6 @@ from lithe.lower.panels import flattened
 from lithe.lower.share_out import AWAY
 from lithe.targets.cpu import Target
 from lithe.types import INT64, UINT8
-
-LARGEST_WINDOW = 49  # taps of a depthwise window; more would unroll into too much code
 
 
 @dataclass(frozen=True)

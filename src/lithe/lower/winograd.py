@@ -28,6 +28,7 @@ import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, constant
+from lithe.lower.costs import FEWEST_SQUARES, LEAST_CHANNELS, WIDE
 from lithe.lower.panels import Panel, heights, panels, tile_shape
 from lithe.lower.window import Window
 from lithe.targets.cpu import Target
@@ -35,9 +36,6 @@ from lithe.types import FLOAT32
 
 PLACES = 16
 FILTER = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])  # G
-WIDE = 64  # channels of a panel, about
-FEWEST = 7  # squares of a band; with fewer, reading the weights again for each band costs more than the cache saves
-LEAST_CHANNELS = 16  # with fewer, making V and Y costs as much as is saved
 
 
 def pays(c: Convolution, target: Target) -> bool:
@@ -72,7 +70,7 @@ class Winograd:
         self.window = Window(b, replace(c, out=whole), FLOAT32, 1, target.cache_bytes)
         held = self.channels + min(self.columns, WIDE)  # V, and M of one panel
         fits = target.cache_bytes // 2 // (PLACES * held * FLOAT32.bytes * self.across)
-        bands = -(-self.down // max(fits, -(-FEWEST // self.across)))
+        bands = -(-self.down // max(fits, -(-FEWEST_SQUARES // self.across)))
         self.tall = -(-self.down // bands)
         squares = self.tall * self.across
         self.most, self.width = tile_shape(squares, 1, self.columns, self.lanes, target.registers, target.across)
