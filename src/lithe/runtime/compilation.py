@@ -49,7 +49,7 @@ def build(
     machine = host()
     target = this_target(fast=fast)
     settings = Settings(machine.triple, features=machine.feature_string)
-    found = [tuning.choose(graph, target, environment) if tuning else None for graph in graphs]
+    found = tuning.choose(graphs, target, environment) if tuning else [None for _ in graphs]
     workers = min(2, machine.cores, 1 + sum(len(graph.nodes) for graph in graphs) // WORTH_A_WORKER)
     with Compiler(settings, workers=workers) as compiler:  # starts while the loops are written
         programs = [lower(g, target, environment, choices=ways) for g, ways in zip(graphs, found, strict=True)]

@@ -91,6 +91,7 @@ class Instance:
         self._compiled_shapes: dict[int, int] = {}
         self._work: dict[int, int] = {}
         self._spent = 0
+        self._tuner: Tuning | None = None
 
     @property
     def fast(self) -> bool:
@@ -144,7 +145,9 @@ class Instance:
             raise nothing_to_tune("the reference executor was asked for")
         from lithe.runtime.tuning import Tuning
 
-        return Tuning(self.workers, options.tune, keep=options.may_keep())
+        if self._tuner is None:  # one for all graphs and shapes, which share the time
+            self._tuner = Tuning(self.workers, options.tune, keep=options.may_keep())
+        return self._tuner
 
     def _bound(self, number: int, shapes: dict[int, Shape]) -> Bound | None:
         """The graph with its variables in place of their handles, None where there are none or that cannot be."""

@@ -51,16 +51,17 @@ class Tuning:
     """Finds the ways for the graphs of one model.
 
     workers  the threads that run it, None where it is one.
-    seconds  to spend at most; what has not had its turn stays as usual, and is looked at the next time.
+    seconds  to spend at most, on all graphs together; what has not had its turn stays as usual, and is looked at the
+             next time.
     keep     whether answers may be kept on disk, and taken from there.
 
     measured  how many kernels were run.
-    complete  whether nothing is left to be looked at.
+    complete  whether nothing is left to be looked at, of the graphs that were asked for last.
     """
 
     def __init__(self, workers: Workers | None = None, seconds: float = 60.0, *, keep: bool = True) -> None:
         self.workers, self.keep = workers, keep
-        self.finish = time.perf_counter() + seconds
+        self.left, self.finish = seconds, 0.0
         self.measured, self.complete = 0, True
         self._known: dict[bytes, str] = {}
         self._cache = Cache()
@@ -69,8 +70,16 @@ class Tuning:
     def threads(self) -> int:
         return 1 if self.workers is None else self.workers.threads
 
-    def choose(self, graph: Graph, target: Target, environment: Environment | None) -> Choices:
-        """The way to write each kernel of a graph, for `lower`: those that are not the usual one."""
+    def choose(self, graphs: Sequence[Graph], target: Target, environment: Environment | None) -> list[Choices]:
+        """For each graph the ways to write its kernels, for `lower`: those that are not the usual one."""
+        begun, self.complete = time.perf_counter(), True
+        self.finish = begun + self.left
+        try:
+            return [self._chosen(graph, target, environment) for graph in graphs]
+        finally:
+            self.left -= time.perf_counter() - begun
+
+    def _chosen(self, graph: Graph, target: Target, environment: Environment | None) -> Choices:
         ways = {c.name: c for c in choices(target, self.threads)}
         usual = lower(graph, target, environment)
         heads = contractions(graph, usual)
