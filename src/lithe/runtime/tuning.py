@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from lithe.ops.op import Environment
     from lithe.runtime.workers import Workers
 
-AT_ONCE = 16  # kernels whose ways are compiled and run together
+FIRST, AT_ONCE = 4, 16  # kernels whose ways are compiled and run together: at first, and at most
 ROUNDS = 20  # that each way is run, if there is time
 LEAST_ROUNDS = 5  # with fewer nothing is known
 GAIN = 0.03  # what a way must save to be taken
@@ -88,15 +88,18 @@ class Tuning:
         unknown = [step for name, step in first.items() if self._answer(name, ways) is None]
         unknown.sort(key=lambda step: -work_of(step.kernel.body))  # where most can be gained comes first
         with progress(graph.name or "model", len(unknown)) as show:
-            taken = 0.0
-            for start in range(0, len(unknown), AT_ONCE):
+            each = 0.0  # seconds that a kernel took
+            while unknown:
                 begun = time.perf_counter()
-                if begun + taken > self.finish:
+                room = self.finish - begun
+                if room <= each:
                     self.complete = False
                     break
-                batch = {heads[step]: names[step] for step in unknown[start : start + AT_ONCE]}
+                size = min(AT_ONCE, int(room / each)) if each else FIRST
+                batch = {heads[step]: names[step] for step in unknown[:size]}
                 self._measure(graph, target, environment, batch, list(ways.values()), show)
-                taken = time.perf_counter() - begun
+                unknown = unknown[size:]
+                each = (time.perf_counter() - begun) / len(batch)
         found = {heads[step]: self._known.get(name, USUAL.name) for step, name in names.items()}
         return {node: (ways[name],) for node, name in found.items() if name != USUAL.name}
 
