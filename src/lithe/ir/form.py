@@ -54,7 +54,7 @@ class _Form:
 
     def node(self, kind: type, x: Any) -> int:
         if kind is Instruction:
-            return self.number((kind, id(x)))
+            return self.number((kind, x.name))  # no two instructions have one name
         if kind is Var or (kind is Buffer and x.base is None):  # each is itself
             mark: Hashable = len(self.seen)
         else:

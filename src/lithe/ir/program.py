@@ -50,15 +50,43 @@ class Program:
     constant_bytes: int = 0
     look_up: Instruction | None = None
     private_bytes: int = 0  # a multiple of 64
+    alternatives: dict[Step, dict[str, Step]] = field(default_factory=dict)  # that could stand in its place, by name
 
     @property
     def is_shared(self) -> bool:
         """Whether more than one thread has something to do."""
         return any(k.is_shared for k in self.kernels())
 
+    def every_step(self) -> list[Step]:
+        """The steps, each followed by those that could stand in its place."""
+        return [s for step in self.steps for s in (step, *self.alternatives.get(step, {}).values())]
+
     def kernels(self) -> list[Kernel]:
         """Each kernel once, in order of first use."""
         return list(dict.fromkeys(s.kernel for s in self.steps))
+
+    def lifetimes(self) -> dict[Buffer, tuple[int, int]]:
+        """The first and the last step at which each storage holds something; -1 and the number of steps: around a run.
+
+        Two storages share bytes of the arena only where they do not live at one time. A value that lies in another
+        one's storage has none of its own: it is a view.
+        """
+        last = len(self.steps)
+        spans: dict[Buffer, tuple[int, int]] = {}
+
+        def alive(b: Buffer, first: int, until: int) -> None:
+            known = spans.get(b.storage, (first, until))
+            spans[b.storage] = min(known[0], first), max(known[1], until)
+
+        for b in (*self.inputs, *self.variables.values()):
+            alive(b, -1, last)
+        for n, step in enumerate(self.steps):
+            for way in (step, *self.alternatives.get(step, {}).values()):
+                for b in way.arguments:
+                    alive(b, n, n)
+        for b in self.outputs:
+            alive(b, spans[b.storage][0] if b.storage in spans else -1, last)
+        return spans
 
     def messages(self) -> list[str]:
         """Texts of the failures that a run can end with; a run returns 0, or 1 + the place in this list."""

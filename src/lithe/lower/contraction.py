@@ -53,7 +53,8 @@ class Product:
         self.pack()
         sums = 1 if self.zero else 0
         registers = target.registers - (1 if self.window.flip else 0) - sums
-        self.most, self.width = tile_shape(c.out.shape[1], c.out.shape[2], self.columns, self.lanes, registers)
+        _, oh, ow, _ = c.out.shape
+        self.most, self.width = tile_shape(oh, ow, self.columns, self.lanes, registers, target.across)
         if self.zero:  # each pixel of the first panel has one more sum
             self.most = max(1, (registers - self.width // self.lanes - 2) // (self.width // self.lanes + 1))
             ones = np.zeros((self.window.steps * self.window.group,), np.int8)

@@ -97,7 +97,7 @@ class Matrices:
         self.arithmetic = float_arithmetic(target) if p.accumulator == FLOAT32 else word_arithmetic(target)
         *self.batch, self.rows, self.columns = p.out.shape
         self.steps = -(-p.depth // self.arithmetic.group)
-        most, width = tile_shape(1, self.rows, self.columns, target.lanes, target.registers)
+        most, width = tile_shape(1, self.rows, self.columns, target.lanes, target.registers, target.across)
         self.most = most
         cut = panels(self.columns, width, target.lanes)
         self.panels = [replace(part, widths=exact(part.used, target.lanes)) for part in cut]

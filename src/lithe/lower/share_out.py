@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import count, groupby
+from itertools import count, groupby, repeat
 
 from lithe.ir.intervals import Scope
 from lithe.ir.loops import (
@@ -49,24 +49,32 @@ NODE = 0.1  # nanoseconds for one operation of a vector
 SLOW = {"div": 10, "mod": 10, "sqrt": 10}
 
 
-def share_out(kernels: Iterable[tuple[Stmt, ...]], largest_local: int) -> Iterator[tuple[Stmt, ...]]:
+def share_out(
+    kernels: Iterable[tuple[Stmt, ...]], largest_local: int, away: Iterable[float | None] = repeat(None)
+) -> Iterator[tuple[Stmt, ...]]:
     """The statements of a program's kernels with the loops that are worth it shared out.
 
     Kernels without such loops stay the very same, and so do all where there is so little to do that starting
     other threads takes as long. So the first ones come only when enough has been seen; each other one comes at once.
 
     largest_local  bytes of a local that fits a stack; a larger one is each thread's own in a grid loop only.
+    away           for each kernel, what stands in the place of AWAY; None: AWAY.
     """
     waiting: list[tuple[_Chooser, float]] = []
     total = 0.0
-    for body in kernels:
-        chooser = _Chooser(body)
+    for body, cost in zip(kernels, away, strict=False):
+        chooser = _Chooser(body, AWAY if cost is None else cost)
         waiting.append((chooser, sum(map(chooser.work, body))))
         total += waiting[-1][1]
         if total >= LEAST_RUN:
             yield from (_shared(c, largest_local) if work >= LEAST else c.body for c, work in waiting)
             waiting.clear()
     yield from (c.body for c, _ in waiting)
+
+
+def work_of(body: tuple[Stmt, ...]) -> float:
+    """Nanoseconds that one thread takes, roughly."""
+    return sum(map(_Chooser(body).work, body))
 
 
 def _shared(chooser: _Chooser, largest_local: int) -> tuple[Stmt, ...]:
@@ -102,7 +110,8 @@ class Way:
 class _Chooser:
     """Looks at every statement of a kernel once; what it finds is known by the identity of statements and bodies."""
 
-    def __init__(self, body: tuple[Stmt, ...]) -> None:
+    def __init__(self, body: tuple[Stmt, ...], from_away: float = AWAY) -> None:
+        self.from_away = from_away
         self.body = body  # stays alive, and its identities with it
         self.local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
         self.works: dict[int, float] = {}
@@ -133,7 +142,7 @@ class _Chooser:
     def away(self, s: Stmt, scope: Scope, of: For | None) -> Times:
         found = self.touched(s, scope)
         var, extent = (None, 0) if of is None else (of.var, of.extent)
-        return tuple([size * AWAY for size in fetched(found, TEAMS, var, extent)])
+        return tuple([size * self.from_away for size in fetched(found, TEAMS, var, extent)])
 
     def best(self, s: Stmt, scope: Scope) -> Way:
         """The best way to run a statement."""

@@ -22,6 +22,7 @@ import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import FMA, INDEX, Buffer, Expr, Intrinsic, constant
+from lithe.lower.costs import A_WEIGHT, AN_ELEMENT, FEWEST_PIXELS
 from lithe.lower.panels import flattened
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32
@@ -29,12 +30,7 @@ from lithe.types import FLOAT32
 LEVEL_1 = 1 << 15  # bytes of a first-level cache
 CROWDED = 1 << 10  # bytes between rows that share few places of a first-level cache
 MOST_GROUPS = 4  # loops over bunches: code for each
-FEWEST_PIXELS = 16
 VECTORS, SUMS = 4, 8  # of pixels in a block; that are summed at once, which is more than the latency of an addition
-# What the schedule costs, in multiplications of a vector by a dense product at the peak: for each weight that is left
-# (its place and value must be loaded), and for each element that is turned. Fitted to times of layers with 96 x 576,
-# 576 x 96, 24 x 144 and 192 x 32 channels, 70, 80 and 90 % of them zero, on a Zen 4 core: 1.0 to 1.9, and 0.6 to 0.8.
-A_WEIGHT, AN_ELEMENT = 1.5, 0.8
 
 
 def pays(c: Convolution, target: Target) -> bool:

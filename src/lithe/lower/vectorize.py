@@ -120,10 +120,10 @@ class _Vectorizer:
                     buffers[b] = Buffer(f"{b.name}_{self.count}v", b.dtype, b.shape)
                 case For(var, _, _, _):
                     fresh[var] = self.variable(var)
-        return _Copy(fresh, buffers).block(body)
+        return Copy(fresh, buffers).block(body)
 
 
-class _Copy:
+class Copy:
     """Rebuilds statements with other variables and buffers; shared expressions stay shared."""
 
     def __init__(self, variables: dict[Var, Expr], buffers: dict[Buffer, Buffer]) -> None:

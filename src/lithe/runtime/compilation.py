@@ -5,21 +5,26 @@ from __future__ import annotations
 import gc
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
 from lithe.codegen.llvm.threads import print_threads
 from lithe.codegen.llvm.toolchain import Compiler, Job, Settings
 from lithe.ir.form import form
-from lithe.ir.graph import Graph
+from lithe.ir.graph import Graph, Node
 from lithe.ir.loops import Instruction, Kernel
 from lithe.ir.program import Program, failures, joined, start_value
 from lithe.lower.lower import lower, refuse_unsupported
+from lithe.lower.schedule import Choice
 from lithe.ops.op import Environment
 from lithe.passes.bind_variables import Variable
 from lithe.runtime.compiled import ENTRY, Artifact, Layout, Place
 from lithe.runtime.loader import kept_form
 from lithe.targets.cpu import GENERIC, Target, x86
 from lithe.targets.host import host
+
+if TYPE_CHECKING:
+    from lithe.runtime.tuning import Tuning
 
 WORTH_A_WORKER = 8  # operators whose compilation takes about as long as starting a compile process
 
@@ -31,11 +36,13 @@ def build(
     once: tuple[int, ...] = (),
     *,
     fast: bool = False,
+    tuning: Tuning | None = None,
 ) -> list[Artifact]:
     """Lowers and compiles prepared graphs for this machine.
 
     variables, once  see `lithe.passes.bind_variables`.
     fast             whether products of floats may round their factors to bfloat16, where the processor gains by it.
+    tuning           finds the quickest ways to write contractions before.
 
     Raises UnsupportedOp where an operator has no lowering, CompileError where the compiler fails or hangs,
     LimitError where too much memory would be needed.
@@ -45,13 +52,14 @@ def build(
     machine = host()
     target = this_target(fast=fast)
     settings = Settings(machine.triple, features=machine.feature_string)
+    found = tuning.choose(graphs, target, environment) if tuning else [None for _ in graphs]
     workers = min(2, machine.cores, 1 + sum(len(graph.nodes) for graph in graphs) // WORTH_A_WORKER)
     with Compiler(settings, workers=workers) as compiler, uncollected():  # starts while the loops are written
         programs, jobs = [], []
-        for graph in graphs:
+        for graph, ways in zip(graphs, found, strict=True):
             group: list[Job] = []
             jobs.append(group)
-            programs.append(lowered(graph, target, environment, compiler, group))
+            programs.append(lowered(graph, target, environment, compiler, group, ways))
         places = [layout(g, p, variables or {}, once) for g, p in zip(graphs, programs, strict=True)]
         pieces = [(program.constant_pieces(), program.constant_bytes) for program in programs]
         programs.clear()  # frees the kernels, and each packed constant when it is copied
@@ -79,7 +87,12 @@ def this_target(*, fast: bool = False) -> Target:
 
 
 def lowered(
-    graph: Graph, target: Target, environment: Environment | None, compiler: Compiler, jobs: list[Job]
+    graph: Graph,
+    target: Target,
+    environment: Environment | None,
+    compiler: Compiler,
+    jobs: list[Job],
+    choices: Mapping[Node, Sequence[Choice]] | None = None,
 ) -> Program:
     """The program of a graph. Its modules are on their way through the compiler while the next kernels are lowered."""
     writer = ModuleWriter(target.look_up)
@@ -87,7 +100,7 @@ def lowered(
     def each(kernel: Kernel) -> None:
         jobs.extend(compiler.submit(text, name) for name, text in writer.add(kernel))
 
-    program = lower(graph, target, environment, each=each)
+    program = lower(graph, target, environment, each=each, choices=choices)
     jobs.extend(compiler.submit(text, name) for name, text in writer.rest({ENTRY: program}))
     return program
 

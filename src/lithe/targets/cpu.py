@@ -35,6 +35,7 @@ class Target:
     dot           the dot product of bytes, None where there is none worth using.
     words         the dot product of 16-bit values, likewise.
     halves        whether one instruction makes vectors of float32 from float16.
+    across        how many vectors a tile of sums may be wide; empty: the schedules choose.
     triple, features  for LLVM; features is a comma-separated list such as "+avx2,+fma".
     """
 
@@ -50,6 +51,7 @@ class Target:
     look_up: Instruction | None = None  # looks bytes up in a table of 128 of them
     cache_bytes: int = 1 << 19  # share of the second-level cache that one block of rows may take
     halves: bool = False
+    across: tuple[int, ...] = ()
 
     @property
     def lanes(self) -> int:
