@@ -120,10 +120,10 @@ class _Vectorizer:
                     buffers[b] = Buffer(f"{b.name}_{self.count}v", b.dtype, b.shape)
                 case For(var, _, _, _):
                     fresh[var] = self.variable(var)
-        return _Copy(fresh, buffers).block(body)
+        return Copy(fresh, buffers).block(body)
 
 
-class _Copy:
+class Copy:
     """Rebuilds statements with other variables and buffers; shared expressions stay shared."""
 
     def __init__(self, variables: dict[Var, Expr], buffers: dict[Buffer, Buffer]) -> None:
@@ -136,11 +136,11 @@ class _Copy:
     def stmt(self, s: Stmt) -> Stmt:
         match s:
             case Alloc(buffer):
-                return Alloc(self.buffers[buffer])
+                return Alloc(self.buffer(buffer))
             case Store(buffer, index, value):
                 return Store(self.buffer(buffer), tuple(map(self.expr, index)), self.expr(value))
             case For(var, extent, inner, kind):
-                fresh = self.variables[var]
+                fresh = self.variables.get(var, var)
                 assert isinstance(fresh, Var)
                 return For(fresh, extent, self.block(inner), kind)
             case If(condition, then, otherwise):
