@@ -156,8 +156,10 @@ class Sparse:
         columns = b.local(FLOAT32, (self.depth, room), "columns")
         finished = b.local(FLOAT32, (self.outputs + 1, room), "finished")  # the last row is of no use
         vectors = [(at, min(self.lanes, count - at)) for at in range(0, count, self.lanes)]
-        for at, lanes in vectors:
-            self.turn(x, columns, first, at, lanes)
+        whole = count // self.lanes
+        for start, many, lanes in ((0, whole, self.lanes), (whole * self.lanes, 1, count % self.lanes)):
+            with b.loop(many if lanes else 0, "serial", "vector") as v:
+                self.turn(x, columns, first, v * lanes + start, lanes)
         with b.loop(self.outputs + 1 if self.parts > 1 else 0, "parallel", "o") as o:
             for at, lanes in vectors:
                 with b.loop(lanes, "vector", "t") as t:
@@ -181,7 +183,7 @@ class Sparse:
         total = total if self.c.bias is None else total + self.c.bias[channel]
         self.b.store(out, (row, channel), self.c.epilogue(total, channel, Pixel(constant(0), row, constant(0), row)))
 
-    def turn(self, x: Buffer, columns: Buffer, first: Expr, at: int, lanes: int) -> None:
+    def turn(self, x: Buffer, columns: Buffer, first: Expr, at: Expr, lanes: int) -> None:
         """Columns of a vector of pixels, whose rows are copied first if they would push each other out of the cache.
 
         Two neighbours of a row are loaded at once, as one word of 64 bits.
