@@ -72,6 +72,15 @@ class Group:
     nodes: list[Node]
     begins_with_rule: bool = False
 
+    @property
+    def name(self) -> str:
+        head = self.nodes[0]
+        return f"{head.op.name.lower()}_{head.index}" if head.index >= 0 else head.op.name.lower()
+
+    @property
+    def source(self) -> str:
+        return " + ".join(f"op #{n.index} {n.op.name}" for n in self.nodes)
+
 
 def groups(graph: Graph, environment: Environment | None) -> list[Group]:
     """The nodes in groups, in an order in which they can run: that of their last nodes."""
@@ -85,6 +94,21 @@ def groups(graph: Graph, environment: Environment | None) -> list[Group]:
             found.append(group)
     places = {node: n for n, node in enumerate(graph.nodes)}
     return sorted(found, key=lambda group: places[group.nodes[-1]])
+
+
+def linked(graph: Graph, consumers: dict[Tensor, list[Node]], found: Sequence[Group]) -> list[Group]:
+    """The first groups that are contractions, of which each reads what the one before gives to it alone."""
+    chain: list[Group] = []
+    for group in found:
+        head = group.nodes[0]
+        if group.begins_with_rule or not head.op.contracts or not _is_plain(head):
+            break
+        if chain:
+            given = chain[-1].nodes[-1].outputs[0]
+            if head.inputs[0] is not given or consumers[given] != [head] or given in graph.outputs:
+                break
+        chain.append(group)
+    return chain
 
 
 def _grown(

@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from lithe.errors import LimitError, UnsupportedOp
-from lithe.ir.build import Builder, Schedule
+from lithe.ir.build import Builder, Convolution, MatrixProduct, Schedule
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel, statements
 from lithe.ir.pages import let_go
 from lithe.ir.program import Program, Step
-from lithe.lower import fusion
+from lithe.lower import fusion, rows
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, lower_bound, plan
 from lithe.lower.movement import without_copies
 from lithe.lower.schedule import USUAL, Choice, schedule
@@ -77,6 +77,7 @@ class _Lowering:
         self.convolve: Schedule | None = None
         self.buffers: dict[Tensor, Buffer] = {}
         self.holders: dict[Buffer, list[Tensor]] = {}  # by storage: what lies there
+        self.consumers = graph.consumers()
         self.readers = Counter(t for n in graph.nodes for t in n.inputs if t is not None)  # those still to come
         self.lasting = {*graph.inputs, *graph.outputs, *(t for t in graph.tensors if t.is_variable)}
         self.names: set[str] = set()
@@ -87,10 +88,15 @@ class _Lowering:
         refuse_unsupported(self.graph, self.environment)
         for t in self.graph.inputs:
             self.buffer(t)
-        for group in fusion.groups(self.graph, self.environment):
-            self.group(group)
-            self.readers.subtract(t for n in group.nodes for t in n.inputs if t is not None)
-            for data in [t.data for n in group.nodes for t in n.inputs if t is not None and t.data is not None]:
+        groups = fusion.groups(self.graph, self.environment)
+        while groups:
+            taken = groups[: max(1, self.by_rows(groups))]
+            if len(taken) == 1:
+                self.group(taken[0])
+            groups = groups[len(taken) :]
+            nodes = [n for group in taken for n in group.nodes]
+            self.readers.subtract(t for n in nodes for t in n.inputs if t is not None)
+            for data in [t.data for n in nodes for t in n.inputs if t is not None and t.data is not None]:
                 let_go(data)  # it was packed, or else is read once more
         self.without_copies()
         kernels: list[Kernel] = []
@@ -176,11 +182,43 @@ class _Lowering:
             node.op.lower(b, site, xs, ys)
         self.finish(b, name, source)
 
+    def by_rows(self, groups: list[fusion.Group]) -> int:
+        """Lowers contractions that follow each other to one kernel, where that pays; returns how many groups."""
+        linked = fusion.linked(self.graph, self.consumers, groups[: rows.MOST])
+        self.choice = USUAL
+        if self.target is None or len(linked) < 2:
+            return 0
+        if linked[0].nodes[-1].outputs[0].type.nbytes < self.target.cache_bytes:
+            return 0
+        for count in range(len(linked), 1, -1):
+            found: list[Convolution | MatrixProduct] = []
+            b = Builder(self.name(linked[0].name), _recorded(found))
+            for group in linked[:count]:
+                self.contract(b, group)
+            chain = [c for c in found if isinstance(c, Convolution)]
+            whole = len(chain) == len(found) == count and not b.kernel().body
+            height = rows.band_height(chain, self.target) if whole else 0
+            if height:
+                rows.write(b, schedule(self.target), chain, height)
+                self.finish(b, b.name, " + ".join(group.source for group in linked[:count]))
+                return count
+            self.names.discard(b.name)
+        return 0
+
+    def contract(self, b: Builder, group: fusion.Group) -> Buffer:
+        """Writes a contraction and what follows it; returns what its sums would have been stored to."""
+        head, *followers = group.nodes
+        sums = self.buffer(head.outputs[0])
+        if followers:
+            rules = self.looked_up(b, [self.rule(b, n) for n in followers], sums)
+            b.following[sums] = fusion.followed(rules, sums)
+        site = Site.of(head, self.environment)
+        head.op.lower(b, site, tuple(None if t is None else self.buffer(t) for t in head.inputs), (sums,))
+        return sums
+
     def fused(self, group: fusion.Group) -> bool:
         """Lowers a group of nodes to one kernel; False when its first node turns out not to be one contraction."""
-        head, *followers = group.nodes
-        source = " + ".join(f"op #{n.index} {n.op.name}" for n in group.nodes)
-        name = self.name(f"{head.op.name.lower()}_{head.index}" if head.index >= 0 else head.op.name.lower())
+        name = self.name(group.name)
         b = Builder(name, self.convolve)
         if group.nodes[-1].outputs[0] not in self.buffers:
             self.work_in_place(group)
@@ -188,15 +226,11 @@ class _Lowering:
             rules = [self.rule(b, n) for n in group.nodes]
             fusion.write(b, self.looked_up(b, rules, fusion.variable_of(rules)))
         else:
-            sums = self.buffer(head.outputs[0])
-            rules = self.looked_up(b, [self.rule(b, n) for n in followers], sums)
-            b.following[sums] = fusion.followed(rules, sums)
-            site = Site.of(head, self.environment)
-            head.op.lower(b, site, tuple(None if t is None else self.buffer(t) for t in head.inputs), (sums,))
+            sums = self.contract(b, group)
             if b.following or sums in b.kernel().params:
                 self.names.discard(name)
                 return False
-        self.finish(b, name, source)
+        self.finish(b, name, group.source)
         return True
 
     def work_in_place(self, group: fusion.Group) -> None:
@@ -285,6 +319,11 @@ class _Lowering:
                 program.constants[b] = at
                 at += -(-b.nbytes // ALIGNMENT) * ALIGNMENT
         program.constant_bytes = at + SLACK
+
+
+def _recorded(found: list[Convolution | MatrixProduct]) -> Schedule:
+    """A schedule that keeps contractions in the place of writing them."""
+    return lambda _, c: found.append(c)
 
 
 def compiles(node: Node, environment: Environment | None = None) -> bool:

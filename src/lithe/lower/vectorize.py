@@ -136,11 +136,11 @@ class Copy:
     def stmt(self, s: Stmt) -> Stmt:
         match s:
             case Alloc(buffer):
-                return Alloc(self.buffers[buffer])
+                return Alloc(self.buffer(buffer))
             case Store(buffer, index, value):
                 return Store(self.buffer(buffer), tuple(map(self.expr, index)), self.expr(value))
             case For(var, extent, inner, kind):
-                fresh = self.variables[var]
+                fresh = self.variables.get(var, var)
                 assert isinstance(fresh, Var)
                 return For(fresh, extent, self.block(inner), kind)
             case If(condition, then, otherwise):
