@@ -76,6 +76,7 @@ class _Lowering:
             [self.buffer(t) for t in self.graph.outputs],
             {t: b for t, b in self.buffers.items() if t.is_variable and t.data is None},
             look_up=None if self.target is None else self.target.look_up,
+            packs=None if self.target is None else self.target.packs,
         )
         self.place(program)
         return program

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lithe.ir.loops import Instruction
+from lithe.ir.program import Packs
 from lithe.types import BFLOAT16, FLOAT32, INT8, INT16, INT32, UINT8, DType
 
 
@@ -48,6 +49,7 @@ class Target:
     words: Dot | None = None
     float_dot: Dot | None = None  # products of floats at less precision, None where they are float32
     look_up: Instruction | None = None  # looks bytes up in a table of 128 of them
+    packs: Packs | None = None  # narrow vectors
     cache_bytes: int = 1 << 19  # share of the second-level cache that one block of rows may take
     halves: bool = False
 
@@ -138,6 +140,24 @@ VPDPWSSD = Dot(
     2, INT16, INT16,
 )  # fmt: skip
 
+
+def _packing(name: str, operand: DType, result: DType, sse: str, avx2: str, avx512: str) -> Instruction:
+    """Two vectors as one of narrower elements; the meaning leaves the order within the result aside."""
+
+    def meaning(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        both = np.concatenate((a, b))
+        return np.clip(both, result.minimum, result.maximum).astype(result.numpy)
+
+    forms = {4: f"llvm.x86.{sse}", 8: f"llvm.x86.{avx2}", 16: f"llvm.x86.{avx512}"}
+    return Instruction(name, (operand, operand), result, meaning, {"llvm": forms})
+
+
+PACKS = Packs(
+    _packing("packssdw", INT32, INT16, "sse2.packssdw.128", "avx2.packssdw", "avx512.packssdw.512"),
+    _packing("packsswb", INT16, INT8, "sse2.packsswb.128", "avx2.packsswb", "avx512.packsswb.512"),
+    _packing("packuswb", INT16, UINT8, "sse2.packuswb.128", "avx2.packuswb", "avx512.packuswb.512"),
+)
+
 GENERIC = Target("generic", "", "", 16, 16, False, None)
 
 
@@ -153,7 +173,9 @@ def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu", *, f
         dot, words = (VPDPBUSD, VPDPWSSD) if "avx512vnni" in features else (WORD_PAIRS, WORD_PAIRS)
         look_up = VPERMI2B if "avx512vbmi" in features else None
         float_dot = VDPBF16PS if fast and "avx512bf16" in features else None
-        return Target("avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up, halves=True)
+        return Target("avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up, PACKS, halves=True)
     if middle:
-        return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS, WORD_PAIRS, halves="f16c" in features)
-    return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS, WORD_PAIRS)
+        return Target(
+            "avx2", triple, text, 32, 16, True, WORD_PAIRS, WORD_PAIRS, packs=PACKS, halves="f16c" in features
+        )
+    return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS, WORD_PAIRS, packs=PACKS)

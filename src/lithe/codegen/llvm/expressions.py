@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from lithe.codegen.llvm.narrowing import is_sure
 from lithe.codegen.llvm.tables import is_table, look_up
 from lithe.codegen.llvm.values import literal, memory, scalar, suffix, vector
 from lithe.ir.affine import Sum, affine_place, never, same_for_all
@@ -41,7 +42,7 @@ class Place(NamedTuple):
     pointer: str
     step: int
     lanes: int
-    key: object = None
+    key: tuple[Any, ...] | None = None
     pointers: tuple[str, ...] = ()
 
 
@@ -108,6 +109,8 @@ class ExpressionWriter:
                 return self.binary(op, self.value(a), self.value(b))
             case Select(c, a, b):
                 return self.select(self.value(c), self.value(a), self.value(b))
+            case Cast(Cast(a, _) as byte, dtype) if dtype.is_integer and dtype.bits >= 32 and is_sure(byte):
+                return self.cast(self.value(a), dtype)
             case Cast(a, dtype):
                 return self.cast(self.value(a), dtype)
             case Intrinsic(instruction, args):

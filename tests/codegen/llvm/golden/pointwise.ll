@@ -102,49 +102,49 @@ body0:
   %v85 = fcmp olt <16 x float> %v84, splat (float 0x4038000000000000)
   %v86 = select <16 x i1> %v85, <16 x float> %v84, <16 x float> splat (float 0x4038000000000000)
   %v87 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v86)
-  %v88 = add <16 x i32> %v87, splat (i32 5)
-  %v89 = trunc <16 x i32> %v88 to <16 x i8>
-  store <16 x i8> %v89, ptr %p4, align 1
-  %v90 = load <16 x i32>, ptr %v2, align 4
-  %v91 = sitofp <16 x i32> %v90 to <16 x float>
-  %v92 = fmul <16 x float> %v91, %v81
-  %v93 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v92
-  %v94 = select <16 x i1> %v93, <16 x float> %v92, <16 x float> splat (float 0x0000000000000000)
-  %v95 = fcmp olt <16 x float> %v94, splat (float 0x4038000000000000)
-  %v96 = select <16 x i1> %v95, <16 x float> %v94, <16 x float> splat (float 0x4038000000000000)
-  %v97 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v96)
-  %v98 = add <16 x i32> %v97, splat (i32 5)
-  %v99 = trunc <16 x i32> %v98 to <16 x i8>
-  %v100 = getelementptr i8, ptr %p4, i64 16
-  store <16 x i8> %v99, ptr %v100, align 1
-  %v101 = load <16 x i32>, ptr %v3, align 4
-  %v102 = sitofp <16 x i32> %v101 to <16 x float>
-  %v103 = fmul <16 x float> %v102, %v81
-  %v104 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v103
-  %v105 = select <16 x i1> %v104, <16 x float> %v103, <16 x float> splat (float 0x0000000000000000)
-  %v106 = fcmp olt <16 x float> %v105, splat (float 0x4038000000000000)
-  %v107 = select <16 x i1> %v106, <16 x float> %v105, <16 x float> splat (float 0x4038000000000000)
-  %v108 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v107)
-  %v109 = add <16 x i32> %v108, splat (i32 5)
-  %v110 = trunc <16 x i32> %v109 to <16 x i8>
-  %v111 = getelementptr i8, ptr %p4, i64 32
-  store <16 x i8> %v110, ptr %v111, align 1
-  %v112 = load <16 x i32>, ptr %v4, align 4
-  %v113 = sitofp <16 x i32> %v112 to <16 x float>
-  %v114 = fmul <16 x float> %v113, %v81
-  %v115 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v114
-  %v116 = select <16 x i1> %v115, <16 x float> %v114, <16 x float> splat (float 0x0000000000000000)
-  %v117 = fcmp olt <16 x float> %v116, splat (float 0x4038000000000000)
-  %v118 = select <16 x i1> %v117, <16 x float> %v116, <16 x float> splat (float 0x4038000000000000)
-  %v119 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v118)
-  %v120 = add <16 x i32> %v119, splat (i32 5)
-  %v121 = trunc <16 x i32> %v120 to <16 x i8>
-  %v122 = getelementptr i8, ptr %p4, i64 48
-  store <16 x i8> %v121, ptr %v122, align 1
+  %v88 = load <16 x i32>, ptr %v2, align 4
+  %v89 = sitofp <16 x i32> %v88 to <16 x float>
+  %v90 = fmul <16 x float> %v89, %v81
+  %v91 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v90
+  %v92 = select <16 x i1> %v91, <16 x float> %v90, <16 x float> splat (float 0x0000000000000000)
+  %v93 = fcmp olt <16 x float> %v92, splat (float 0x4038000000000000)
+  %v94 = select <16 x i1> %v93, <16 x float> %v92, <16 x float> splat (float 0x4038000000000000)
+  %v95 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v94)
+  %v96 = getelementptr i8, ptr %p4, i64 16
+  %v97 = load <16 x i32>, ptr %v3, align 4
+  %v98 = sitofp <16 x i32> %v97 to <16 x float>
+  %v99 = fmul <16 x float> %v98, %v81
+  %v100 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v99
+  %v101 = select <16 x i1> %v100, <16 x float> %v99, <16 x float> splat (float 0x0000000000000000)
+  %v102 = fcmp olt <16 x float> %v101, splat (float 0x4038000000000000)
+  %v103 = select <16 x i1> %v102, <16 x float> %v101, <16 x float> splat (float 0x4038000000000000)
+  %v104 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v103)
+  %v105 = getelementptr i8, ptr %p4, i64 32
+  %v106 = load <16 x i32>, ptr %v4, align 4
+  %v107 = sitofp <16 x i32> %v106 to <16 x float>
+  %v108 = fmul <16 x float> %v107, %v81
+  %v109 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v108
+  %v110 = select <16 x i1> %v109, <16 x float> %v108, <16 x float> splat (float 0x0000000000000000)
+  %v111 = fcmp olt <16 x float> %v110, splat (float 0x4038000000000000)
+  %v112 = select <16 x i1> %v111, <16 x float> %v110, <16 x float> splat (float 0x4038000000000000)
+  %v113 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v112)
+  %v114 = getelementptr i8, ptr %p4, i64 48
+  %v115 = call <32 x i16> @llvm.x86.avx512.packssdw.512(<16 x i32> %v87, <16 x i32> %v95)
+  %v116 = call <32 x i16> @llvm.sadd.sat.v32i16(<32 x i16> %v115, <32 x i16> splat (i16 5))
+  %v117 = call <32 x i16> @llvm.x86.avx512.packssdw.512(<16 x i32> %v104, <16 x i32> %v113)
+  %v118 = call <32 x i16> @llvm.sadd.sat.v32i16(<32 x i16> %v117, <32 x i16> splat (i16 5))
+  %v119 = call <64 x i8> @llvm.x86.avx512.packsswb.512(<32 x i16> %v116, <32 x i16> %v118)
+  %v120 = bitcast <64 x i8> %v119 to <16 x i32>
+  %v121 = shufflevector <16 x i32> %v120, <16 x i32> poison, <16 x i32> <i32 0, i32 4, i32 8, i32 12, i32 1, i32 5, i32 9, i32 13, i32 2, i32 6, i32 10, i32 14, i32 3, i32 7, i32 11, i32 15>
+  %v122 = bitcast <16 x i32> %v121 to <64 x i8>
+  store <64 x i8> %v122, ptr %p4, align 1
   ret i32 0
 }
 declare <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float>)
 declare <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32>, <64 x i8>, <64 x i8>)
+declare <32 x i16> @llvm.sadd.sat.v32i16(<32 x i16>, <32 x i16>)
+declare <32 x i16> @llvm.x86.avx512.packssdw.512(<16 x i32>, <16 x i32>)
+declare <64 x i8> @llvm.x86.avx512.packsswb.512(<32 x i16>, <32 x i16>)
 
 define i32 @lithe_entry(ptr %arena, ptr %constants, i32 %thread, i32 %threads, ptr %sync) nounwind {
 entry:
