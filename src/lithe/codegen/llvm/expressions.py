@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from lithe.codegen.llvm.narrowing import is_sure
 from lithe.codegen.llvm.tables import is_table, look_up
 from lithe.codegen.llvm.values import literal, memory, scalar, suffix, vector
+from lithe.codegen.llvm.words import bytes_of, shuffled
 from lithe.ir.affine import Sum, affine_place, never, same_for_all
 from lithe.ir.loops import (
     INDEX,
@@ -24,7 +25,7 @@ from lithe.ir.loops import (
     Var,
     constant,
 )
-from lithe.types import BFLOAT16, BOOL, FLOAT32, UINT32, DType
+from lithe.types import BFLOAT16, BOOL, FLOAT32, INT32, UINT32, DType
 
 
 class Value(NamedTuple):
@@ -106,6 +107,10 @@ class ExpressionWriter:
             case Binary(op, a, b):
                 if x.dtype is INDEX:
                     return self.index(x)
+                parts = bytes_of(x) if op == "xor" and self.lanes > 1 and x.dtype == INT32 else None
+                text = None if parts is None else shuffled(self, *parts)
+                if text is not None:
+                    return Value(text, INT32, self.lanes)
                 return self.binary(op, self.value(a), self.value(b))
             case Select(c, a, b):
                 return self.select(self.value(c), self.value(a), self.value(b))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lithe.codegen.llvm.tables import is_table
 from lithe.codegen.llvm.values import literal, vector
-from lithe.ir.loops import ROUND_INT, Binary, Buffer, Cast, Const, Expr, Intrinsic, Load, Store, Var, nodes
+from lithe.ir.loops import ROUND_INT, Binary, Cast, Const, Expr, Intrinsic, Load, Store, Var, nodes
 from lithe.ir.program import Packs
 from lithe.types import INT8, INT16, INT32, UINT8
 
@@ -98,11 +98,11 @@ class Waiting:
     def __init__(self, writer: KernelWriter, packs: Packs | None) -> None:
         self.writer, self.packs = writer, packs
         self.kept: dict[tuple[object, ...], list[Kept]] = {}
-        self.reads: dict[int, frozenset[Buffer]] = {}
+        self.loads: dict[int, tuple[Load, ...]] = {}
 
     def take(self, s: Store) -> bool:
         """Whether the store waits. Those before it that it may depend on are written first."""
-        if self.kept and self._read(s) & {k.store.buffer.storage for group in self.kept.values() for k in group}:
+        if any(self._may_see(x, k) for group in self.kept.values() for k in group for x in self._loads(s)):
             self.write()
         found = self._packable(s)
         if found is None:
@@ -110,7 +110,8 @@ class Waiting:
                 self.write()
             return False
         kind, kept = found
-        if any(_may_meet(kept, k) for other, group in self.kept.items() if other != kind for k in group):
+        others = [k for other, group in self.kept.items() if other != kind for k in group]
+        if any(_overlap(kept, k) for k in others):
             self.write()
         group = self.kept.setdefault(kind, [])
         group.append(kept)
@@ -125,11 +126,19 @@ class Waiting:
         for kind, group in kept.items():
             self._write(kind, group)
 
-    def _read(self, s: Store) -> frozenset[Buffer]:
-        if id(s) not in self.reads:
-            loads = (x for x in nodes((s.value, *s.index)) if isinstance(x, Load))
-            self.reads[id(s)] = frozenset(x.buffer.storage for x in loads)
-        return self.reads[id(s)]
+    def _loads(self, s: Store) -> tuple[Load, ...]:
+        if id(s) not in self.loads:
+            self.loads[id(s)] = tuple(x for x in nodes((s.value, *s.index)) if isinstance(x, Load))
+        return self.loads[id(s)]
+
+    def _may_see(self, x: Load, kept: Kept) -> bool:
+        """Whether an element lies where a store that waits goes to."""
+        if x.buffer.storage is not kept.store.buffer.storage:
+            return False
+        if x.dtype.bytes != kept.store.buffer.dtype.bytes:
+            return True
+        place = self.writer.place(x.buffer, x.index)
+        return place.step not in (0, 1) or _may_meet(place, self.writer.lanes, kept.place, kept.value.lanes)
 
     def _packable(self, s: Store) -> tuple[tuple[object, ...], Kept] | None:
         w = self.writer
@@ -201,21 +210,25 @@ class Waiting:
         return result
 
 
-def _distance(a: Kept, b: Kept) -> int | None:
-    """How many bytes the second store is behind the first one; None where that is not known."""
-    if a.place.key is None or b.place.key is None or a.place.key[:-1] != b.place.key[:-1]:
+def _distance(a: Place, b: Place) -> int | None:
+    """How many elements the second place is behind the first one; None where that is not known."""
+    if a.key is None or b.key is None or a.key[:-1] != b.key[:-1]:
         return None
-    return int(b.place.key[-1]) - int(a.place.key[-1])
+    return int(b.key[-1]) - int(a.key[-1])
 
 
-def _may_meet(a: Kept, b: Kept) -> bool:
-    """Whether two stores may write to the same place."""
-    if a.store.buffer.storage is not b.store.buffer.storage:
-        return False
+def _may_meet(a: Place, a_lanes: int, b: Place, b_lanes: int) -> bool:
+    """Whether vectors at two places of one storage may have an element in common."""
     distance = _distance(a, b)
-    return distance is None or -b.value.lanes < distance < a.value.lanes
+    return distance is None or -b_lanes < distance < a_lanes
+
+
+def _overlap(a: Kept, b: Kept) -> bool:
+    same = a.store.buffer.storage is b.store.buffer.storage
+    return same and _may_meet(a.place, a.value.lanes, b.place, b.value.lanes)
 
 
 def _is_next(a: Kept, b: Kept) -> bool:
     """Whether the second store goes to the place behind the first one's."""
-    return a.store.buffer.storage is b.store.buffer.storage and _distance(a, b) == a.value.lanes
+    same = a.store.buffer.storage is b.store.buffer.storage
+    return same and _distance(a.place, b.place) == a.value.lanes
