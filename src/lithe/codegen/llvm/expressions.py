@@ -111,7 +111,10 @@ class ExpressionWriter:
                 text = None if parts is None else shuffled(self, *parts)
                 if text is not None:
                     return Value(text, INT32, self.lanes)
-                return self.binary(op, self.value(a), self.value(b))
+                left, right = self.value(a), self.value(b)
+                if op == "xor" and isinstance(a, Load) and x.dtype == INT32:  # a broadcast that machines do by the way
+                    left = self.spread(left, self.lanes)
+                return self.binary(op, left, right)
             case Select(c, a, b):
                 return self.select(self.value(c), self.value(a), self.value(b))
             case Cast(Cast(a, _) as byte, dtype) if dtype.is_integer and dtype.bits >= 32 and is_sure(byte):
