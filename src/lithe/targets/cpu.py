@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,22 +142,27 @@ VPDPWSSD = Dot(
 )  # fmt: skip
 
 
-def _packing(name: str, operand: DType, result: DType, sse: str, avx2: str, avx512: str) -> Instruction:
+def _packing(name: str, operand: DType, result: DType, forms: dict[int, str]) -> Instruction:
     """Two vectors as one of narrower elements; the meaning leaves the order within the result aside."""
 
     def meaning(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         both = np.concatenate((a, b))
         return np.clip(both, result.minimum, result.maximum).astype(result.numpy)
 
-    forms = {4: f"llvm.x86.{sse}", 8: f"llvm.x86.{avx2}", 16: f"llvm.x86.{avx512}"}
     return Instruction(name, (operand, operand), result, meaning, {"llvm": forms})
 
 
-PACKS = Packs(
-    _packing("packssdw", INT32, INT16, "sse2.packssdw.128", "avx2.packssdw", "avx512.packssdw.512"),
-    _packing("packsswb", INT16, INT8, "sse2.packsswb.128", "avx2.packsswb", "avx512.packsswb.512"),
-    _packing("packuswb", INT16, UINT8, "sse2.packuswb.128", "avx2.packuswb", "avx512.packuswb.512"),
-)
+@functools.cache
+def packs(lanes: int) -> Packs:
+    """Intel's packing instructions for vectors of at most so many lanes of 32 bits."""
+
+    def made(name: str, operand: DType, result: DType) -> Instruction:
+        forms = {4: f"sse2.{name}.128", 8: f"avx2.{name}", 16: f"avx512.{name}.512"}
+        spelling = {n: f"llvm.x86.{form}" for n, form in forms.items() if n <= lanes}
+        return _packing(name, operand, result, spelling)
+
+    return Packs(made("packssdw", INT32, INT16), made("packsswb", INT16, INT8), made("packuswb", INT16, UINT8))
+
 
 GENERIC = Target("generic", "", "", 16, 16, False, None)
 
@@ -173,9 +179,8 @@ def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu", *, f
         dot, words = (VPDPBUSD, VPDPWSSD) if "avx512vnni" in features else (WORD_PAIRS, WORD_PAIRS)
         look_up = VPERMI2B if "avx512vbmi" in features else None
         float_dot = VDPBF16PS if fast and "avx512bf16" in features else None
-        return Target("avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up, PACKS, halves=True)
+        return Target("avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up, packs(16), halves=True)
     if middle:
-        return Target(
-            "avx2", triple, text, 32, 16, True, WORD_PAIRS, WORD_PAIRS, packs=PACKS, halves="f16c" in features
-        )
-    return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS, WORD_PAIRS, packs=PACKS)
+        halves = "f16c" in features
+        return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS, WORD_PAIRS, packs=packs(8), halves=halves)
+    return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS, WORD_PAIRS, packs=packs(4))
