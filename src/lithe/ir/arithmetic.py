@@ -110,14 +110,14 @@ def fused_multiply_add(a: Any, b: Any, c: Any) -> Any:
 def requantize(acc: Any, multiplier: Any, zero_point: int, low: int, high: int, dtype: DType) -> Any:
     """clamp(round_half_even(float32(acc) * multiplier) + zero_point, low, high) as `dtype`.
 
-    acc         int32 sum (exact).
+    acc         sum (exact) of int32, or int64.
     multiplier  float32: input scale * weight scale / output scale.
 
     The arithmetic of XNNPACK's "fp32" requantization: clamped before rounding, so no conversion overflows. Where the
-    multiplier is too small for that, loops clamp the integers: it is the same, and machines that narrow vectors of
-    integers with saturation do it by the way.
+    multiplier is too small for one, loops clamp the integers of sums of 32 bits: it is the same, and machines that
+    narrow vectors of integers with saturation do it by the way.
     """
-    if is_expr(acc) and _largest(multiplier) < 0.25:
+    if is_expr(acc) and acc.dtype.bits <= 32 and _largest(multiplier) < 0.25:
         return clamp(round_to_int(cast(acc, FLOAT32) * multiplier) + zero_point, low, high).to(dtype)
     factor = multiplier if is_expr(acc) else np.asarray(multiplier, F)
     return quantize_real(cast(acc, FLOAT32) * factor, zero_point, low, high, dtype)
