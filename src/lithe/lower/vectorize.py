@@ -29,6 +29,7 @@ from lithe.ir.loops import (
     Unary,
     Var,
     binary,
+    constant,
     inside,
     operands,
     statements,
