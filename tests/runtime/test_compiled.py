@@ -82,7 +82,7 @@ def test_modules_are_the_same_in_a_stream_and_of_a_whole_program() -> None:
 def test_kernels_are_printed_before_the_program_ends() -> None:
     d = gathers()
     program = lower(prepare(d.graph(d.nodes[-1].outputs[0])), this_target())
-    writer = ModuleWriter(program.look_up, size=10)
+    writer = ModuleWriter(program.look_up, program.packs, size=10)
     first, *others = program.kernels()
     ((name, text),) = writer.add(first)
     assert name == first.source

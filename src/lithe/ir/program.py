@@ -14,6 +14,7 @@ of thread 0 are there; more threads need as many bytes each behind the arena, an
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,12 +31,24 @@ class Step:
     source: str = ""  # the operator it came from, for comments, profiles and error messages
 
 
+class Packs(NamedTuple):
+    """Instructions that narrow two vectors to one and saturate; each 128 bits of the result hold those of both.
+
+    words, signed, unsigned  int32 to int16, int16 to int8, int16 to uint8. Their spellings are by the lanes of int32.
+    """
+
+    words: Instruction
+    signed: Instruction
+    unsigned: Instruction
+
+
 @dataclass(eq=False)
 class Program:
     """inputs, outputs  storages (or views of them) in the order of the graph's inputs and outputs.
 
     look_up  the machine's instruction that looks bytes up in 128 of them at once, where there is one: generators
              may use it for loads from constant tables.
+    packs    those that narrow vectors, likewise.
     """
 
     name: str
@@ -49,6 +62,7 @@ class Program:
     constants: dict[Buffer, int] = field(default_factory=dict)
     constant_bytes: int = 0
     look_up: Instruction | None = None
+    packs: Packs | None = None
     private_bytes: int = 0  # a multiple of 64
     alternatives: dict[Step, dict[str, Step]] = field(default_factory=dict)  # that could stand in its place, by name
 

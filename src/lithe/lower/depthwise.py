@@ -17,10 +17,11 @@ import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, constant
-from lithe.lower.panels import heights
+from lithe.lower.panels import heights, is_heavy
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32, INT32, UINT8
 
+TOGETHER = 4  # outputs of a lane that are narrowed at once
 MOST_TAPS = 12  # words of weights held in registers
 FLIPPED = 0x80808080  # turns four signed bytes into unsigned ones, 128 more each
 UNSIGNED_SHIFT = {"int8": 128, "uint8": 0}  # what turns a stored byte into an unsigned one
@@ -123,21 +124,27 @@ class _Interleaved:
         held = b.local(INT32, (len(places),), "taps")
         for i, (row, group, kx) in enumerate(places):
             b.store(held, i, self.taps[row, group, kx, ch])
-        with b.loop(ow, "serial", "x") as x:
-            for row in range(self.rows):
-                total: Expr = self.start[ch]
-                sums: Expr = constant(0, INT32)
-                for i, (own, group, kx) in enumerate(places):
-                    if own != row or not self.ones[row, group]:
-                        continue
-                    column = words[x * c.strides[1] + kx * c.dilation[1], group, ch]
-                    total = Intrinsic(self.dot, (total, column, held[i]))
-                    if self.zero:
-                        sums = Intrinsic(self.dot, (sums, column, constant(int(self.ones[row, group]), INT32)))
-                total = total - sums * self.zero if self.zero else total
-                y = first + row
-                pixel = Pixel(batch, y, x, (batch * oh + y) * ow + x)
-                b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, pixel))
+        together = 1 if is_heavy(c) else max(1, TOGETHER // self.rows)
+        whole, rest = divmod(ow, together)
+        for start, count, columns in ((0, whole, together), (whole * together, 1, rest)):
+            if count and columns:
+                with b.loop(count, "serial", "x") as block, b.loop(columns, "unrolled", "column") as column:
+                    x = block * columns + (column + start)
+                    for row in range(self.rows):
+                        total: Expr = self.start[ch]
+                        sums: Expr = constant(0, INT32)
+                        for i, (own, group, kx) in enumerate(places):
+                            if own != row or not self.ones[row, group]:
+                                continue
+                            word = words[x * c.strides[1] + kx * c.dilation[1], group, ch]
+                            total = Intrinsic(self.dot, (total, word, held[i]))
+                            if self.zero:
+                                ones = constant(int(self.ones[row, group]), INT32)
+                                sums = Intrinsic(self.dot, (sums, word, ones))
+                        total = total - sums * self.zero if self.zero else total
+                        y = first + row
+                        pixel = Pixel(batch, y, x, (batch * oh + y) * ow + x)
+                        b.store(c.out, (batch, y, x, ch), c.epilogue(total, ch, pixel))
 
 
 def _signed(word: int) -> int:

@@ -111,6 +111,7 @@ class _Lowering:
             [self.buffer(t) for t in self.graph.outputs],
             {t: b for t, b in self.buffers.items() if t.is_variable and t.data is None},
             look_up=None if self.target is None else self.target.look_up,
+            packs=None if self.target is None else self.target.packs,
         )
         steps = {w.place: step for w, step in zip(self.written, program.steps, strict=True)}
         for w, k in zip(self.others, kernels[len(self.written) :], strict=True):

@@ -29,17 +29,23 @@ from lithe.ir.loops import (
     Unary,
     Var,
     binary,
+    constant,
     inside,
     operands,
     statements,
 )
 
+TOGETHER = 4  # vectors of 32-bit lanes that are narrowed to one of bytes
 LARGEST_PRIVATE = 1 << 10  # bytes of locals that each lane may have
 
 
 def vectorize(body: tuple[Stmt, ...], vector_bytes: int) -> tuple[Stmt, ...]:
     """The statements with their innermost `parallel` loops split into vectors of at most `vector_bytes`."""
     return _Vectorizer(vector_bytes).block(body)
+
+
+def _only_stores_bytes(body: tuple[Stmt, ...]) -> bool:
+    return all(isinstance(s, Store) and s.buffer.dtype.bytes == 1 for s in body)
 
 
 class _Vectorizer:
@@ -96,10 +102,17 @@ class _Vectorizer:
         lanes = self.lanes(body)
         whole, rest = divmod(extent, lanes)
         result: list[Stmt] = []
-        if whole:
-            block, lane = self.variable(var), self.variable(var)
-            inner = self.copy(body, {var: block * lanes + lane})
-            result.append(For(block, whole, (For(lane, lanes, inner, "vector"),), "parallel"))
+        together = TOGETHER if lanes < self.vector_bytes and _only_stores_bytes(body) else 1
+        first = 0
+        for count in dict.fromkeys((together, whole % together)):
+            blocks = (whole - first) // count if count else 0
+            if blocks:
+                block, part, lane = self.variable(var), self.variable(var), self.variable(var)
+                number = block * count + (first + part if count > 1 else constant(first))
+                vectors: Stmt = For(lane, lanes, self.copy(body, {var: number * lanes + lane}), "vector")
+                vectors = vectors if count == 1 else For(part, count, (vectors,), "unrolled")
+                result.append(For(block, blocks, (vectors,), "parallel"))
+                first += blocks * count
         if rest:
             lane = self.variable(var)
             result.append(For(lane, rest, self.copy(body, {var: lane + whole * lanes}), "vector"))

@@ -13,7 +13,7 @@ from lithe.codegen.llvm.toolchain import Compiler, Job, Settings
 from lithe.ir.form import form
 from lithe.ir.graph import Graph, Node
 from lithe.ir.loops import Instruction, Kernel
-from lithe.ir.program import Program, failures, joined, start_value
+from lithe.ir.program import Packs, Program, failures, joined, start_value
 from lithe.lower.lower import lower, refuse_unsupported
 from lithe.lower.schedule import Choice
 from lithe.ops.op import Environment
@@ -95,7 +95,7 @@ def lowered(
     choices: Mapping[Node, Sequence[Choice]] | None = None,
 ) -> Program:
     """The program of a graph. Its modules are on their way through the compiler while the next kernels are lowered."""
-    writer = ModuleWriter(target.look_up)
+    writer = ModuleWriter(target.look_up, target.packs)
 
     def each(kernel: Kernel) -> None:
         jobs.extend(compiler.submit(text, name) for name, text in writer.add(kernel))
@@ -110,7 +110,7 @@ def modules(program: Program, entries: Mapping[str, Program] | None = None) -> I
 
     entries  what can be called, by symbol: programs of steps of this one; by default all of it, as `ENTRY`.
     """
-    writer = ModuleWriter(program.look_up)
+    writer = ModuleWriter(program.look_up, program.packs)
     for kernel in program.kernels():
         yield from writer.add(kernel)
     yield from writer.rest(entries or {ENTRY: program})
@@ -123,8 +123,8 @@ class ModuleWriter:
     next one is. Failures have the numbers that `Program.messages` gives them.
     """
 
-    def __init__(self, look_up: Instruction | None, size: int = 2500) -> None:
-        self.look_up, self.size = look_up, size
+    def __init__(self, look_up: Instruction | None, packs: Packs | None, size: int = 2500) -> None:
+        self.look_up, self.packs, self.size = look_up, packs, size
         self.failures: dict[str, int] = {}
         self.symbols: dict[Kernel, str] = {}
         self.known: dict[Hashable, str] = {}
@@ -140,7 +140,7 @@ class ModuleWriter:
             self.symbols[kernel] = self.known[key]
             return
         self.symbols[kernel] = self.known[key] = f"lithe_kernel{len(self.known)}"
-        self.waiting.append(print_kernel(kernel, self.known[key], self.failures, self.look_up))
+        self.waiting.append(print_kernel(kernel, self.known[key], self.failures, self.look_up, self.packs))
         self.lines += self.waiting[-1].count("\n")
         if self.lines > self.size:
             yield kernel.source, print_module(self.waiting)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -173,6 +173,7 @@ class CompiledExecutor:
     a view of it, and the next executor that needs it copies it over.
 
     workers  the threads that share an inference; None, or when there is nothing to share: the caller's own alone.
+    direct   a whole inference as one native call, which returns the number of a failure; None where it takes more.
     """
 
     def __init__(
@@ -196,6 +197,8 @@ class CompiledExecutor:
         self._shared = [(p, self._arrays[p.index]) for p in artifact.layout.places if p.resource]
         self._first = artifact.first
         self._takes_over = environment if self._shared or artifact.layout.once else None
+        alone = self._workers is None and self._takes_over is None
+        self.direct: Callable[[], int] | None = self._run_alone if alone else None
         self.reset_variables()
 
     def _view(self, p: Place) -> np.ndarray:
@@ -219,8 +222,12 @@ class CompiledExecutor:
         workers = self._workers
         failure = self._run_alone() if workers is None else workers.run(self._image, self._run, *self._job)
         if failure:
-            where, _, problem = self._layout.messages[failure - 1].partition(": ")
-            raise ExecutionError(problem, where=where)
+            self.fail(failure)
+
+    def fail(self, failure: int) -> None:
+        """Raises the ExecutionError of a failure's number."""
+        where, _, problem = self._layout.messages[failure - 1].partition(": ")
+        raise ExecutionError(problem, where=where)
 
     def _take_over(self, environment: Environment) -> None:
         """Brings shared variables into the arena, and runs what is to be run once."""

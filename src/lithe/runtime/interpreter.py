@@ -142,7 +142,8 @@ class Interpreter:
 
     def invoke(self) -> None:
         """Runs the model once on the inputs that are set."""
-        self._ensure_safe()
+        if self._views.alive:
+            self._ensure_safe()
         self._main.invoke()
 
     def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int], strict: bool = False) -> None:
@@ -297,7 +298,7 @@ class Interpreter:
         set_value(storage, tensor.type.dtype, value, tensor.index, tensor.name)
 
     def _ensure_safe(self) -> None:
-        if self._views.held:
+        if self._views.alive:
             raise StateError(_VIEW_IS_HELD)
 
 

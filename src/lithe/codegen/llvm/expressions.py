@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from lithe.codegen.llvm.narrowing import is_sure
 from lithe.codegen.llvm.tables import is_table, look_up
 from lithe.codegen.llvm.values import literal, memory, scalar, suffix, vector
+from lithe.codegen.llvm.words import bytes_of, shuffled
 from lithe.ir.affine import Sum, affine_place, never, same_for_all
 from lithe.ir.loops import (
     INDEX,
@@ -23,7 +25,7 @@ from lithe.ir.loops import (
     Var,
     constant,
 )
-from lithe.types import BFLOAT16, BOOL, FLOAT32, UINT32, DType
+from lithe.types import BFLOAT16, BOOL, FLOAT32, INT32, UINT32, DType
 
 
 class Value(NamedTuple):
@@ -41,7 +43,7 @@ class Place(NamedTuple):
     pointer: str
     step: int
     lanes: int
-    key: object = None
+    key: tuple[Any, ...] | None = None
     pointers: tuple[str, ...] = ()
 
 
@@ -105,9 +107,18 @@ class ExpressionWriter:
             case Binary(op, a, b):
                 if x.dtype is INDEX:
                     return self.index(x)
-                return self.binary(op, self.value(a), self.value(b))
+                parts = bytes_of(x) if op == "xor" and self.lanes > 1 and x.dtype == INT32 else None
+                text = None if parts is None else shuffled(self, *parts)
+                if text is not None:
+                    return Value(text, INT32, self.lanes)
+                left, right = self.value(a), self.value(b)
+                if op == "xor" and isinstance(a, Load) and x.dtype == INT32:  # a broadcast that machines do by the way
+                    left = self.spread(left, self.lanes)
+                return self.binary(op, left, right)
             case Select(c, a, b):
                 return self.select(self.value(c), self.value(a), self.value(b))
+            case Cast(Cast(a, _) as byte, dtype) if dtype.is_integer and dtype.bits >= 32 and is_sure(byte):
+                return self.cast(self.value(a), dtype)
             case Cast(a, dtype):
                 return self.cast(self.value(a), dtype)
             case Intrinsic(instruction, args):
