@@ -29,6 +29,7 @@ from lithe.ir.arithmetic import (
     is_expr,
     maximum,
     minimum,
+    multiply_add,
     round_half_even,
     round_to_int,
     sqrt,
@@ -79,16 +80,28 @@ def polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
     return y
 
 
+def _quick_polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
+    """The same, where only floats come of it."""
+    y = F(coefficients[0])
+    for c in coefficients[1:]:
+        y = multiply_add(y, x, F(c))
+    return y
+
+
 def _power_of_two(n: Any) -> Any:
     return bits_float((n + 127) << 23)
 
 
+UPPER, LOWER = F(-0.693359375), F(2.12194440e-4)  # -ln 2 in two parts, after Cody and Waite
+E_TO = (1.38145406e-3, 8.36874545e-3, 4.16683890e-2, 1.66665211e-1, 4.99999940e-1)  # fitted to (e**r - 1 - r) / r**2
+
+
 def _reduced(x: Any) -> tuple[Any, Any]:
-    """(e**r, n) for x = n ln 2 + r with |r| <= ln 2 / 2 (coefficients: Cephes, expf)."""
+    """(e**r, n) for x = n ln 2 + r with |r| <= ln 2 / 2; the polynomial is right to 0.05 * 2**-24."""
     n = round_half_even(x * F(1.4426950408889634))
-    r = x - n * F(0.693359375)  # Cody and Waite: the upper bits of ln 2 ...
-    r = r - n * F(-2.12194440e-4)  # ... and the rest
-    p = polynomial(r, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5))
+    r = x + n * UPPER
+    r = r + n * LOWER
+    p = polynomial(r, E_TO)
     return p * (r * r) + r + F(1.0), round_to_int(n)
 
 
@@ -106,9 +119,17 @@ LEAST_NORMAL = -87.33654  # log 2**-126
 
 
 def _exp_normal(x: Any) -> Any:
-    """e**x for x in LEAST_NORMAL .. 88, where it is a normal number."""
-    p, n = _reduced(x)
-    return bits_float(float_bits(p) + (n << 23))
+    """e**x for x in LEAST_NORMAL .. 88, where it is a normal number; for results that are floats."""
+    n = round_half_even(x * F(1.4426950408889634))
+    r = multiply_add(n, LOWER, multiply_add(n, UPPER, x))
+    p = multiply_add(_quick_polynomial(r, E_TO), r * r, r) + F(1.0)
+    return bits_float(float_bits(p) + (round_to_int(n) << 23))
+
+
+@_with_meaning(lambda x: np.exp(np.clip(x, -87, 87)))
+def exp_within(x: Any) -> Any:
+    """e**x for x brought into -87..87, where it and its reciprocal are normal numbers: 1 ulp. e**-87 for NaN."""
+    return _exp_normal(clamp(x, F(-87.0), F(87.0)))
 
 
 @_with_meaning(np.exp)

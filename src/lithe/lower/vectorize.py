@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from lithe.ir.affine import Sum, affine_place, same_for_all
 from lithe.ir.loops import (
+    CORE_INSTRUCTIONS,
     INDEX,
     Alloc,
     Binary,
     Buffer,
     Call,
     Cast,
+    Const,
     Expr,
     For,
     If,
@@ -35,11 +37,21 @@ from lithe.ir.loops import (
 )
 
 LARGEST_PRIVATE = 1 << 10  # bytes of locals that each lane may have
+LONG = 20  # operations that depend on each other, from which on several vectors are worked on in turns
+TOGETHER = 4
 
 
 def vectorize(body: tuple[Stmt, ...], vector_bytes: int) -> tuple[Stmt, ...]:
     """The statements with their innermost `parallel` loops split into vectors of at most `vector_bytes`."""
     return _Vectorizer(vector_bytes).block(body)
+
+
+def is_long(body: tuple[Stmt, ...]) -> bool:
+    """Whether an element takes so many operations that a processor does not see the next one's in time."""
+    found = [*nodes(tuple(x for s in statements(body) for x in expressions(s)))]
+    if any(isinstance(x, Intrinsic) and x.instruction not in CORE_INSTRUCTIONS for x in found):
+        return False  # a target's own instruction has widths of its own
+    return sum(x.dtype is not INDEX and not isinstance(x, Const | Load) for x in found) >= LONG
 
 
 class _Vectorizer:
@@ -93,16 +105,18 @@ class _Vectorizer:
         return self.vector_bytes // width
 
     def split(self, var: Var, extent: int, body: tuple[Stmt, ...]) -> list[Stmt]:
-        lanes = self.lanes(body)
-        whole, rest = divmod(extent, lanes)
+        lanes, done = self.lanes(body), 0
         result: list[Stmt] = []
-        if whole:
-            block, lane = self.variable(var), self.variable(var)
-            inner = self.copy(body, {var: block * lanes + lane})
-            result.append(For(block, whole, (For(lane, lanes, inner, "vector"),), "parallel"))
-        if rest:
+        for size in (lanes * TOGETHER, lanes) if is_long(body) else (lanes,):
+            whole = (extent - done) // size
+            if whole:
+                block, lane = self.variable(var), self.variable(var)
+                inner = self.copy(body, {var: block * size + (lane + done)})
+                result.append(For(block, whole, (For(lane, size, inner, "vector"),), "parallel"))
+                done += whole * size
+        if extent > done:
             lane = self.variable(var)
-            result.append(For(lane, rest, self.copy(body, {var: lane + whole * lanes}), "vector"))
+            result.append(For(lane, extent - done, self.copy(body, {var: lane + done}), "vector"))
         return result
 
     def variable(self, like: Var) -> Var:
