@@ -301,7 +301,8 @@ class _Rows:
     def few(self, finish: Callable[[Expr, int], None]) -> None:
         """A few long rows, whose parts are independent."""
         b, size = self.b, self.x.shape[1]
-        length = -(-max(size // PARTS, LEAST_PART) // LANES) * LANES
+        equal = (size // n for n in range(PARTS, PARTS // 2, -1) if size % (n * LANES) == 0 and size // n >= LEAST_PART)
+        length = next(equal, -(-max(size // PARTS, LEAST_PART) // LANES) * LANES)  # equal parts are one loop
         whole, rest = divmod(size, length)
         parts = whole + (rest > 0)
         lows, highs = (b.local(FLOAT32, (self.count, max(parts, 1)), name) for name in ("low", "high"))
