@@ -48,7 +48,7 @@ def vectorize(body: tuple[Stmt, ...], vector_bytes: int) -> tuple[Stmt, ...]:
 
 def is_long(body: tuple[Stmt, ...]) -> bool:
     """Whether an element takes so many operations that a processor does not see the next one's in time."""
-    found = [*nodes(tuple(x for s in statements(body) for x in expressions(s)))]
+    found = [x for s in statements(body) for x in inside(s)]
     if any(isinstance(x, Intrinsic) and x.instruction not in CORE_INSTRUCTIONS for x in found):
         return False  # a target's own instruction has widths of its own
     return sum(x.dtype is not INDEX and not isinstance(x, Const | Load) for x in found) >= LONG
