@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lithe.ir import loops
-from lithe.ir.loops import BITS_FLOAT, FLOAT_BITS, FMA, ROUND_INT, Const, Expr, Intrinsic, Unary
+from lithe.ir.loops import BITS_FLOAT, FLOAT_BITS, FMA, MULTIPLY_ADD, ROUND_INT, Const, Expr, Intrinsic, Unary
 from lithe.types import FLOAT32, DType
 
 F = np.float32
@@ -105,6 +105,13 @@ def fused_multiply_add(a: Any, b: Any, c: Any) -> Any:
     if is_expr(a, b, c):
         return Intrinsic(FMA, tuple(loops.constant(v, FLOAT32) for v in (a, b, c)))
     return FMA.meaning(a, b, c)
+
+
+def multiply_add(a: Any, b: Any, c: Any) -> Any:
+    """a * b + c of float32, rounded once or twice, whichever is quicker on a target: for results that are floats."""
+    if is_expr(a, b, c):
+        return Intrinsic(MULTIPLY_ADD, tuple(loops.constant(v, FLOAT32) for v in (a, b, c)))
+    return a * b + c
 
 
 def requantize(acc: Any, multiplier: Any, zero_point: int, low: int, high: int, dtype: DType) -> Any:

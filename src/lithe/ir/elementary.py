@@ -29,6 +29,7 @@ from lithe.ir.arithmetic import (
     is_expr,
     maximum,
     minimum,
+    multiply_add,
     round_half_even,
     round_to_int,
     sqrt,
@@ -79,20 +80,31 @@ def polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
     return y
 
 
+def _quick_polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
+    """The same, where only floats come of it."""
+    y = F(coefficients[0])
+    for c in coefficients[1:]:
+        y = multiply_add(y, x, F(c))
+    return y
+
+
 # Adding this to a float32 below 2**22 rounds it to a whole number, which is then in the lowest bits of the sum.
 ROUNDS = 1.5 * 2**23
+LOG2_E = F(1.4426950408889634)
+UPPER, LOWER = F(-0.693359375), F(2.12194440e-4)  # -ln 2 in two parts, after Cody and Waite
+E_TO = (1.381446607e-3, 8.368780836e-3, 4.166839272e-2, 1.666651964e-1, 4.999999404e-1)  # (e**r - 1 - r) / r**2
 
 
 def _reduced(x: Any, offset: int = 127) -> tuple[Any, Any]:
     """(e**r, a word whose lowest bits are n + offset) for x = n ln 2 + r with |r| <= ln 2 / 2.
 
-    (e**r - 1 - r) / r**2 is fitted to 2e-9 of e**r.
+    The polynomial is fitted to 2e-9 of e**r.
     """
-    shifted = x * F(1.4426950408889634) + F(ROUNDS + offset)
+    shifted = x * LOG2_E + F(ROUNDS + offset)
     n = shifted - F(ROUNDS + offset)
-    r = x - n * F(0.693359375)  # Cody and Waite: the upper bits of ln 2 ...
-    r = r - n * F(-2.12194440e-4)  # ... and the rest
-    p = polynomial(r, (1.381446607e-3, 8.368780836e-3, 4.166839272e-2, 1.666651964e-1, 4.999999404e-1))
+    r = x + n * UPPER
+    r = r + n * LOWER
+    p = polynomial(r, E_TO)
     return p * (r * r) + r + F(1.0), float_bits(shifted)
 
 
@@ -119,9 +131,18 @@ LEAST_NORMAL = -87.33654  # log 2**-126
 
 
 def _exp_normal(x: Any) -> Any:
-    """e**x for x in LEAST_NORMAL .. 88, where it is a normal number."""
-    p, word = _reduced(x)
-    return p * _power_of_two(word)
+    """e**x for x in LEAST_NORMAL .. 88, where it is a normal number; for results that are floats."""
+    shifted = x * LOG2_E + F(ROUNDS)
+    n = shifted - F(ROUNDS)
+    r = multiply_add(n, LOWER, multiply_add(n, UPPER, x))
+    p = multiply_add(_quick_polynomial(r, E_TO), r * r, r) + F(1.0)
+    return bits_float(float_bits(p) + (float_bits(shifted) << 23))  # n into the exponent
+
+
+@_with_meaning(lambda x: np.exp(np.clip(x, -87, 87)))
+def exp_within(x: Any) -> Any:
+    """e**x for x brought into -87..87, where it and its reciprocal are normal numbers: 1 ulp. e**-87 for NaN."""
+    return _exp_normal(clamp(x, F(-87.0), F(87.0)))
 
 
 @_with_meaning(np.exp)

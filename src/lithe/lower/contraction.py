@@ -176,7 +176,7 @@ class Product:
         for y, x in self.pixels(height, width, "serial" if self.heavy else "unrolled"):
             out_y, out_x = top + row + y, column + x
             pixel = Pixel(batch, out_y, out_x, (batch * oh + out_y) * ow + out_x)
-            for at, lanes in p.vectors():
+            for at, lanes in [(0, p.room)] if self.heavy else p.vectors():
                 with b.loop(min(lanes, p.used - at), "vector", "l") as l:
                     whole: Expr = sums[y, x, at + l]
                     if self.zero:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from lithe.ir.affine import Sum, affine_place, same_for_all
 from lithe.ir.loops import (
+    CORE_INSTRUCTIONS,
     INDEX,
     Alloc,
     Binary,
     Buffer,
     Call,
     Cast,
+    Const,
     Expr,
     For,
     If,
@@ -29,14 +31,14 @@ from lithe.ir.loops import (
     Unary,
     Var,
     binary,
-    constant,
     inside,
     operands,
     statements,
 )
 
-TOGETHER = 4  # vectors of 32-bit lanes that are narrowed to one of bytes
+TOGETHER = 4  # vectors that are worked on in turns, or of 32-bit lanes that are narrowed to one of bytes
 LARGEST_PRIVATE = 1 << 10  # bytes of locals that each lane may have
+LONG = 20  # operations that depend on each other, from which on several vectors are worked on in turns
 
 
 def vectorize(body: tuple[Stmt, ...], vector_bytes: int) -> tuple[Stmt, ...]:
@@ -46,6 +48,14 @@ def vectorize(body: tuple[Stmt, ...], vector_bytes: int) -> tuple[Stmt, ...]:
 
 def _only_stores_bytes(body: tuple[Stmt, ...]) -> bool:
     return all(isinstance(s, Store) and s.buffer.dtype.bytes == 1 for s in body)
+
+
+def is_long(body: tuple[Stmt, ...]) -> bool:
+    """Whether an element takes so many operations that a processor does not see the next one's in time."""
+    found = [x for s in statements(body) for x in inside(s)]
+    if any(isinstance(x, Intrinsic) and x.instruction not in CORE_INSTRUCTIONS for x in found):
+        return False  # a target's own instruction has widths of its own
+    return sum(x.dtype is not INDEX and not isinstance(x, Const | Load) for x in found) >= LONG
 
 
 class _Vectorizer:
@@ -98,24 +108,28 @@ class _Vectorizer:
                 width = max(width, s.buffer.dtype.bytes)
         return self.vector_bytes // width
 
+    def turns(self, lanes: int, extent: int, body: tuple[Stmt, ...]) -> list[tuple[int, int]]:
+        """Lanes of a vector and how many of them are written one after the other, the largest first."""
+        if lanes < self.vector_bytes and _only_stores_bytes(body):
+            left = extent // lanes % TOGETHER
+            return [(lanes, TOGETHER), *([(lanes, left)] if left else [])]
+        return [(lanes * TOGETHER, 1), (lanes, 1)] if is_long(body) else [(lanes, 1)]
+
     def split(self, var: Var, extent: int, body: tuple[Stmt, ...]) -> list[Stmt]:
-        lanes = self.lanes(body)
-        whole, rest = divmod(extent, lanes)
+        lanes, done = self.lanes(body), 0
         result: list[Stmt] = []
-        together = TOGETHER if lanes < self.vector_bytes and _only_stores_bytes(body) else 1
-        first = 0
-        for count in dict.fromkeys((together, whole % together)):
-            blocks = (whole - first) // count if count else 0
+        for size, count in self.turns(lanes, extent, body):
+            blocks = (extent - done) // (size * count)
             if blocks:
                 block, part, lane = self.variable(var), self.variable(var), self.variable(var)
-                number = block * count + (first + part if count > 1 else constant(first))
-                vectors: Stmt = For(lane, lanes, self.copy(body, {var: number * lanes + lane}), "vector")
+                number = block * count + part if count > 1 else block
+                vectors: Stmt = For(lane, size, self.copy(body, {var: number * size + (lane + done)}), "vector")
                 vectors = vectors if count == 1 else For(part, count, (vectors,), "unrolled")
                 result.append(For(block, blocks, (vectors,), "parallel"))
-                first += blocks * count
-        if rest:
+                done += blocks * count * size
+        if extent > done:
             lane = self.variable(var)
-            result.append(For(lane, rest, self.copy(body, {var: lane + whole * lanes}), "vector"))
+            result.append(For(lane, extent - done, self.copy(body, {var: lane + done}), "vector"))
         return result
 
     def variable(self, like: Var) -> Var:

@@ -304,9 +304,10 @@ class ExpressionWriter:
         result = vector(scalar(instruction.result), lanes)
         kinds = [vector(scalar(a.dtype), lanes) for a in args]
         match instruction.name:
-            case "fma":
+            case "fma" | "multiply_add":
+                name = "fma" if instruction.name == "fma" else "fmuladd"
                 text = self.call(
-                    result, f"llvm.fma.{suffix(instruction.result, lanes)}",
+                    result, f"llvm.{name}.{suffix(instruction.result, lanes)}",
                     [(k, a.text) for k, a in zip(kinds, args, strict=True)],
                 )  # fmt: skip
             case "round_int":
