@@ -12,7 +12,8 @@ from typing import Any
 
 from lithe.ir.elementary import polynomial
 from lithe.ir.graph import Tensor
-from lithe.passes.deflex.draft import RULES, Draft, Value, rule, where
+from lithe.passes.deflex.draft import RULES, Draft, rule
+from lithe.passes.writer import Value, where
 from lithe.types import BOOL, FLOAT32, INT32
 
 PLAIN = {"fused_activation_function": "NONE"}
@@ -64,7 +65,7 @@ def formula(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Value
 
 def floating(x: Value) -> Value:
     """The value, which must have 32-bit floats: a formula's constants are chosen for them."""
-    x.draft.require(x.tensor.type.dtype == FLOAT32)
+    x.writer.require(x.tensor.type.dtype == FLOAT32)
     return x
 
 
@@ -260,8 +261,10 @@ def invert(x: Value) -> Value:
 
 @formula("OnesLike")
 def ones_like(x: Value) -> Value:
-    shape = x.draft("SHAPE", x.tensor, dtype=INT32, out_type=INT32)
-    return Value(x.draft, x.draft("FILL", shape, x.like(1).tensor, dtype=x.tensor.type.dtype, rank=x.tensor.type.rank))
+    shape = x.writer("SHAPE", x.tensor, dtype=INT32, out_type=INT32)
+    return Value(
+        x.writer, x.writer("FILL", shape, x.like(1).tensor, dtype=x.tensor.type.dtype, rank=x.tensor.type.rank)
+    )
 
 
 @formula("Atan")
@@ -272,11 +275,11 @@ def atan(x: Value) -> Value:
 
 @formula("L2Loss")
 def half_of_squares(x: Value) -> Value:
-    return Value(x.draft, x.draft("SUM", (x * x).tensor, _all_axes(x), keep_dims=False)) * 0.5
+    return Value(x.writer, x.writer("SUM", (x * x).tensor, _all_axes(x), keep_dims=False)) * 0.5
 
 
 def _all_axes(x: Value) -> Tensor:
-    return x.draft.constant(list(range(x.tensor.type.rank)))
+    return x.writer.constant(list(range(x.tensor.type.rank)))
 
 
 @rule("Div", "TruncateDiv")
