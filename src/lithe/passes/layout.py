@@ -1,0 +1,1 @@
+def arrange_layouts(graph): pass
