@@ -19,6 +19,7 @@ from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
 from lithe.ops.op import REGISTRY, Site
 from lithe.passes.fold_constants import fold_node
 from lithe.passes.infer_shapes import inferred
+from lithe.passes.layout import arrange_layouts
 from lithe.passes.remove_dead import remove_dead
 from lithe.passes.writer import Inexpressible, Writer
 from lithe.types import INT32, DType, Shape, TensorType, dtype_of
@@ -253,7 +254,8 @@ class Builder(Writer):
         tensors = list(dict.fromkeys((*self.inputs, *mentioned, *self.outputs)))
         graph = Graph(self.title, self.inputs, self.outputs, tensors, self.nodes)
         remove_dead(graph)
-        for t in tensors:
+        arrange_layouts(graph, is_open)
+        for t in graph.tensors:
             if not is_fixed(t.type.shape):
                 t.shape_signature = signature(t.type.shape)
                 t.type = replace(t.type, shape=smallest(t.type.shape))

@@ -12,7 +12,6 @@ from lithe.convert.torch.trace import Writing, tensor_constant
 from lithe.errors import UnsupportedOp
 from lithe.ir.graph import Module, Node, Tensor
 from lithe.ops.op import REGISTRY
-from lithe.passes.layout import arrange_layouts
 from lithe.passes.writer import Inexpressible
 from lithe.types import RESOURCE, DType, TensorType
 
@@ -42,10 +41,7 @@ def convert(source: Any, inputs: Any = None) -> Module:
     results = writing.graph(b, program, given)
     outputs = ends.outputs(results)
     conversion.sign(KEY, b, ends.named, outputs)
-    module = conversion.module()
-    for graph in module.graphs:
-        arrange_layouts(graph)
-    return module
+    return conversion.module()
 
 
 @dataclass
