@@ -145,7 +145,7 @@ def split(b: Builder, c: Call, x: Tensor, dim: int) -> Sequence[Tensor]:
     if not is_fixed(sizes):
         b.require(False, "a split of an open dimension")
     if len(set(sizes)) == 1:
-        return b.several("SPLIT", b.constant(axis), x, dtypes=[None] * len(sizes), num_splits=len(sizes))
+        return b.several("SPLIT", b.constant(axis), x, dtypes=[x.type.dtype] * len(sizes), num_splits=len(sizes))
     return b.several("SPLIT_V", x, b.constant(sizes), b.constant(axis), dtypes=[None] * len(sizes),
                      num_splits=len(sizes))  # fmt: skip
 

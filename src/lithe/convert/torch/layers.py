@@ -7,7 +7,7 @@ torch has channels before places; the operators here have them last. The turning
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,11 +100,28 @@ def max_pool(b: Builder, c: Call, x: Tensor, kernel_size: Any, stride: Any, padd
     b.require(1 not in c.used, "the places of the largest elements of a pooling")
     dimensions = int(c.name[c.name.index("d") - 1]) if "mkldnn" not in c.name else 2
     x, alone = with_batch(b, x, dimensions + 2)
-    b.require(dimensions < 3, "a pooling over three dimensions")
     window = pool_window(x.type.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-    y = channels_first(b, dilated_max_pool(b, channels_last(b, x), window))
+    pool = dilated_max_pool if dimensions < 3 else in_volumes(windows.max_pool)
+    y = channels_first(b, pool(b, channels_last(b, x), window))
     y = b.reshape(y, y.type.shape[1:]) if alone else y
     return [y, y] if "indices" in c.name else y
+
+
+def in_volumes(pool: Callable[[Builder, Tensor, Window], Tensor]) -> Callable[[Builder, Tensor, Window], Tensor]:
+    """A pooling of volumes: over height and width of each layer, then over depth."""
+
+    def write(b: Builder, x: Tensor, window: Window) -> Tensor:
+        batch, depth, *places, channels = x.type.shape
+        layers = b.reshape(x, (batch * depth, *places, channels))
+        flat = pool(b, layers, Window(window.size[1:], window.strides[1:], window.padding[1:], window.dilations[1:]))
+        places = list(flat.type.shape[1:3])
+        rows = b.reshape(flat, (batch, depth, math.prod(places), channels))
+        along = Window((window.size[0], 1), (window.strides[0], 1), (window.padding[0], (0, 0)),
+                       (window.dilations[0], 1))  # fmt: skip
+        deep = pool(b, rows, along)
+        return b.reshape(deep, (batch, deep.type.shape[1], *places, channels))
+
+    return write
 
 
 def dilated_max_pool(b: Builder, x: Tensor, window: Window) -> Tensor:
@@ -133,16 +150,20 @@ def average_pool(b: Builder, c: Call, x: Tensor, kernel_size: Any, stride: Any, 
     """A divisor of the caller's own, and a last window that reaches beyond the padding, count as torch counts them."""
     dimensions = int(c.name[8])
     x, alone = with_batch(b, x, dimensions + 2)
-    b.require(dimensions < 3, "a pooling over three dimensions")
     places = x.type.shape[2:]
     window = pool_window(places, kernel_size, stride, padding, None, ceil_mode)
     counted = count_include_pad or divisor_override is not None
-    y = windows.average_pool(b, channels_last(b, x), window, padding_counts=counted)
+
+    def pool(b: Builder, x: Tensor, window: Window) -> Tensor:
+        return windows.average_pool(b, x, window, padding_counts=counted)
+
+    y = (pool if dimensions < 3 else in_volumes(pool))(b, channels_last(b, x), window)
     uneven = [hi - lo for lo, hi in window.padding]
     if divisor_override is not None:
         y = b("MUL", y, b.constant(math.prod(window.size) / divisor_override, FLOAT32))
     elif counted and any(uneven):
         b.require(is_fixed(places), "an average whose last window reaches beyond an open dimension")
+        b.require(dimensions < 3, "an average over volumes whose last window reaches beyond them")
         inner = [n + 2 * lo for n, (lo, _) in zip(places, window.padding, strict=True)]
         reach = Window.of(window.size, window.strides, [(0, u) for u in uneven])
         if dimensions == 1:
@@ -201,7 +222,7 @@ def weighted(b: Builder, x: Tensor, axis: int, weights: np.ndarray) -> Tensor:
 # products
 
 
-@rule("linear", "addmm", "mm", "matmul", "bmm", "mv", "dot", "baddbmm", "addbmm", "inner", "vdot")
+@rule("linear", "addmm", "mm", "matmul", "bmm", "mv", "dot", "baddbmm")
 def product(b: Builder, c: Call, x: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None, mat2: Tensor,
             mat1: Tensor, other: Tensor, vec: Tensor, tensor: Tensor, batch1: Tensor, batch2: Tensor, beta: Any,
             alpha: Any) -> Tensor:  # fmt: skip

@@ -149,7 +149,12 @@ def slice_scatter(b: Builder, c: Call, x: Tensor, src: Tensor, dim: int, start: 
     n = x.type.shape[axis]
     if index is not None:
         start, src = index, b.reshape(src, [1 if i == axis else m for i, m in enumerate(x.type.shape)])
-    b.require(step in (None, 1), "writing with steps")
+    if step not in (None, 1):
+        b.require(is_fixed((n,)), "writing with steps into an open dimension")
+        places = np.arange(n)
+        places[slice(start, end, step)] = n + np.arange(src.type.shape[axis])
+        both = b("CONCATENATION", x, cast(b, src, x.type.dtype), axis=axis)
+        return b("GATHER", both, b.constant(places), axis=axis, batch_dims=0)
     first = 0 if start is None else start + n if start < 0 else start
     count = src.type.shape[axis]
     if count == n:

@@ -18,13 +18,15 @@ from lithe.types import RESOURCE, DType, TensorType
 KEY = "serving_default"
 
 
-def convert(source: Any, inputs: Any = None) -> Module:
+def convert(source: Any, inputs: Any = None, *, unroll: bool = False) -> Module:
     """Returns a PyTorch model in builtins, with one signature.
 
     source  a torch.nn.Module (its parts are put into evaluation mode while it is traced), or a
             torch.export.ExportedProgram, whose dynamic dimensions stay open.
     inputs  for a module: what `forward` takes, a tuple in its order or a dict by name. Each is an example (a tensor or
             an array), a TensorType, or a shape of float32; open dimensions are names or -1: ("batch", 3, 224, 224).
+    unroll  whether recurrent layers are written step by step where a builtin says the same. The builtins keep their
+            state from one run to the next, until the interpreter's variables are reset.
 
     Buffers that the model changes become variables: they begin with the buffer's value and last between runs.
     Inputs keep the names of `forward`'s parameters; outputs those of a dict, or they are output_0, output_1, ...
@@ -35,7 +37,7 @@ def convert(source: Any, inputs: Any = None) -> Module:
     conversion = Conversion("PyTorch")
     program, symbols = exported(source, inputs, conversion.sizes)
     b = conversion.graph("main")
-    writing = Writing(symbols)
+    writing = Writing(symbols, unroll)
     ends = _Ends(b, program, writing)
     given = ends.inputs()
     results = writing.graph(b, program, given)

@@ -16,7 +16,7 @@ from lithe.convert.builder import Builder
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value, where
-from lithe.types import BOOL, FLOAT32, INT32, DType, TensorType
+from lithe.types import BOOL, FLOAT32, INT32, INT64, DType, TensorType
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
@@ -31,6 +31,7 @@ class Call:
     results    the types of what it gives.
     common     the type in which its operands meet.
     used       which results something reads.
+    unroll     whether recurrent layers are to be written step by step.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Call:
     results: list[TensorType]
     common: DType
     used: frozenset[int]
+    unroll: bool = False
 
     @property
     def result(self) -> TensorType:
@@ -142,8 +144,8 @@ UNARY = {
     "tanh": "TANH",
 }  # fmt: skip
 BINARY = {
-    "mul": "MUL", "maximum": "MAXIMUM", "minimum": "MINIMUM", "fmax": "MAXIMUM", "fmin": "MINIMUM",
-    "floor_divide": "FLOOR_DIV", "remainder": "FLOOR_MOD", "atan2": "ATAN2",
+    "maximum": "MAXIMUM", "minimum": "MINIMUM", "fmax": "MAXIMUM", "fmin": "MINIMUM",
+    "remainder": "FLOOR_MOD", "atan2": "ATAN2",
 }  # fmt: skip
 COMPARISONS = {
     "eq": "EQUAL", "ne": "NOT_EQUAL", "lt": "LESS", "le": "LESS_EQUAL", "gt": "GREATER", "ge": "GREATER_EQUAL",
@@ -216,11 +218,18 @@ def quotient(b: Builder, c: Call, x: Any, other: Any, rounding_mode: str | None)
     """A division by a number is a product with its reciprocal where that is exact."""
     dtype = c.result.dtype
     if rounding_mode == "floor":
-        return b("FLOOR_DIV", operand(b, x, dtype), operand(b, other, dtype))
+        return floor_divide(b, c, x, other)
     if not isinstance(other, Tensor) and dtype.is_float and rounding_mode is None and math.frexp(other)[0] == 0.5:
         return b("MUL", operand(b, x, dtype), b.constant(1 / other, dtype))
     divided = b("DIV", operand(b, x, dtype), operand(b, other, dtype))
     return divided if rounding_mode is None or dtype.is_integer else truncate(Value(b, divided)).tensor
+
+
+@rule("floor_divide")
+def floor_divide(b: Builder, c: Call, x: Any, other: Any) -> Tensor:
+    """Places and sizes, which is what integers of 64 bits are here, are divided as those of 32 bits."""
+    dtype = INT32 if c.result.dtype == INT64 else c.result.dtype
+    return b("FLOOR_DIV", operand(b, x, dtype), operand(b, other, dtype))
 
 
 @rule("fmod")
@@ -290,6 +299,13 @@ def not_above(b: Builder, c: Call, x: Tensor, max: Any) -> Tensor:
 @rule("gelu")
 def gelu(b: Builder, c: Call, x: Tensor, approximate: str) -> Tensor:
     return b("GELU", x, approximate=approximate == "tanh")
+
+
+@rule("rrelu_with_noise_functional", "rrelu_with_noise", "rrelu")
+def leaky_relu_of_random_slope(b: Builder, c: Call, x: Tensor, lower: float, upper: float) -> Any:
+    """After training the slope is the middle of its range."""
+    made = b("LEAKY_RELU", x, alpha=(lower + upper) / 2)
+    return [made] * len(c.results)
 
 
 @rule("leaky_relu")

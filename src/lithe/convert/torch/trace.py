@@ -30,10 +30,10 @@ SILENT = ("_assert_", "sym_constrain_range", "_assert_async", "sym_size", "sym_n
 
 
 class Writing:
-    """One program that is being written: what its symbols stand for."""
+    """One program that is being written: what its symbols stand for, and whether recurrent layers are unrolled."""
 
-    def __init__(self, symbols: Mapping[Any, int]) -> None:
-        self.symbols = symbols
+    def __init__(self, symbols: Mapping[Any, int], unroll: bool = False) -> None:
+        self.symbols, self.unroll = symbols, unroll
 
     def size(self, value: Any) -> Any:
         """A number of the program, in which symbols have their stand-ins."""
@@ -125,7 +125,7 @@ class Writing:
         def write() -> list[Tensor]:
             b.require(rule is not None, "there is no builtin for it")
             arguments = self.arguments(node, values)
-            call = Call(name, arguments, results, common_type(node), used(node))
+            call = Call(name, arguments, results, common_type(node), used(node), self.unroll)
             b.require(not any(r.dtype.kind == "complex" for r in results) or "fft" in name, "complex numbers")
             made = call.apply(rule, b)  # type: ignore[arg-type]
             tensors = [made] if isinstance(made, Tensor) else list(made)
