@@ -87,7 +87,7 @@ CASES = {
     ), X, Y),
     "integers": (lambda i: (
         i + 1, i * 2, i - 7, -i, i.abs(), i // 2, i % 3, i == 2, i.float() / 2, i / 2, i.to(torch.int32), i.sum(),
-        i.max(), i.cumsum(-1), torch.bitwise_xor(i.int(), 5), i.int() >> 1, i.int() << 2, ~i.int(), i.clamp(1, 3),
+        i.max(), i.cumsum(-1), torch.bitwise_xor(i.int(), 5), i.int() >> 1, i.int() << 2, torch.bitwise_right_shift(i.int(), 1), i.fmod(3), torch.bitwise_left_shift(i.int(), 2), ~i.int(), i.clamp(1, 3),
         i.sqrt(), torch.isfinite(i), i.bool(), i.float().int(), i.type_as(torch.zeros(1)), (i - 2).abs(),
         torch.div(i.int(), 2, rounding_mode="floor"), (i.int() @ i.int().transpose(1, 2)),
     ), INDEX),

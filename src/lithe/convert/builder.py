@@ -102,10 +102,14 @@ class Builder(Writer):
         """A new input; open dimensions have their stand-ins."""
         tensor = Tensor(name, TensorType(dtype, tuple(int(n) for n in shape)))
         self.inputs.append(tensor)
+        self.originate(tensor)
+        return tensor
+
+    def originate(self, tensor: Tensor) -> None:
+        """Open dimensions that nothing before had can be read from this tensor."""
         for axis, n in enumerate(tensor.type.shape):
             if self.sizes.name_of(n) is not None:
                 self._origins.setdefault(n, (tensor, axis))
-        return tensor
 
     def output(self, tensor: Tensor, name: str) -> Tensor:
         """Makes a tensor an output of this name. Inputs, constants and what is an output already are copied."""

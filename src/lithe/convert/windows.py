@@ -170,7 +170,7 @@ def split(b: Builder, x: Tensor, parts: int, axis: int = -1) -> list[Tensor]:
     axis %= x.type.rank
     if x.data is not None:
         return [b.constant(np.ascontiguousarray(p), x.type.dtype) for p in np.split(x.data, parts, axis)]
-    return b.several("SPLIT", b.constant(axis), x, dtypes=[None] * parts, num_splits=parts)
+    return b.several("SPLIT", b.constant(axis), x, dtypes=[x.type.dtype] * parts, num_splits=parts)
 
 
 def transposed_convolution(

@@ -15,19 +15,18 @@ from lithe.ir.graph import Tensor
 from lithe.types import BOOL, INT32, DType
 
 
-@rule("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_copy", "_reshape_alias",
-      "unsqueeze_copy", "squeeze_copy", "reshape_copy", "_reshape_copy")  # fmt: skip
+@rule("view", "_unsafe_view", "squeeze", "unsqueeze")
 def another_shape(b: Builder, c: Call, x: Tensor) -> Tensor:
     b.require(x.type.dtype == c.result.dtype, "a view of the bits as another type")
     return b.reshape(x, c.result.shape)
 
 
-@rule("permute", "permute_copy")
+@rule("permute")
 def permute(b: Builder, c: Call, x: Tensor, dims: Sequence[int]) -> Tensor:
     return b.transpose(x, [int(d) % x.type.rank for d in dims])
 
 
-@rule("transpose", "t", "swapaxes", "numpy_T", "mT", "transpose_copy", "t_copy")
+@rule("transpose", "t")
 def exchange(b: Builder, c: Call, x: Tensor, dim0: int | None, dim1: int | None) -> Tensor:
     order = list(range(x.type.rank))
     if not order or c.name.startswith("t.") and len(order) < 2:
@@ -37,7 +36,7 @@ def exchange(b: Builder, c: Call, x: Tensor, dim0: int | None, dim1: int | None)
     return b.transpose(x, order)
 
 
-@rule("expand", "expand_copy", "broadcast_to", "expand_as")
+@rule("expand")
 def expand(b: Builder, c: Call, x: Tensor) -> Tensor:
     shape = c.result.shape
     return b.broadcast(b.reshape(x, (*[1] * (len(shape) - x.type.rank), *x.type.shape)), shape)
@@ -64,7 +63,7 @@ def repeat_each(b: Builder, c: Call, x: Tensor, repeats: int, dim: int | None) -
     return b.reshape(wide, c.result.shape)
 
 
-@rule("slice", "slice_copy")
+@rule("slice")
 def part(b: Builder, c: Call, x: Tensor, dim: int, start: int | None, end: int | None, step: int) -> Tensor:
     return sliced(b, x, dim % x.type.rank, start, end, step)
 
@@ -96,7 +95,7 @@ def _inside(value: int | None, n: int, default: int) -> int:
     return max(0, min(value + n if value < 0 else value, n))
 
 
-@rule("select", "select_copy")
+@rule("select")
 def select(b: Builder, c: Call, x: Tensor, dim: int, index: int) -> Tensor:
     axis = dim % x.type.rank
     n = x.type.shape[axis]
@@ -114,12 +113,7 @@ def select(b: Builder, c: Call, x: Tensor, dim: int, index: int) -> Tensor:
     return b.reshape(sliced(b, x, axis, at, at + 1), c.result.shape)
 
 
-@rule("narrow")
-def narrow(b: Builder, c: Call, x: Tensor, dim: int, start: int, length: int) -> Tensor:
-    return sliced(b, x, dim % x.type.rank, start, start + length)
-
-
-@rule("cat", "concat")
+@rule("cat")
 def concatenate(b: Builder, c: Call, tensors: Sequence[Tensor], dim: int) -> Tensor:
     """Empty vectors are left out, as torch does."""
     parts = [cast(b, t, c.result.dtype) for t in tensors if t.type.rank == len(c.result.shape) and t.type.size]
@@ -134,8 +128,7 @@ def stack(b: Builder, c: Call, tensors: Sequence[Tensor], dim: int) -> Tensor:
     return b("PACK", *parts, values_count=len(parts), axis=axis)
 
 
-@rule("split", "split_with_sizes", "chunk", "tensor_split", "split_copy", "split_with_sizes_copy", "unsafe_split",
-      "unsafe_chunk")  # fmt: skip
+@rule("split", "split_with_sizes")
 def split(b: Builder, c: Call, x: Tensor, dim: int) -> Sequence[Tensor]:
     """Several parts that are all read come from one operator."""
     axis = dim % x.type.rank
@@ -150,7 +143,7 @@ def split(b: Builder, c: Call, x: Tensor, dim: int) -> Sequence[Tensor]:
                      num_splits=len(sizes))  # fmt: skip
 
 
-@rule("unbind", "unbind_copy")
+@rule("unbind")
 def unbind(b: Builder, c: Call, x: Tensor, dim: int) -> Sequence[Tensor]:
     axis = dim % x.type.rank
     n = x.type.shape[axis]
@@ -214,12 +207,10 @@ def pad_by_mode(b: Builder, c: Call, x: Tensor, pad: Sequence[int], mode: str, v
     return x
 
 
-@rule("reflection_pad1d", "reflection_pad2d", "reflection_pad3d")
 def reflect_pad(b: Builder, c: Call, x: Tensor, padding: Sequence[int]) -> Tensor:
     return b("MIRROR_PAD", x, b.constant([list(p) for p in paddings(x.type.rank, padding)]), mode="REFLECT")
 
 
-@rule("replication_pad1d", "replication_pad2d", "replication_pad3d")
 def replicate_pad(b: Builder, c: Call, x: Tensor, padding: Sequence[int]) -> Tensor:
     """The outermost places again and again."""
     for axis, (lo, hi) in enumerate(paddings(x.type.rank, padding)):
@@ -231,7 +222,7 @@ def replicate_pad(b: Builder, c: Call, x: Tensor, padding: Sequence[int]) -> Ten
     return x
 
 
-@rule("pixel_shuffle", "channel_shuffle", "native_channel_shuffle")
+@rule("pixel_shuffle", "channel_shuffle")
 def pixel_shuffle(b: Builder, c: Call, x: Tensor, upscale_factor: int, groups: int) -> Tensor:
     """[.., C r r, H, W] to [.., C, H r, W r], by DEPTH_TO_SPACE where there is one channel."""
     if c.name.startswith(("channel", "native")):
@@ -270,8 +261,7 @@ def full(b: Builder, c: Call, fill_value: Any) -> Tensor:
     return filled(b, fill_value, c)
 
 
-@rule("zeros", "zeros_like", "new_zeros", "empty", "empty_like", "new_empty", "zero", "new_empty_strided",
-      "empty_strided", "empty_permuted")  # fmt: skip
+@rule("zeros", "zeros_like", "new_zeros", "empty", "empty_like", "new_empty", "zero", "empty_permuted")
 def zeros(b: Builder, c: Call) -> Tensor:
     return filled(b, 0, c)
 

@@ -93,8 +93,7 @@ def pool_window(places: Sequence[int], kernel: Any, stride: Any, padding: Any, d
     return Window.of(size, strides, pairs, dilations)
 
 
-@rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool1d_with_indices",
-      "max_pool3d_with_indices", "mkldnn_max_pool2d")  # fmt: skip
+@rule("max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices")
 def max_pool(b: Builder, c: Call, x: Tensor, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
              ceil_mode: bool) -> Any:  # fmt: skip
     b.require(1 not in c.used, "the places of the largest elements of a pooling")
@@ -174,8 +173,7 @@ def average_pool(b: Builder, c: Call, x: Tensor, kernel_size: Any, stride: Any, 
     return b.reshape(y, y.type.shape[1:]) if alone else y
 
 
-@rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d",
-      "adaptive_max_pool1d", "adaptive_avg_pool3d", "_adaptive_avg_pool3d")  # fmt: skip
+@rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d", "adaptive_max_pool1d", "adaptive_avg_pool3d", "_adaptive_avg_pool3d")
 def adaptive_pool(b: Builder, c: Call, x: Tensor, output_size: Any) -> Any:
     """Windows that share a picture out evenly; where they are of several sizes, each axis by products with a matrix
     (means) or by parts (extremes)."""
@@ -276,7 +274,19 @@ def einsum(b: Builder, c: Call, equation: str, tensors: Sequence[Tensor]) -> Ten
     return matrices.einsum(b, equation, *tensors)
 
 
-@rule("outer", "ger")
+@rule("_trilinear")
+def product_of_three(b: Builder, c: Call, i1: Tensor, i2: Tensor, i3: Tensor, expand1: Sequence[int],
+                     expand2: Sequence[int], expand3: Sequence[int], sumdim: Sequence[int]) -> Tensor:  # fmt: skip
+    """sum(i1 * i2 * i3) over some axes, where each has axes of one element put in."""
+    rank = i1.type.rank + len(expand1)
+    wide = []
+    for x, new in ((i1, expand1), (i2, expand2), (i3, expand3)):
+        sizes = iter(x.type.shape)
+        wide.append(b.reshape(x, [1 if a in new else next(sizes) for a in range(rank)]))
+    return reduced(b, "SUM", b("MUL", b("MUL", wide[0], wide[1]), wide[2]), list(sumdim), False)
+
+
+@rule("outer")
 def outer(b: Builder, c: Call, x: Tensor, vec2: Tensor) -> Tensor:
     return b("MUL", b.reshape(x, (x.type.size, 1)), b.reshape(vec2, (1, vec2.type.size)))
 
@@ -292,8 +302,7 @@ def bilinear(b: Builder, c: Call, input1: Tensor, input2: Tensor, weight: Tensor
 # normalisation
 
 
-@rule("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm",
-      "_batch_norm_with_update")  # fmt: skip
+@rule("batch_norm", "_native_batch_norm_legit_no_training")
 def batch_norm(b: Builder, c: Call, input: Tensor, weight: Tensor | None, bias: Tensor | None,
                running_mean: Tensor | None, running_var: Tensor | None, training: Any, eps: float) -> Any:  # fmt: skip
     """A factor and an offset for each channel, which the convolution before takes in."""
@@ -413,8 +422,7 @@ def _sizes(b: Builder, shape: Sequence[int]) -> Tensor:
     return b.vector([int(n) for n in shape])
 
 
-@rule("upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_linear1d",
-      "_upsample_bilinear2d_aa", "_upsample_nearest_exact2d", "_upsample_nearest_exact1d", "upsample_nearest3d")  # fmt: skip
+@rule("upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_linear1d", "_upsample_nearest_exact2d")
 def resize(b: Builder, c: Call, x: Tensor, input: Tensor, align_corners: bool) -> Tensor:
     """The nearest place downwards, or a mean of the two (four) nearest ones."""
     x = input if x is None else x
@@ -461,10 +469,3 @@ def cubic_weights(n: int, m: int, align_corners: bool) -> np.ndarray:
             far = CUBIC * d**3 - 5 * CUBIC * d**2 + 8 * CUBIC * d - 4 * CUBIC
             weights[i, min(max(first + k, 0), n - 1)] += near if d <= 1 else far
     return weights.astype(np.float32)
-
-
-@rule("_euclidean_dist")
-def distances(b: Builder, c: Call, x1: Tensor, x2: Tensor) -> Tensor:
-    left = b.reshape(operand(b, x1, FLOAT32), (*x1.type.shape[:-1], 1, x1.type.shape[-1]))
-    right = b.reshape(x2, (*x2.type.shape[:-2], 1, *x2.type.shape[-2:]))
-    return b("SQRT", b("SUM", b("SQUARED_DIFFERENCE", left, right), b.constant([-1]), keep_dims=False))

@@ -61,7 +61,7 @@ def moments(b: Builder, x: Tensor, axes: Sequence[int]) -> tuple[Value, Value]:
     return centred, Value(b, reduced(b, "MEAN", (b("SQUARE", centred.tensor)), axes, True))
 
 
-@rule("var", "std", "var_mean", "std_mean", "var.correction", "std.correction")
+@rule("var", "std", "var_mean", "std_mean")
 def variance(b: Builder, c: Call, x: Tensor, dim: Any, unbiased: Any, correction: Any, keepdim: bool) -> Any:
     """sum((x - mean)**2) / (n - correction)"""
     axes = axes_of(dim, x.type.rank)
@@ -86,7 +86,7 @@ def log_sum_exp(b: Builder, c: Call, x: Tensor, dim: Any, keepdim: bool) -> Tens
     return b.reshape(b("ADD", b("LOG", total), top), c.result.shape)
 
 
-@rule("linalg_vector_norm", "norm")
+@rule("linalg_vector_norm")
 def norm(b: Builder, c: Call, x: Tensor, ord: Any, p: Any, dim: Any, keepdim: bool) -> Tensor:
     degree = 2 if ord is None and p is None else (p if ord is None else ord)
     axes = axes_of(dim, x.type.rank)
@@ -108,7 +108,7 @@ def running_sum(b: Builder, c: Call, x: Tensor, dim: int) -> Tensor:
     return b("CUMSUM", x, b.constant(dim % x.type.rank)) if x.type.rank else x
 
 
-@rule("cumprod", "cummax", "logcumsumexp")
+@rule("cumprod", "logcumsumexp")
 def running(b: Builder, c: Call, x: Tensor, dim: int) -> Any:
     """Doubling steps: after step i each element holds the result over 2**i elements before it."""
     axis = dim % x.type.rank
@@ -127,7 +127,7 @@ def running(b: Builder, c: Call, x: Tensor, dim: int) -> Any:
     return x
 
 
-@rule("topk", "sort", "argsort", "sort.stable")
+@rule("topk", "sort", "argsort")
 def order(b: Builder, c: Call, x: Tensor, k: int, dim: int | None, largest: Any, descending: Any, sorted: Any) -> Any:
     """TOPK_V2 along the last axis; the smallest first of the negated ones."""
     dim = -1 if dim is None else dim
@@ -148,7 +148,7 @@ def order(b: Builder, c: Call, x: Tensor, k: int, dim: int | None, largest: Any,
     return made[1] if c.name.startswith("argsort") else made
 
 
-@rule("softmax", "_softmax", "log_softmax", "_log_softmax", "special_softmax", "_safe_softmax")
+@rule("softmax", "_softmax", "log_softmax", "_log_softmax")
 def softmax(b: Builder, c: Call, x: Tensor, dim: int) -> Tensor:
     builtin = "LOG_SOFTMAX" if "log" in c.name else "SOFTMAX"
     x = cast(b, x, c.result.dtype)
@@ -162,11 +162,6 @@ def along_last(b: Builder, builtin: str, x: Tensor, dim: int) -> Tensor:
     turn, axis = list(range(x.type.rank)), dim % x.type.rank
     turn[axis], turn[-1] = turn[-1], turn[axis]
     return b.transpose(b(builtin, b.transpose(x, turn)), turn)
-
-
-@rule("softmin")
-def softmin(b: Builder, c: Call, x: Tensor, dim: int) -> Tensor:
-    return along_last(b, "SOFTMAX", b("NEG", x), dim)
 
 
 @rule("glu")
@@ -207,7 +202,7 @@ def distances(b: Builder, c: Call, x1: Tensor, x2: Tensor, p: float) -> Tensor:
     return b("SQRT", b("SUM", b("SQUARED_DIFFERENCE", left, right), b.constant([-1]), keep_dims=False))
 
 
-@rule("_fft_r2c", "fft_rfft")
+@rule("_fft_r2c")
 def real_fft(b: Builder, c: Call, x: Tensor, dim: Any, normalization: Any, onesided: Any, n: Any, norm: Any) -> Tensor:
     """The transform of real numbers along the last axis, as RFFT2D of one row."""
     axes = axes_of(dim, x.type.rank)

@@ -155,23 +155,21 @@ FORMULAS: dict[str, Callable[..., Value]] = {
     "atan": formulas.atan, "atanh": formulas.atanh, "cosh": formulas.cosh, "sinh": formulas.sinh,
     "tan": formulas.tan, "erf": formulas.erf, "expm1": formulas.expm1, "log1p": formulas.log1p,
     "isfinite": formulas.is_finite, "isinf": formulas.is_infinite, "isnan": formulas.is_nan,
-    "reciprocal": formulas.reciprocal, "selu": formulas.selu, "softsign": formulas.softsign,
+    "reciprocal": formulas.reciprocal, "selu": formulas.selu,
     "silu": silu, "hardsigmoid": hard_sigmoid, "mish": mish, "log_sigmoid": log_sigmoid, "trunc": truncate,
-    "fix": truncate, "frac": fraction,
+    "frac": fraction,
     "erfc": lambda x: 1.0 - formulas.erf(x),
     "exp2": lambda x: formulas.exp(x * math.log(2)),
     "log2": lambda x: formulas.log(x) * (1 / math.log(2)),
     "log10": lambda x: formulas.log(x) * (1 / math.log(10)),
     "deg2rad": lambda x: x * (math.pi / 180),
     "rad2deg": lambda x: x * (180 / math.pi),
-    "tanhshrink": lambda x: x - x.apply("TANH"),
     "sinc": lambda x: where(x.compare("EQUAL", 0.0), 1.0, (x * math.pi).apply("SIN") / (x * math.pi)),
 }  # fmt: skip
 FORMULAS_OF_TWO: dict[str, Callable[..., Value]] = {
     "xlogy": formulas.xlogy, "logaddexp": log_add,
     "hypot": lambda x, y: formulas.sqrt(x * x + y * y),
     "copysign": lambda x, y: where(y < 0.0, -abs(x), abs(x)),
-    "squared_difference": lambda x, y: x.apply("SQUARED_DIFFERENCE", y),
 }  # fmt: skip
 
 RULES.update({name: _unary(builtin) for name, builtin in UNARY.items()})
@@ -213,7 +211,7 @@ def product(b: Builder, c: Call, x: Any, other: Any) -> Tensor:
     return b("LOGICAL_AND" if dtype == BOOL else "MUL", operand(b, x, dtype), operand(b, other, dtype))
 
 
-@rule("div", "true_divide")
+@rule("div")
 def quotient(b: Builder, c: Call, x: Any, other: Any, rounding_mode: str | None) -> Tensor:
     """A division by a number is a product with its reciprocal where that is exact."""
     dtype = c.result.dtype
@@ -234,7 +232,9 @@ def floor_divide(b: Builder, c: Call, x: Any, other: Any) -> Tensor:
 
 @rule("fmod")
 def remainder_with_the_sign_of_the_first(b: Builder, c: Call, x: Any, other: Any) -> Tensor:
-    a, m = (Value(b, operand(b, v, c.result.dtype)) for v in (x, other))
+    a, m = (Value(b, operand(b, v, INT32 if c.result.dtype == INT64 else c.result.dtype)) for v in (x, other))
+    if c.result.dtype.is_integer:
+        return (a - m * (a / m)).tensor
     return (formulas.sign(a) * abs(a).apply("FLOOR_MOD", abs(m))).tensor
 
 
@@ -273,7 +273,7 @@ def logic(b: Builder, c: Call, x: Any, other: Any) -> Tensor:
     return b("BITWISE_XOR", operand(b, x, c.common), operand(b, other, c.common))
 
 
-@rule("clamp", "hardtanh", "clip")
+@rule("clamp", "hardtanh")
 def clamp(b: Builder, c: Call, x: Tensor, min: Any, max: Any, min_val: Any, max_val: Any) -> Tensor:
     low, high = (min_val, max_val) if c.name.startswith("hardtanh") else (min, max)
     x = cast(b, x, c.result.dtype)
@@ -301,7 +301,7 @@ def gelu(b: Builder, c: Call, x: Tensor, approximate: str) -> Tensor:
     return b("GELU", x, approximate=approximate == "tanh")
 
 
-@rule("rrelu_with_noise_functional", "rrelu_with_noise", "rrelu")
+@rule("rrelu_with_noise_functional")
 def leaky_relu_of_random_slope(b: Builder, c: Call, x: Tensor, lower: float, upper: float) -> Any:
     """After training the slope is the middle of its range."""
     made = b("LEAKY_RELU", x, alpha=(lower + upper) / 2)
@@ -340,14 +340,6 @@ def prelu(b: Builder, c: Call, x: Tensor, weight: Tensor) -> Tensor:
     elif weight.type.rank == x.type.rank:
         weight = b.reshape(weight, weight.type.shape[1:])
     return b("PRELU", x, weight)
-
-
-@rule("hardshrink", "softshrink")
-def shrink(b: Builder, c: Call, x: Tensor, lambd: float) -> Tensor:
-    value = Value(b, x)
-    if c.name.startswith("hard"):
-        return where(abs(value) > float(lambd), value, 0.0).tensor
-    return (formulas.sign(value) * formulas.maximum(abs(value) - float(lambd), 0.0)).tensor
 
 
 @rule("threshold")
@@ -399,9 +391,7 @@ def shift_left(b: Builder, c: Call, x: Any, other: Any) -> Tensor:
     return b("MUL", operand(b, x, c.result.dtype), b.constant(1 << places, c.result.dtype))
 
 
-@rule("_to_copy", "to", "type_as", "clone", "alias", "detach", "contiguous", "lift_fresh_copy", "lift_fresh",
-      "_conj", "conj", "resolve_conj", "dropout", "native_dropout", "alias_copy", "detach_", "copy", "feature_dropout",
-      "alpha_dropout", "_unsafe_view_copy", "view_as_real_copy")  # fmt: skip
+@rule("_to_copy", "type_as", "clone", "alias", "detach", "lift_fresh_copy", "dropout", "native_dropout", "copy")
 def unchanged(b: Builder, c: Call, x: Any, input: Any, src: Any) -> Tensor:
     """Copies, and what is only used in training."""
     value: Tensor = input if x is None else src if src is not None else x
