@@ -40,6 +40,7 @@ class FullyConnected(Op):
     """
 
     name, code = "FULLY_CONNECTED", 9
+    weights_axis = 0
     contracts = True
     blocks = True
     operands = (("input", "weights", "bias?"), ("output", "shuffled_input?"))
