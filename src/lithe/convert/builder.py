@@ -16,11 +16,12 @@ import numpy as np
 from lithe.convert.sizes import Sizes, is_fixed, is_open, signature, smallest
 from lithe.errors import ModelError, UnsupportedOp
 from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
-from lithe.ops.op import REGISTRY, Site
+from lithe.ops.op import REGISTRY, NoAttrs, Site
 from lithe.passes.fold_constants import fold_node
+from lithe.passes.formulas import formula_class, spell_out
 from lithe.passes.infer_shapes import inferred
 from lithe.passes.layout import arrange_layouts
-from lithe.passes.remove_dead import remove_dead
+from lithe.passes.tidy import tidy
 from lithe.passes.writer import Inexpressible, Writer
 from lithe.types import INT32, DType, Shape, TensorType, dtype_of
 
@@ -246,6 +247,12 @@ class Builder(Writer):
         operands = [tensor, self.constant([int(b) for b in begin]), self.constant(sizes)]
         return self.sized("SLICE", operands, size)
 
+    def formula(self, name: str, *inputs: Tensor) -> Tensor:
+        """A function that has no builtin, under TensorFlow's name; spelled out when the graph is finished."""
+        made = Tensor(f"{self.name()}/{len(self.tensors)}", inputs[0].type)
+        super().add(Node(formula_class(name), NoAttrs(), list(inputs), [made]))
+        return made
+
     def _node(self, op: str, inputs: list[Tensor | None], outputs: list[Tensor], **attrs: Any) -> Node:
         cls = REGISTRY.by_name[op]
         return Node(cls, cls.Attrs(**attrs), inputs, outputs)
@@ -254,11 +261,13 @@ class Builder(Writer):
 
     def finished(self) -> Graph:
         """The graph as a file holds it: open dimensions are -1 in signatures and 1 in shapes."""
-        mentioned = dict.fromkeys(t for n in self.nodes for t in (*n.inputs, *n.outputs) if t is not None)
-        tensors = list(dict.fromkeys((*self.inputs, *mentioned, *self.outputs)))
-        graph = Graph(self.title, self.inputs, self.outputs, tensors, self.nodes)
-        remove_dead(graph)
+        graph = Graph(self.title, self.inputs, self.outputs, [], self.nodes)
+        tidy(graph)
         arrange_layouts(graph, is_open)
+        spell_out(graph, self)
+        tidy(graph)
+        mentioned = (t for n in graph.nodes for t in (*n.inputs, *n.outputs) if t is not None)
+        graph.tensors = list(dict.fromkeys((*graph.inputs, *mentioned, *graph.outputs)))
         for t in graph.tensors:
             if not is_fixed(t.type.shape):
                 t.shape_signature = signature(t.type.shape)

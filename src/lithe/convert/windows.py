@@ -130,8 +130,8 @@ def convolution(b: Builder, x: Tensor, weights: Tensor, window: Window, groups: 
     b.require(dimensions == 2, f"a convolution over {dimensions} dimensions")
     x, padding = _padded(b, x, window)
     (stride_h, stride_w), (dilation_h, dilation_w) = window.strides, window.dilations
-    attrs: dict[str, Any] = {"padding": padding, "stride_h": stride_h, "stride_w": stride_w, "dilation_h_factor": dilation_h,
-             "dilation_w_factor": dilation_w}  # fmt: skip
+    attrs: dict[str, Any] = {"padding": padding, "stride_h": stride_h, "stride_w": stride_w,
+                             "dilation_h_factor": dilation_h, "dilation_w_factor": dilation_w}  # fmt: skip
     channels, outputs = x.type.shape[-1], weights.type.shape[0]
     if groups == channels and weights.type.shape[-1] == 1 and groups > 1:
         turned = b.transpose(weights, (3, 1, 2, 0))

@@ -251,6 +251,8 @@ class Op:
     elementwise: ClassVar[bool] = False  # on operands of one shape, each element depends on those in its place alone
     row_aligned: ClassVar[bool] = False  # an elementwise operand of fewer axes belongs to the first ones, not the last
     axes: ClassVar[Axes | None] = None  # how it names axes, where their order does not matter to it
+    weights_axis: ClassVar[int | None] = None  # of a constant operand of weights: the one along which outputs lie
+    broadcasts: ClassVar[bool] = False  # operands of other shapes are repeated to one shape, as in numpy
     contracts: ClassVar[bool] = False  # its output is written by one `Builder.convolution`, as epilogues of sums
     blocks: ClassVar[bool] = False  # input 1 may have a scale for each block (see `lithe.types.Quantization`)
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed

@@ -29,7 +29,7 @@ def permute(b: Builder, c: Call, x: Tensor, dims: Sequence[int]) -> Tensor:
 @rule("transpose", "t")
 def exchange(b: Builder, c: Call, x: Tensor, dim0: int | None, dim1: int | None) -> Tensor:
     order = list(range(x.type.rank))
-    if not order or c.name.startswith("t.") and len(order) < 2:
+    if not order or (c.name.startswith("t.") and len(order) < 2):
         return x
     first, second = (0 if dim0 is None else dim0), (1 if dim1 is None else dim1)
     order[first], order[second] = order[second], order[first]

@@ -17,7 +17,7 @@ from lithe.convert.builder import Builder
 from lithe.convert.sizes import is_fixed, is_open
 from lithe.convert.torch.arrangement import sliced
 from lithe.convert.torch.reductions import moments, reduced
-from lithe.convert.torch.rules import Call, cast, operand, rule, sequence
+from lithe.convert.torch.rules import Call, cast, rule, sequence
 from lithe.convert.windows import Window
 from lithe.ir.graph import Tensor
 from lithe.types import BOOL, FLOAT32
@@ -173,7 +173,15 @@ def average_pool(b: Builder, c: Call, x: Tensor, kernel_size: Any, stride: Any, 
     return b.reshape(y, y.type.shape[1:]) if alone else y
 
 
-@rule("adaptive_avg_pool1d", "adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d", "adaptive_max_pool1d", "adaptive_avg_pool3d", "_adaptive_avg_pool3d")
+@rule(
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "_adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool1d",
+    "adaptive_avg_pool3d",
+    "_adaptive_avg_pool3d",
+)
 def adaptive_pool(b: Builder, c: Call, x: Tensor, output_size: Any) -> Any:
     """Windows that share a picture out evenly; where they are of several sizes, each axis by products with a matrix
     (means) or by parts (extremes)."""
@@ -237,7 +245,13 @@ def product(b: Builder, c: Call, x: Tensor, input: Tensor, weight: Tensor, bias:
         return y if bias is None else b("ADD", y, bias)
     if word in ("addmm", "baddbmm"):
         left, right = (mat1, mat2) if word == "addmm" else (batch1, batch2)
-        if word == "addmm" and right.data is not None and x.data is not None and x.type.rank == 1 and beta == alpha == 1:
+        if (
+            word == "addmm"
+            and right.data is not None
+            and x.data is not None
+            and x.type.rank == 1
+            and beta == alpha == 1
+        ):
             return matrices.dense(b, left, b.transpose(right, (1, 0)), x)
         y = matrix_product(b, left, right, c.result.shape)
         y = y if alpha == 1 else b("MUL", y, b.constant(alpha, c.result.dtype))
@@ -422,7 +436,9 @@ def _sizes(b: Builder, shape: Sequence[int]) -> Tensor:
     return b.vector([int(n) for n in shape])
 
 
-@rule("upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_linear1d", "_upsample_nearest_exact2d")
+@rule(
+    "upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_linear1d", "_upsample_nearest_exact2d"
+)
 def resize(b: Builder, c: Call, x: Tensor, input: Tensor, align_corners: bool) -> Tensor:
     """The nearest place downwards, or a mean of the two (four) nearest ones."""
     x = input if x is None else x

@@ -10,7 +10,7 @@ import numpy as np
 
 from lithe.convert.builder import Builder
 from lithe.convert.sizes import is_fixed, is_open
-from lithe.convert.torch.arrangement import line, sliced
+from lithe.convert.torch.arrangement import sliced
 from lithe.convert.torch.rules import Call, cast, operand, rule
 from lithe.ir.graph import Tensor
 from lithe.types import BOOL, FLOAT32, INT32

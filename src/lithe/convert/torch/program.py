@@ -185,7 +185,9 @@ def specified(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def is_shape(value: Any) -> bool:
-    return isinstance(value, (tuple, list)) and bool(value) and all(isinstance(n, (int, str)) or n is None for n in value)
+    return (
+        isinstance(value, (tuple, list)) and bool(value) and all(isinstance(n, (int, str)) or n is None for n in value)
+    )
 
 
 def spec(value: Any, numbers: dict[str, int]) -> Any:

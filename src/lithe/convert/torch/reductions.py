@@ -232,4 +232,3 @@ def absolute(b: Builder, c: Call, x: Tensor) -> Tensor:
     if x.type.dtype == c.result.dtype and x.type.dtype.name == "int64":
         return b("MAXIMUM", x, b("NEG", x))
     return b("ABS", x)
-

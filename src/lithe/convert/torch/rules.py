@@ -348,7 +348,9 @@ def threshold(b: Builder, c: Call, x: Tensor, threshold: float, value: float) ->
 
 
 @rule("nan_to_num")
-def without_nan(b: Builder, c: Call, x: Tensor, nan: float | None, posinf: float | None, neginf: float | None) -> Tensor:
+def without_nan(
+    b: Builder, c: Call, x: Tensor, nan: float | None, posinf: float | None, neginf: float | None
+) -> Tensor:
     most = 3.4028234663852886e38
     value = where(formulas.is_nan(Value(b, x)), nan or 0.0, Value(b, x))
     value = where(value > most, most if posinf is None else posinf, value)

@@ -26,7 +26,15 @@ from lithe.types import BOOL, DTYPES, FLOAT32, INT32, DType, TensorType
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 OWN = (f"{os.sep}torch{os.sep}nn{os.sep}", f"{os.sep}torch{os.sep}_", f"{os.sep}torch{os.sep}functional")
 HIGHER = {"cond": control.branch, "while_loop": control.loop}
-SILENT = ("_assert_", "sym_constrain_range", "_assert_async", "sym_size", "sym_numel", "sym_stride", "_functional_assert")
+SILENT = (
+    "_assert_",
+    "sym_constrain_range",
+    "_assert_async",
+    "sym_size",
+    "sym_numel",
+    "sym_stride",
+    "_functional_assert",
+)
 
 
 class Writing:
@@ -179,7 +187,9 @@ def common_type(node: Any) -> DType:
     import torch
 
     values = [a.meta["val"] if type(a).__name__ == "Node" else a for a in node.args[:2]]
-    numbers = [v for v in values if has_tensors(v) and not isinstance(v, (list, tuple)) or isinstance(v, (int, float))]
+    numbers = [
+        v for v in values if (has_tensors(v) and not isinstance(v, (list, tuple))) or isinstance(v, (int, float))
+    ]
     if not any(map(has_tensors, numbers)):
         return FLOAT32
     dtype = torch.result_type(*numbers) if len(numbers) == 2 else numbers[0].dtype
@@ -222,7 +232,9 @@ def module_of(node: Any) -> tuple[str, str]:
     if not stack:
         return "", ""
     path, kind = list(stack.values())[-1]
-    return str(path).removeprefix("L['self']").lstrip("."), (kind if isinstance(kind, str) else kind.__name__).split(".")[-1]
+    return str(path).removeprefix("L['self']").lstrip("."), (kind if isinstance(kind, str) else kind.__name__).split(
+        "."
+    )[-1]
 
 
 __all__ = ["BOOL", "INT32", "Writing"]

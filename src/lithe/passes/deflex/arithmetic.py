@@ -50,6 +50,9 @@ def same(builtin: str) -> Callable[[Draft], Tensor]:
 RULES.update({name: same(builtin) for name, builtin in {**SAME, **COMPARISONS}.items()})
 
 
+FORMULAS: dict[str, Callable[..., Value]] = {}
+
+
 def formula(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
     """Decorator: the operators with these names are this function of their operands."""
 
@@ -58,6 +61,7 @@ def formula(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Value
             return function(*(Value(d, t) for t in d.inputs)).tensor
 
         RULES.update(dict.fromkeys(names, write))
+        FORMULAS.update(dict.fromkeys(names, function))
         return function
 
     return add
@@ -201,6 +205,12 @@ def erf(x: Value) -> Value:
     near = x * polynomial(floating(x) * x, ERF_NEAR) + x
     far = sign(x) * (1.0 - exp(-polynomial(minimum(abs(x), 4.0), ERF_FAR)))
     return where(abs(x) < 1.0, near, far)
+
+
+@formula("Erfc")
+def complement_of_erf(x: Value) -> Value:
+    """Absolute precision; the relative one is lost where erf is nearly 1."""
+    return 1.0 - erf(x)
 
 
 @formula("Reciprocal", "Inv")
