@@ -199,3 +199,4 @@ CASES = {
     "spectra": (lambda x: (torch.fft.rfft(x).abs(), torch.view_as_real(torch.fft.rfft(x)), torch.fft.rfft(x).real,
                            torch.fft.rfft(x).imag), normal(2, 16)),
 }  # fmt: skip
+ELSEWHERE = ()
