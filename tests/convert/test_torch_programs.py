@@ -13,7 +13,7 @@ import lithe  # noqa: E402
 from lithe.convert.torch import convert  # noqa: E402
 from lithe.errors import InputError, LitheError, MissingDependency, UnsupportedOp  # noqa: E402
 from lithe.types import FLOAT32, INT64, TensorType  # noqa: E402
-from tests.convert.torch_check import check, official, tensors  # noqa: E402
+from tests.convert.torch_check import check, tensors  # noqa: E402
 
 nn = torch.nn
 
@@ -32,8 +32,7 @@ class Head(nn.Module):
 
 def test_parameters_keep_their_names():
     module = convert(Head(), (torch.zeros(1, 3, 16, 16),))
-    names = {t.name for t in module.constants()}
-    assert {"body.3.weight", "head.weight"} <= {n.split("/")[0] for n in names}, names
+    assert {"body.0.weight", "body.3.weight", "head.weight"} <= {t.name for t in module.constants()}
     assert list(module.signatures[0].inputs) == ["image"]
     assert list(module.signatures[0].outputs) == ["output"]
 
@@ -65,7 +64,7 @@ def test_a_program_keeps_its_dynamic_dimensions(tmp_path):
             z = torch.cat([x, y], 0)
             return z.reshape(z.shape[0] // 1, -1) * z.shape[0], x.flatten(0, 1), y[1:], x.sum() / x.shape[0]
 
-    batch = torch.export.Dim("batch", max=100)
+    batch = torch.export.Dim("batch", min=3, max=100)
     shapes = {"x": {0: batch}, "y": {0: batch}}
     examples = (torch.zeros(3, 2, 4), torch.zeros(3, 2, 4))
     program = torch.export.export(Pairs(), examples, dynamic_shapes=shapes)
@@ -99,9 +98,7 @@ def test_trees_of_inputs_and_outputs_have_names(tmp_path):
 
     inputs = ((torch.ones(2, 3), torch.ones(2, 3) * 2), {"scale": torch.tensor(3.0)})
     module = check(Trees(), *inputs, path=tmp_path).module
-    assert list(module.signatures[0].outputs) == ["parts_0", "parts_1", "sum"] or set(
-        module.signatures[0].outputs
-    ) == {"sum", "parts_0", "parts_1"}
+    assert list(module.signatures[0].outputs) == ["sum", "parts_0", "parts_1"]
 
 
 def test_inputs_by_name(tmp_path):
@@ -234,6 +231,11 @@ class Changes(nn.Module):
         return x
 
 
+class Conjugate(nn.Module):
+    def forward(self, x):
+        return x * 2
+
+
 class Half(nn.Module):
     def forward(self, x):
         return x.mean(), torch.complex(x, x)
@@ -250,7 +252,7 @@ BAD = {
     "control flow that depends on data": (DependsOnData(), (X,), UnsupportedOp, "data-dependent"),
     "a size that depends on data": (Nonzero(), (X,), UnsupportedOp, "nonzero"),
     "operators without builtins": (Determinant(), (X,), UnsupportedOp, r"inner\.0 \(Inner\), test_torch_programs\.py:"),
-    "complex inputs": (Inner(), (torch.zeros(3, 3, dtype=torch.complex64),), UnsupportedOp, "complex|eigvalsh"),
+    "complex inputs": (Conjugate(), (torch.zeros(3, 3, dtype=torch.complex64),), UnsupportedOp, "complex"),
     "complex numbers inside": (Half(), (X,), UnsupportedOp, "complex"),
     "a dimension that the model fixes": (Sized(), (("batch", 2),), LitheError, "batch|dimension|trace"),
     "an input that is changed": (Changes(), (X,), UnsupportedOp, "changes its input"),
@@ -279,4 +281,3 @@ def test_other_element_types_are_kept(tmp_path):
 
     checked = check(Integers(), torch.arange(6).view(2, 3), path=tmp_path)
     assert checked.module.main.inputs[0].type.dtype == INT64
-    assert official("", {}) if False else True

@@ -60,11 +60,12 @@ def check(
     **named: Any,
 ) -> Checked:
     """Converts, saves, loads and runs; `describe` stands for the inputs where they are described otherwise."""
-    module = convert(model, (named or inputs) if describe is None else describe)
+    program = isinstance(model, torch.export.ExportedProgram)
+    module = convert(model, None if program else (named or inputs) if describe is None else describe)
     file = str(path / "model.tflite")
     lithe.Model(module).save(file)
     with torch.no_grad():
-        runnable = model.module() if isinstance(model, torch.export.ExportedProgram) else model.eval()
+        runnable = model.module() if program else model.eval()
         want = tensors(runnable(*inputs, **named))
     loaded = lithe.load(file)
     feed = dict(zip(module.signatures[0].inputs, tensors((inputs, named)), strict=True))

@@ -256,8 +256,9 @@ def pixel_unshuffle(b: Builder, c: Call, x: Tensor, downscale_factor: int) -> Te
 
 @rule("full", "full_like", "new_full")
 def full(b: Builder, c: Call, fill_value: Any) -> Tensor:
-    if isinstance(fill_value, Tensor):
-        return b.broadcast(b.reshape(cast(b, fill_value, c.result.dtype), [1] * len(c.result.shape)), c.result.shape)
+    if isinstance(fill_value, Tensor) or (isinstance(fill_value, int) and is_open(fill_value)):
+        one = operand(b, fill_value, c.result.dtype)
+        return b.broadcast(b.reshape(one, [1] * len(c.result.shape)), c.result.shape)
     return filled(b, fill_value, c)
 
 
@@ -278,7 +279,7 @@ def fill(b: Builder, c: Call, value: Any) -> Tensor:
 
 @rule("scalar_tensor")
 def scalar(b: Builder, c: Call, s: Any) -> Tensor:
-    return size_as_tensor(b, s, c.result.dtype)
+    return operand(b, s, c.result.dtype)
 
 
 SMALL = 1 << 10
@@ -288,13 +289,6 @@ def filled(b: Builder, value: Any, c: Call) -> Tensor:
     if is_fixed(c.result.shape) and c.result.size <= SMALL:
         return b.constant(np.full(c.result.shape, value), c.result.dtype)
     return b.filled(value, c.result.dtype, c.result.shape)
-
-
-def size_as_tensor(b: Builder, value: Any, dtype: DType) -> Tensor:
-    """A number as a scalar; computed where it depends on an open dimension."""
-    if isinstance(value, int) and not isinstance(value, bool) and is_open(value):
-        return cast(b, b.reshape(b.size(value), ()), dtype)
-    return b.constant(value, dtype)
 
 
 @rule("arange", "arange.start_step")

@@ -316,7 +316,7 @@ def bilinear(b: Builder, c: Call, input1: Tensor, input2: Tensor, weight: Tensor
 # normalisation
 
 
-@rule("batch_norm", "_native_batch_norm_legit_no_training")
+@rule("batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit.no_stats")
 def batch_norm(b: Builder, c: Call, input: Tensor, weight: Tensor | None, bias: Tensor | None,
                running_mean: Tensor | None, running_var: Tensor | None, training: Any, eps: float) -> Any:  # fmt: skip
     """A factor and an offset for each channel, which the convolution before takes in."""

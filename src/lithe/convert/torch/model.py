@@ -40,7 +40,7 @@ def convert(source: Any, inputs: Any = None, *, unroll: bool = False) -> Module:
     writing = Writing(symbols, unroll)
     ends = _Ends(b, program, writing)
     given = ends.inputs()
-    results = writing.graph(b, program, given)
+    results = writing.graph(b, program.graph_module, given)
     outputs = ends.outputs(results)
     conversion.sign(KEY, b, ends.named, outputs)
     return conversion.module()

@@ -129,15 +129,16 @@ def reason(cause: Exception) -> tuple[str, str]:
     for line in lines:
         if line.startswith('File "') and "/torch/" not in line:
             place = line
-    first = next((line for line in lines if not line.startswith(("Traceback", "File"))), type(cause).__name__)
-    return first[:300], place
+    said = [line for line in lines if not line.startswith(("Traceback", "File", "For more"))] or [type(cause).__name__]
+    more = said[1] if len(said) > 1 and said[1].startswith("- ") else ""
+    first = said[0].split(" For more information")[0]
+    return f"{first} {more}".strip()[:400], place
 
 
 def decompositions(torch: Any) -> Any:
     """What torch can say in simpler operators, for those that have no rule here."""
-    table = dict(torch._decomp.decomposition_table)
-    table.update(torch.export.default_decompositions().items())
-    return {op: function for op, function in table.items() if rule_for(name_of(op)) is None}
+    table = torch.export.default_decompositions().items()
+    return {op: function for op, function in table if rule_for(name_of(op)) is None}
 
 
 def name_of(op: Any) -> str:

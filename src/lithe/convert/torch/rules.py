@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lithe.convert.builder import Builder
+from lithe.convert.sizes import is_open
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value, where
@@ -66,9 +67,12 @@ def rule_for(name: str) -> Rule | None:
 
 
 def operand(b: Builder, value: Any, dtype: DType) -> Tensor:
-    """A tensor of this type, from a tensor or a number."""
+    """A tensor of this type, from a tensor or a number; computed where the number is the size of an open dimension."""
     if isinstance(value, Tensor):
         return cast(b, value, dtype)
+    if isinstance(value, int) and is_open(abs(value)):
+        b.require(value > 0, "a number computed from an open dimension")
+        return cast(b, b.reshape(b.size(value), ()), dtype)
     return b.constant(value, dtype)
 
 

@@ -54,7 +54,11 @@ class Writing:
         from sympy import Integer  # torch brings it
 
         made = expression.xreplace({s: Integer(n) for s, n in known.items()})
-        return int(made) if made.is_integer else float(made)
+        if made.is_Boolean or made.is_integer:
+            return bool(made) if made.is_Boolean else int(made)
+        if known:
+            raise Inexpressible("a fraction of open dimensions")
+        return float(made)
 
     def type_of(self, value: Any) -> TensorType:
         """The type of a traced tensor. Raises Inexpressible for element types that a file does not have."""
@@ -73,7 +77,8 @@ class Writing:
             elif node.op == "get_attr":
                 values[node] = self.attribute(b, module, node.target)
             elif node.op == "output":
-                return [self.read(values, a) for a in node.args[0]]
+                results = node.args[0]
+                return self.read(values, list(results) if isinstance(results, (list, tuple)) else [results])
             else:
                 with b.at(place(node, b.where), scope(node, b.scope)):
                     values[node] = self.call(b, node, values)
@@ -135,7 +140,9 @@ class Writing:
             arguments = self.arguments(node, values)
             call = Call(name, arguments, results, common_type(node), used(node), self.unroll)
             b.require(not any(r.dtype.kind == "complex" for r in results) or "fft" in name, "complex numbers")
+            before = len(b.nodes)
             made = call.apply(rule, b)  # type: ignore[arg-type]
+            name_constants(b, before, arguments)
             tensors = [made] if isinstance(made, Tensor) else list(made)
             if len(results) == 1:
                 return [checked(b, tensors[0], results[0])]
@@ -155,6 +162,18 @@ class Writing:
             else:
                 made[parameter.name] = parameter.default_value
         return made
+
+
+def name_constants(b: Builder, before: int, arguments: Mapping[str, Any]) -> None:
+    """Parameters that a rule has turned keep their names."""
+    flat = [v for a in arguments.values() for v in (a if isinstance(a, list) else [a])]
+    parameters = [t for t in flat if isinstance(t, Tensor) and t.data is not None and t.type.size > 1]
+    made = [t for n in b.nodes[before:] for t in n.inputs if t is not None and t.data is not None]
+    for parameter in parameters if made else ():
+        for t in made:
+            if t.name.startswith(f"{b.name()}/constant") and t.type.size == parameter.type.size and np.array_equal(
+                np.sort(t.data, None), np.sort(parameter.data, None)):  # fmt: skip
+                t.name = parameter.name
 
 
 def checked(b: Builder, tensor: Tensor, wanted: TensorType) -> Tensor:
@@ -204,7 +223,7 @@ def tensor_constant(b: Builder, name: str, value: Any) -> Tensor:
     if array.dtype == torch.bfloat16:
         data = array.view(torch.int16).numpy().view(DTYPES["bfloat16"].numpy)
     else:
-        data = array.contiguous().numpy()
+        data = array.numpy()
     dtype = DTYPES[str(value.dtype).removeprefix("torch.")]
     return Tensor(name, TensorType(dtype, tuple(data.shape)), np.asarray(data, dtype.numpy))
 
