@@ -148,7 +148,8 @@ class Builder(Writer):
 
     def add(self, node: Node) -> None:
         """Takes the node, or only its results where they are constant."""
-        if all(is_fixed(t.type.shape) for t in node.outputs) and fold_node(node):
+        types = [t.type for t in (*node.inputs, *node.outputs) if t is not None]
+        if all(is_fixed(t.shape) for t in types) and fold_node(node):
             return
         super().add(node)
 
