@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "lower": GROUND | {"ir", "ops", "targets"},
     "codegen": GROUND | {"ir", "targets"},
     "runtime": GROUND | {"ir", "ops", "formats", "passes", "targets", "lower", "codegen"},
-    "convert": GROUND | {"ir", "ops", "formats", "passes", "optimize"},
+    "convert": GROUND | {"ir", "ops", "formats", "passes", "optimize", "runtime"},
     "optimize": GROUND | {"ir", "ops", "passes", "runtime"},
     "train": GROUND | {"ir", "ops", "passes", "runtime"},
     "tasks": GROUND | {"runtime", "formats"},

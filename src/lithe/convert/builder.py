@@ -44,7 +44,9 @@ class Problem:
 class Conversion:
     """One model that is being converted.
 
-    source  what it comes from, for messages: "Keras", "ONNX", ...
+    source       what it comes from, for messages: "Keras", "ONNX", ...
+    reference    runs the source: its main graph's outputs, in order, for named inputs; None where it cannot run here.
+    input_types  of the main graph, by name, with stand-ins for what is open.
     """
 
     source: str
@@ -52,6 +54,8 @@ class Conversion:
     graphs: list[Builder] = field(default_factory=list)
     signatures: list[Signature] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    reference: Callable[[dict[str, np.ndarray]], Sequence[Any]] | None = None
+    input_types: dict[str, TensorType] = field(default_factory=dict)
 
     def graph(self, name: str) -> Builder:
         """A new graph; the first one is the main graph."""
@@ -149,7 +153,8 @@ class Builder(Writer):
 
     def add(self, node: Node) -> None:
         """Takes the node, or only its results where they are constant."""
-        if all(is_fixed(t.type.shape) for t in node.outputs) and fold_node(node):
+        types = [t.type for t in (*node.inputs, *node.outputs) if t is not None]
+        if all(is_fixed(t.shape) for t in types) and fold_node(node):
             return
         super().add(node)
 
@@ -272,6 +277,10 @@ class Builder(Writer):
             if not is_fixed(t.type.shape):
                 t.shape_signature = signature(t.type.shape)
                 t.type = replace(t.type, shape=smallest(t.type.shape))
+        for i, t in enumerate(graph.tensors):
+            t.index = i
+        for i, n in enumerate(graph.nodes):
+            n.index = i
         return graph
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -232,16 +233,34 @@ def max_pool(b: Builder, x: Tensor, window: Window) -> Tensor:
     """The largest element under the window; padding is never the largest."""
     if len(window.size) == 1:
         return _sequence(b, max_pool(b, _flat(b, x), window.with_two_dimensions()))
-    b.require(len(window.size) == 2 and set(window.dilations) == {1}, "such a pooling")
+    if len(window.size) == 3:
+        x = pad(b, x, [(0, 0), *window.padding, (0, 0)], LOWEST)
+        return _in_two_steps(b, x, window, max_pool)
+    b.require(len(window.size) == 2 and set(window.dilations) == {1}, "a pooling with dilation")
     x, padding = _padded(b, x, window, LOWEST)
     return b("MAX_POOL_2D", x, padding=padding, **_pooling(window))
+
+
+def _in_two_steps(b: Builder, x: Tensor, window: Window, pool: Callable[[Builder, Tensor, Window], Tensor]) -> Tensor:
+    """Pooling of a padded volume: of each of its pictures, then through the pictures."""
+    batch, depth, height, width, channels = x.type.shape
+    (size, *sizes), (stride, *strides) = window.size, window.strides
+    b.require(set(window.dilations) == {1}, "a pooling with dilation")
+    y = pool(b, b.reshape(x, (batch * depth, height, width, channels)), Window.of(sizes, strides))
+    _, height, width, _ = y.type.shape
+    through = pool(b, b.reshape(y, (batch, depth, height * width, channels)), Window.of((size, 1), (stride, 1)))
+    return b.reshape(through, (batch, through.type.shape[1], height, width, channels))
 
 
 def average_pool(b: Builder, x: Tensor, window: Window, *, padding_counts: bool) -> Tensor:
     """The mean of the elements under the window; whether padding counts as elements of value zero."""
     if len(window.size) == 1:
         return _sequence(b, average_pool(b, _flat(b, x), window.with_two_dimensions(), padding_counts=padding_counts))
-    b.require(len(window.size) == 2 and set(window.dilations) == {1}, "such a pooling")
+    if len(window.size) == 3:
+        b.require(padding_counts or not any(a or z for a, z in window.padding), "a mean over what lies in a volume")
+        x = pad(b, x, [(0, 0), *window.padding, (0, 0)])
+        return _in_two_steps(b, x, window, partial(average_pool, padding_counts=True))
+    b.require(len(window.size) == 2 and set(window.dilations) == {1}, "a pooling with dilation")
     places = x.type.shape[1:-1]
     padded = any(a or z for a, z in window.padding)
     if padded and not padding_counts and window.is_same(places):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lithe.convert import windows
 from lithe.convert.builder import Builder
 from lithe.convert.sizes import is_open
 from lithe.convert.windows import cut, pad
@@ -290,8 +291,18 @@ def concatenate(b: Builder, e: Equation, *xs: Tensor) -> Tensor:
 def split(b: Builder, e: Equation, x: Tensor) -> Sequence[Tensor]:
     sizes, axis = [int(n) for n in e["sizes"]], b.constant(int(e["axis"]))
     if len(set(sizes)) == 1:
-        return b.several("SPLIT", axis, x, dtypes=[None] * len(sizes), num_splits=len(sizes))
+        return windows.split(b, x, len(sizes), int(e["axis"]))
     return b.several("SPLIT_V", x, b.constant(sizes), axis, dtypes=[None] * len(sizes), num_splits=len(sizes))
+
+
+@rule("stack")
+def stack(b: Builder, e: Equation, *xs: Tensor) -> Tensor:
+    return b("PACK", *xs, values_count=len(xs), axis=int(e["axis"]))
+
+
+@rule("unstack")
+def unstack(b: Builder, e: Equation, x: Tensor) -> Sequence[Tensor]:
+    return b.several("UNPACK", x, dtypes=[None] * len(e.results), num=len(e.results), axis=int(e["axis"]))
 
 
 @rule("pad")
