@@ -9,7 +9,7 @@ from lithe.convert import control
 from lithe.convert.builder import Builder
 from lithe.convert.torch.rules import cast
 from lithe.ir.graph import Tensor
-from lithe.types import TensorType
+from lithe.types import BOOL, TensorType
 
 Write = Callable[[Builder, Any, Sequence[Any]], list[Tensor]]
 
@@ -37,13 +37,17 @@ def branch(b: Builder, arguments: Sequence[Any], results: Sequence[TensorType], 
         chosen = bool(condition.data if isinstance(condition, Tensor) else condition)
         return results_of(b, write(b, yes if chosen else no, operands), results)
 
-    def part(graph: Any) -> control.Part:
+    captured = tensors_of(operands)
+    along = control.moving(captured)
+
+    def part(graph: Any) -> control.Body:
         def body(inner: Builder, _: list[Tensor], captured: list[Tensor]) -> list[Tensor]:
             return results_of(inner, write(inner, graph, filled(operands, captured)), results)
 
-        return body
+        return control.known_inside(body, 0, captured, along)
 
-    return control.branch(b, condition, tensors_of(operands), [part(yes), part(no)], results, f"{b.scope}/cond")
+    flag = b.reshape(cast(b, condition, BOOL), ())
+    return control.branch(b, flag, part(yes), part(no), along)
 
 
 def loop(b: Builder, arguments: Sequence[Any], results: Sequence[TensorType], write: Write) -> list[Tensor]:
@@ -58,4 +62,4 @@ def loop(b: Builder, arguments: Sequence[Any], results: Sequence[TensorType], wr
     def body(inner: Builder, carried: list[Tensor], captured: list[Tensor]) -> list[Tensor]:
         return results_of(inner, write(inner, step, [*carried, *filled(extra, captured)]), results)
 
-    return control.loop(b, carried, tensors_of(extra), goes_on, body, f"{b.scope}/while_loop")
+    return control.loop(b, carried, tensors_of(extra), goes_on, body)
