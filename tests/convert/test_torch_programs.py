@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import lithe  # noqa: E402
+from lithe.convert import door  # noqa: E402
 from lithe.convert.torch import convert  # noqa: E402
 from lithe.errors import InputError, LitheError, MissingDependency, UnsupportedOp  # noqa: E402
 from lithe.types import FLOAT32, INT64, TensorType  # noqa: E402
@@ -98,7 +99,7 @@ def test_trees_of_inputs_and_outputs_have_names(tmp_path):
 
     inputs = ((torch.ones(2, 3), torch.ones(2, 3) * 2), {"scale": torch.tensor(3.0)})
     module = check(Trees(), *inputs, path=tmp_path).module
-    assert list(module.signatures[0].outputs) == ["sum", "parts_0", "parts_1"]
+    assert list(module.signatures[0].outputs) == ["sum", "parts/0", "parts/1"]
 
 
 def test_inputs_by_name(tmp_path):
@@ -107,6 +108,13 @@ def test_inputs_by_name(tmp_path):
             return a - b * c
 
     check(Named(), a=torch.ones(3), b=torch.arange(3.0), c=torch.ones(3) * 4, path=tmp_path)
+
+
+def test_the_door_takes_modules_and_programs():
+    torch.manual_seed(0)
+    model = door.convert(Head(), inputs={"image": ("batch", 3, 16, 16)}, verify=True)
+    assert model.module.signatures[0].key == "serving_default"
+    door.convert(torch.export.export(Head().eval(), (torch.zeros(1, 3, 16, 16),)), verify=True)
 
 
 # control flow
@@ -248,7 +256,7 @@ BAD = {
     "a wrong example": (Head(), (X,), UnsupportedOp, "trace"),
     "a missing example": (Head(), (), UnsupportedOp, "trace"),
     "an unknown name": (Head(), {"picture": X}, UnsupportedOp, "trace"),
-    "a strange description": (Head(), (object(),), InputError, "described"),
+    "a strange description": (Head(), (object(),), InputError, "described by"),
     "control flow that depends on data": (DependsOnData(), (X,), UnsupportedOp, "data-dependent"),
     "a size that depends on data": (Nonzero(), (X,), UnsupportedOp, "nonzero"),
     "operators without builtins": (Determinant(), (X,), UnsupportedOp, r"inner\.0 \(Inner\), test_torch_programs\.py:"),

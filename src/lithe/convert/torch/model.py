@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from lithe.convert.builder import Builder, Conversion
-from lithe.convert.torch.program import exported
+from lithe.convert.torch.program import exported, in_evaluation
 from lithe.convert.torch.trace import Writing, tensor_constant
 from lithe.errors import UnsupportedOp
 from lithe.ir.graph import Module, Node, Tensor
@@ -24,26 +27,46 @@ def convert(source: Any, inputs: Any = None, *, unroll: bool = False) -> Module:
     source  a torch.nn.Module (its parts are put into evaluation mode while it is traced), or a
             torch.export.ExportedProgram, whose dynamic dimensions stay open.
     inputs  for a module: what `forward` takes, a tuple in its order or a dict by name. Each is an example (a tensor or
-            an array), a TensorType, or a shape of float32; open dimensions are names or -1: ("batch", 3, 224, 224).
+            an array), a shape of float32, or (shape, dtype); open dimensions are names, None or -1: ("batch", 3, 224, 224).
     unroll  whether recurrent layers are written step by step where a builtin says the same. The builtins keep their
             state from one run to the next, until the interpreter's variables are reset.
 
     Buffers that the model changes become variables: they begin with the buffer's value and last between runs.
-    Inputs keep the names of `forward`'s parameters; outputs those of a dict, or they are output_0, output_1, ...
+    Inputs keep the names of `forward`'s parameters; outputs those of a dict, or they are output0, output1, ...
 
     Raises UnsupportedOp for what the builtins cannot say (all of it, with module and source line) and for what torch
     cannot trace, InputError for inputs that do not describe any, MissingDependency without PyTorch.
     """
     conversion = Conversion("PyTorch")
+    convert_model(conversion, source, inputs, unroll=unroll)
+    return conversion.module()
+
+
+def convert_model(conversion: Conversion, source: Any, inputs: Any, *, unroll: bool = False) -> None:
+    """Writes the model as the main graph."""
     program, symbols = exported(source, inputs, conversion.sizes)
     b = conversion.graph("main")
     writing = Writing(symbols, unroll)
     ends = _Ends(b, program, writing)
     given = ends.inputs()
     results = writing.graph(b, program.graph_module, given)
-    outputs = ends.outputs(results)
-    conversion.sign(KEY, b, ends.named, outputs)
-    return conversion.module()
+    conversion.sign(KEY, b, ends.named, ends.outputs(results))
+    conversion.input_types = {name: t.type for name, t in ends.named.items()}
+    if not program.graph_signature.buffers_to_mutate and len(ends.named) == len(program.graph_signature.user_inputs):
+        conversion.reference = lambda arrays: run(source, program, arrays)
+
+
+def run(source: Any, program: Any, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """What the model itself gives for named inputs."""
+    import torch
+    import torch.utils._pytree as trees
+
+    leaves = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays.values()]
+    args, kwargs = trees.tree_unflatten(leaves, program.call_spec.in_spec)
+    module = source if isinstance(source, torch.nn.Module) else source.module()
+    with torch.no_grad(), in_evaluation(module) if module is source else nullcontext():
+        made = trees.tree_leaves(module(*args, **kwargs))
+    return [t.numpy() for t in made if isinstance(t, torch.Tensor)]
 
 
 @dataclass
@@ -147,5 +170,5 @@ def output_names(program: Any, count: int) -> list[str]:
     for path, _leaf in paths:
         keys = [str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", "")))) for k in path]
         numbered = not keys or keys[0].isdigit()
-        names.append("_".join(["output", *keys] if numbered else keys))
-    return names if len(set(names)) == len(names) else [f"output_{i}" for i in range(count)]
+        names.append(("output" if numbered else "") + "/".join(keys))
+    return names if len(set(names)) == len(names) else [f"output{i}" for i in range(count)]

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from lithe.convert.signature import FORMS, InputSpec, input_spec
 from lithe.convert.sizes import Sizes
 from lithe.convert.torch.rules import rule_for
 from lithe.errors import InputError, MissingDependency, UnsupportedOp
-from lithe.types import TensorType
+from lithe.types import DType, TensorType
 
 EXAMPLE = 4  # the size with which an open dimension is traced, and the next ones for further names
 
@@ -179,56 +180,49 @@ def specified(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and named inputs, each leaf a Spec."""
     numbers: dict[str, int] = {}
     if isinstance(inputs, Mapping):
-        return (), {str(k): spec(v, numbers) for k, v in inputs.items()}
+        return (), {str(k): spec(v, str(k), numbers) for k, v in inputs.items()}
     if not isinstance(inputs, (tuple, list)) or is_shape(inputs):
         inputs = (inputs,)
-    return tuple(spec(v, numbers) for v in inputs), {}
+    return tuple(spec(v, f"x{i}", numbers) for i, v in enumerate(inputs)), {}
 
 
 def is_shape(value: Any) -> bool:
-    return (
-        isinstance(value, (tuple, list)) and bool(value) and all(isinstance(n, (int, str)) or n is None for n in value)
-    )
+    """A shape, or a shape and an element type."""
+    if not isinstance(value, (tuple, list)) or not value:
+        return False
+    if all(isinstance(n, (int, str)) or n is None for n in value):
+        return True
+    return len(value) == 2 and is_shape(value[0]) and isinstance(value[1], (str, type, np.dtype, DType))
 
 
-def spec(value: Any, numbers: dict[str, int]) -> Any:
-    """An example tensor or array, a TensorType, a shape (numbers, and names of open dimensions), or a tree of them."""
+def spec(value: Any, name: str, numbers: dict[str, int]) -> Any:
+    """An example tensor or array, a TensorType, a shape (with a type), or a tree of them."""
     import torch
 
     if isinstance(value, torch.Tensor):
         return Spec(value, {})
     if isinstance(value, np.ndarray):
         return Spec(torch.from_numpy(np.ascontiguousarray(value)), {})
-    if isinstance(value, TensorType):
-        return shaped(value.shape, getattr(torch, value.dtype.name), numbers)
-    if is_shape(value):
-        return shaped(value, torch.float32, numbers)
+    if isinstance(value, (TensorType, InputSpec)) or is_shape(value):
+        return shaped(input_spec(value, name), numbers)
     if isinstance(value, (tuple, list)):
-        return type(value)(spec(v, numbers) for v in value)
+        return type(value)(spec(v, f"{name}_{i}", numbers) for i, v in enumerate(value))
     if isinstance(value, Mapping):
-        return {k: spec(v, numbers) for k, v in value.items()}
+        return {k: spec(v, f"{name}_{k}", numbers) for k, v in value.items()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return Spec(value, {})
-    raise InputError(
-        f"an input is described by a tensor, an array, a shape or a TensorType, got {type(value).__name__}",
-        hint='shapes are written (1, 3, 224, 224), open dimensions as names: ("batch", 3, 224, 224)',
-    )
+    raise InputError(f"input '{name}' is described by {value!r}", hint=f"give {FORMS}")
 
 
-def shaped(shape: Sequence[Any], dtype: Any, numbers: dict[str, int]) -> Spec:
+def shaped(described: InputSpec, numbers: dict[str, int]) -> Spec:
     """An example of a shape; each open dimension has a size that no other has."""
     import torch
 
-    names: dict[int, str] = {}
-    dims = []
-    for axis, n in enumerate(shape):
-        if isinstance(n, str) or n is None or n < 0:
-            name = n if isinstance(n, str) else f"dimension{len(numbers)}"
-            names[axis] = name
-            dims.append(numbers.setdefault(name, EXAMPLE + 2 * len(numbers)))
-        else:
-            dims.append(int(n))
-    return Spec(torch.zeros(dims, dtype=dtype), names)
+    names = {axis: d for axis, d in enumerate(described.shape) if isinstance(d, str)}
+    for name in names.values():
+        numbers.setdefault(name, EXAMPLE + 2 * len(numbers))
+    dims = [numbers[d] if isinstance(d, str) else d for d in described.shape]
+    return Spec(torch.zeros(dims, dtype=getattr(torch, described.dtype.name)), names)
 
 
 def mapped(tree: Any, function: Any) -> Any:
