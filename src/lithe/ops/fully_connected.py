@@ -40,7 +40,7 @@ class FullyConnected(Op):
     """
 
     name, code = "FULLY_CONNECTED", 9
-    axes = Axes(last=True, weights=1)
+    named_axes = Axes(last=True, weights=1)
     weights_axis = 0
     contracts = True
     blocks = True

@@ -31,7 +31,7 @@ class Gather(Movement):
     """y[batch, before, k, after] = params[batch, before, indices[batch, k], after]; k may stand for several axes."""
 
     name, code = "GATHER", 36
-    axes = Axes(attribute="axis")
+    named_axes = Axes(attribute="axis")
     operands = (("params", "indices"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64 int16"
 

@@ -250,7 +250,7 @@ class Op:
     inlined: ClassVar[str] = ""  # the attribute with the number of the graph that the operator stands for
     elementwise: ClassVar[bool] = False  # on operands of one shape, each element depends on those in its place alone
     row_aligned: ClassVar[bool] = False  # an elementwise operand of fewer axes belongs to the first ones, not the last
-    axes: ClassVar[Axes | None] = None  # how it names axes, where their order does not matter to it
+    named_axes: ClassVar[Axes | None] = None  # how it names axes, where their order does not matter to it
     weights_axis: ClassVar[int | None] = None  # of a constant operand of weights: the one along which outputs lie
     broadcasts: ClassVar[bool] = False  # operands of other shapes are repeated to one shape, as in numpy
     contracts: ClassVar[bool] = False  # its output is written by one `Builder.convolution`, as epilogues of sums

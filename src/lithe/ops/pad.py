@@ -99,7 +99,7 @@ class Pad(Movement):
     """x with zeros around it: paddings[a] = (elements before, elements after) along axis a."""
 
     name, code = "PAD", 34
-    axes = Axes(rows=(1,))
+    named_axes = Axes(rows=(1,))
     operands = (("input", "paddings"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64 int16 int8"
     infer = padded_shape
@@ -117,7 +117,7 @@ class PadWith(Movement):
     """x with a given value around it (stored as the elements are)."""
 
     name, code = "PADV2", 60
-    axes = Axes(rows=(1,))
+    named_axes = Axes(rows=(1,))
     operands = (("input", "paddings", "constant_values?"), ("output",))
     types = f"T I T? -> T: T= {PLAIN}; I= int32 int64 int16 int8"
 
@@ -147,7 +147,7 @@ class MirrorPad(Movement):
     """x with its own elements mirrored around it; SYMMETRIC repeats the edge element, REFLECT does not."""
 
     name, code = "MIRROR_PAD", 100
-    axes = Axes(rows=(1,))
+    named_axes = Axes(rows=(1,))
     operands = (("input", "paddings"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"
 

@@ -195,7 +195,7 @@ def reduction(
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types, "Attrs": ReducerAttrs,
             "operands": (("input", "axis"), ("output",)), "infer": infer, "evaluate": evaluate, "lower": lower,
-            "lowers": _axis_is_known, "axes": Axes(numbers=1, dropped=True),
+            "lowers": _axis_is_known, "named_axes": Axes(numbers=1, dropped=True),
         })
     )  # fmt: skip
 
@@ -349,7 +349,7 @@ def extreme(name: str, code: int, doc: str, most: bool) -> type[Op]:
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "Attrs": Attrs,
             "types": f"T A -> I: T= {FLOATS} int8 uint8 int16 int32 int64 bool; A= int32 int64; I= int32 int64",
             "operands": (("input", "axis"), ("output",)), "infer": infer, "evaluate": evaluate, "lower": lower,
-            "lowers": _axis_is_known, "axes": Axes(numbers=1, dropped=True),
+            "lowers": _axis_is_known, "named_axes": Axes(numbers=1, dropped=True),
         })
     )  # fmt: skip
 

@@ -213,7 +213,7 @@ class BroadcastTo(Movement):
     """x repeated along its axes of size 1 (and new leading axes) to the given shape."""
 
     name, code = "BROADCAST_TO", 130
-    axes = Axes(rows=(1,))
+    named_axes = Axes(rows=(1,))
     operands = (("input", "shape"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"
 
@@ -246,7 +246,7 @@ class Tile(Movement):
     """x repeated `multiples[a]` times along each axis a."""
 
     name, code = "TILE", 69
-    axes = Axes(rows=(1,))
+    named_axes = Axes(rows=(1,))
     operands = (("input", "multiples"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"
 

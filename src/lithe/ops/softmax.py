@@ -67,7 +67,7 @@ class Softmax(Op):
     """
 
     name, code = "SOFTMAX", 25
-    axes = Axes(last=True)
+    named_axes = Axes(last=True)
     types = """
         T -> T: float32 float16 bfloat16 int8q uint8q int16q
         X -> int16q: X= int8q uint8q
@@ -161,7 +161,7 @@ class LogSoftmax(Op):
     """y[..., c] = x[..., c] - log(sum over k of exp(x[..., k]))"""
 
     name, code = "LOG_SOFTMAX", 50
-    axes = Axes(last=True)
+    named_axes = Axes(last=True)
     types = f"T -> T: {FLOATS} int8q uint8q int16q"
 
     infer = _with_channels
@@ -228,7 +228,7 @@ class L2Normalization(Op):
     """
 
     name, code = "L2_NORMALIZATION", 11
-    axes = Axes(last=True)
+    named_axes = Axes(last=True)
     types = f"T -> T: {FLOATS} int8q uint8q"
 
     @dataclass(frozen=True)

@@ -75,7 +75,7 @@ class Cumsum(Op):
     """
 
     name, code = "CUMSUM", 128
-    axes = Axes(numbers=1)
+    named_axes = Axes(numbers=1)
     operands = (("input", "axis"), ("output",))
     types = f"T int32 -> T: {FLOATS} int32 int64 int8q"
 

@@ -46,7 +46,7 @@ class Reverse(Movement):
     """x with the order of elements along some axes turned round."""
 
     name, code = "REVERSE_V2", 105
-    axes = Axes(numbers=1)
+    named_axes = Axes(numbers=1)
     operands = (("input", "axis"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"
 

@@ -115,15 +115,15 @@ class Elementwise(Turning):
 
 
 class ByAxes(Turning):
-    """The operator says how it names axes (`Op.axes`)."""
+    """The operator says how it names axes (`Op.named_axes`)."""
 
     @property
     def data(self) -> list[int]:
-        axes = self.node.op.axes
+        axes = self.node.op.named_axes
         return list(range(len(self.node.inputs))) if axes.joins else [axes.data]
 
     def layouts(self, label: Layout) -> Layouts | None:
-        if self.node.op.axes.last and label[-1] != self.rank - 1:
+        if self.node.op.named_axes.last and label[-1] != self.rank - 1:
             return None
         out = tuple(label)
         dropped = self.dropped()
@@ -137,7 +137,7 @@ class ByAxes(Turning):
         return Layouts(tuple(inputs), (out,) * len(self.node.outputs))
 
     def dropped(self) -> list[int]:
-        axes = self.node.op.axes
+        axes = self.node.op.named_axes
         if not axes.dropped or getattr(self.node.attrs, "keep_dims", False):
             return []
         return [int(a) % self.rank for a in np.ravel(_data(self.node, axes.numbers))]
@@ -148,24 +148,26 @@ class ByAxes(Turning):
         return identity(self.rank) if layout == identity(len(layout)) else None
 
     def inputs(self, label: Layout, inputs: Sequence[Tensor | None], constant: Constant) -> list[Tensor | None]:
-        made, axes = list(inputs), self.node.op.axes
+        made, axes = list(inputs), self.node.op.named_axes
         for i in self.data:
             t = made[i]
             if t is not None and t.data is not None:
                 made[i] = constant(t, np.ascontiguousarray(t.data.transpose(label)))
         for i in axes.rows:
             t = made[i]
-            assert t is not None and t.data is not None
+            assert t is not None
+            assert t.data is not None
             made[i] = constant(t, t.data[list(label)])
         if axes.numbers is not None:
             t = made[axes.numbers]
-            assert t is not None and t.data is not None
+            assert t is not None
+            assert t.data is not None
             places = [label.index(int(a) % self.rank) for a in np.ravel(t.data)]
             made[axes.numbers] = constant(t, np.sort(np.array(places, t.data.dtype)).reshape(t.data.shape))
         return made
 
     def attrs(self, label: Layout) -> Any:
-        axes, attrs = self.node.op.axes, self.node.attrs
+        axes, attrs = self.node.op.named_axes, self.node.attrs
         if axes.attribute:
             attrs = replace(attrs, **{axes.attribute: label.index(getattr(attrs, axes.attribute) % self.rank)})
         for name in axes.masks:
@@ -292,13 +294,13 @@ def turning_of(node: Node, absorbed: Callable[[Tensor], bool]) -> Turning | None
         ranks = {t.type.rank for t in node.inputs if t is not None}
         fits = len(ranks) == 1 if node.op.row_aligned else True
         return Elementwise(node, rank) if fits and rank > 1 else None
-    if node.op.axes is None:
+    if node.op.named_axes is None:
         return None
     return _by_axes(node)
 
 
 def _by_axes(node: Node) -> Turning | None:
-    axes = node.op.axes
+    axes = node.op.named_axes
     data = node.inputs[axes.data]
     if data is None or data.type.rank < 2:
         return None
@@ -314,7 +316,7 @@ def _by_axes(node: Node) -> Turning | None:
     if any(_data(node, i) is None or len(_data(node, i)) != rank for i in axes.rows):
         return None
     names = [n for n in vars(node.attrs) if n.endswith("_mask") and n not in axes.masks]
-    if any(getattr(node.attrs, n) for n in names) or getattr(node.attrs, "batch_dims", 0):
+    if getattr(node.attrs, "batch_dims", 0) or any(getattr(node.attrs, n) for n in names):
         return None
     return ByAxes(node, rank)
 

@@ -73,9 +73,10 @@ def _is_transpose(node: Node) -> bool:
 
 
 def _permutation(node: Node) -> Layout:
-    assert node.inputs[1] is not None and node.inputs[1].data is not None
-    rank = node.outputs[0].type.rank
-    return tuple(int(a) % rank for a in node.inputs[1].data)
+    perm = node.inputs[1]
+    assert perm is not None
+    assert perm.data is not None
+    return tuple(int(a) % perm.data.size for a in perm.data)
 
 
 def _moved(graph: Graph) -> float:
@@ -163,7 +164,8 @@ class _Plan:
 
     def layouts(self, i: int, label: Layout | None) -> Layouts:
         turning = self.turnings[i]
-        assert turning is not None and label is not None
+        assert turning is not None
+        assert label is not None
         found = turning.layouts(label)
         assert found is not None
         return found
@@ -295,7 +297,7 @@ class _Plan:
 
 def _absorbs(node: Node, t: Tensor) -> bool:
     """Whether the elements along the last axis of an input may be mixed, because constant weights can be."""
-    axes = node.op.axes
+    axes = node.op.named_axes
     if axes is None or axes.weights is None or node.inputs[axes.data] is not t or node.inputs.count(t) > 1:
         return False
     weights = node.inputs[axes.weights]
@@ -365,7 +367,7 @@ class _Writing:
 
     def _shuffled(self, node: Node, inputs: list[Tensor | None]) -> list[Tensor | None]:
         """The operands of a product whose input is mixed along its last axis: its weights are mixed alike."""
-        axes = node.op.axes
+        axes = node.op.named_axes
         if axes is None or axes.weights is None:
             return inputs
         t = node.inputs[axes.data]

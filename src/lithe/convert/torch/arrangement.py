@@ -12,7 +12,7 @@ from lithe.convert.sizes import is_fixed, is_open
 from lithe.convert.torch.rules import Call, cast, operand, rule, sequence
 from lithe.convert.windows import cut, pad
 from lithe.ir.graph import Tensor
-from lithe.types import BOOL, INT32, DType
+from lithe.types import BOOL, INT32
 
 
 @rule("view", "_unsafe_view", "squeeze", "unsqueeze")
@@ -311,7 +311,7 @@ def linspace(b: Builder, c: Call, start: float, end: float, steps: int) -> Tenso
 @rule("eye")
 def eye(b: Builder, c: Call) -> Tensor:
     b.require(is_fixed(c.result.shape), "a unit matrix of an open dimension")
-    return b.constant(np.eye(*c.result.shape), c.result.dtype)
+    return b.constant(np.eye(c.result.shape[0], c.result.shape[1]), c.result.dtype)
 
 
 def line(b: Builder, n: int) -> Tensor:

@@ -27,7 +27,8 @@ def convert(source: Any, inputs: Any = None, *, unroll: bool = False) -> Module:
     source  a torch.nn.Module (its parts are put into evaluation mode while it is traced), or a
             torch.export.ExportedProgram, whose dynamic dimensions stay open.
     inputs  for a module: what `forward` takes, a tuple in its order or a dict by name. Each is an example (a tensor or
-            an array), a shape of float32, or (shape, dtype); open dimensions are names, None or -1: ("batch", 3, 224, 224).
+            an array), a shape of float32, or (shape, dtype). Open dimensions are names, None or -1:
+            ("batch", 3, 224, 224).
     unroll  whether recurrent layers are written step by step where a builtin says the same. The builtins keep their
             state from one run to the next, until the interpreter's variables are reset.
 

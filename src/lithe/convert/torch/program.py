@@ -56,8 +56,7 @@ def exported(source: Any, inputs: Any, sizes: Sizes) -> tuple[Any, dict[Any, int
             f"a PyTorch model is a torch.nn.Module or a torch.export.ExportedProgram, got {type(source).__name__}",
             hint="wrap a function in a module",
         )
-    with quiet():
-        program = program.run_decompositions(decompositions(torch))
+    program = taken_apart(torch, program)
     return program, stand_ins(program, named, sizes)
 
 
@@ -92,13 +91,25 @@ def export(torch: Any, module: Any, args: Any, kwargs: Any) -> Any:
     shapes = None
     if any(s.names for s in (*leaves(args), *leaves(kwargs))):
         shapes = by_parameter(module, mapped(args, dynamic), mapped(kwargs, dynamic))
+    with refused("trace"), torch.no_grad(), quiet():
+        return torch.export.export(module, examples, named or None, dynamic_shapes=shapes)
+
+
+def taken_apart(torch: Any, program: Any) -> Any:
+    """The program without changes in place, and in operators that have a rule where torch knows how."""
+    with refused("take apart"), quiet():
+        return program.run_decompositions(decompositions(torch))
+
+
+@contextlib.contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Whatever torch raises, as one error of ours."""
     try:
-        with torch.no_grad(), quiet():
-            return torch.export.export(module, examples, named or None, dynamic_shapes=shapes)
+        yield
     except Exception as cause:
         problem, where = reason(cause)
         raise UnsupportedOp(
-            f"PyTorch cannot trace this model: {problem}",
+            f"PyTorch cannot {what} this model: {problem}",
             where=where,
             hint="the example inputs must fit, and what the model does must not depend on values (see torch.cond)",
         ) from cause

@@ -217,7 +217,7 @@ def real_fft(b: Builder, c: Call, x: Tensor, dim: Any, normalization: Any, onesi
 
 @rule("view_as_real", "real", "imag")
 def parts_of_complex(b: Builder, c: Call, x: Tensor) -> Tensor:
-    if not x.type.dtype.kind == "complex":
+    if x.type.dtype.kind != "complex":
         return x
     if not c.name.startswith("view"):
         return b(c.name.split(".")[0].upper(), x, dtype=FLOAT32)

@@ -282,9 +282,9 @@ def clamp(b: Builder, c: Call, x: Tensor, min: Any, max: Any, min_val: Any, max_
     low, high = (min_val, max_val) if c.name.startswith("hardtanh") else (min, max)
     x = cast(b, x, c.result.dtype)
     ranges = {(0, 6): "RELU6", (0, None): "RELU", (-1, 1): "RELU_N1_TO_1", (0, 1): "RELU_0_TO_1"}
-    if x.type.dtype == FLOAT32 and not isinstance(low, Tensor) and not isinstance(high, Tensor):
-        if (low, high) in ranges:
-            return b(ranges[low, high], x)
+    fixed = not isinstance(low, Tensor) and not isinstance(high, Tensor)
+    if x.type.dtype == FLOAT32 and fixed and (low, high) in ranges:
+        return b(ranges[low, high], x)
     if low is not None:
         x = b("MAXIMUM", x, operand(b, low, x.type.dtype))
     return x if high is None else b("MINIMUM", x, operand(b, high, x.type.dtype))
@@ -392,8 +392,7 @@ def shift_right(b: Builder, c: Call, x: Any, other: Any) -> Tensor:
 
 @rule("bitwise_left_shift", "__lshift__")
 def shift_left(b: Builder, c: Call, x: Any, other: Any) -> Tensor:
-    b.require(not isinstance(other, Tensor) or other.data is not None, "a shift by a computed number of places")
-    places = other.data if isinstance(other, Tensor) else other
+    places = b.array(other) if isinstance(other, Tensor) else other
     return b("MUL", operand(b, x, c.result.dtype), b.constant(1 << places, c.result.dtype))
 
 

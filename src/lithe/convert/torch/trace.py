@@ -21,7 +21,7 @@ from lithe.convert.torch.program import name_of
 from lithe.convert.torch.rules import Call, cast, rule_for
 from lithe.ir.graph import Tensor
 from lithe.passes.writer import Inexpressible
-from lithe.types import BOOL, DTYPES, FLOAT32, INT32, DType, TensorType
+from lithe.types import DTYPES, FLOAT32, DType, TensorType
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 OWN = (f"{os.sep}torch{os.sep}nn{os.sep}", f"{os.sep}torch{os.sep}_", f"{os.sep}torch{os.sep}functional")
@@ -51,7 +51,7 @@ class Writing:
         known = {s: self.symbols[s] for s in expression.free_symbols if s in self.symbols}
         if len(known) < len(expression.free_symbols):
             raise Inexpressible("a size depends on data")
-        from sympy import Integer  # torch brings it
+        from sympy import Integer  # type: ignore[import-untyped]  # torch brings it
 
         made = expression.xreplace({s: Integer(n) for s, n in known.items()})
         if made.is_Boolean or made.is_integer:
@@ -146,7 +146,7 @@ class Writing:
             tensors = [made] if isinstance(made, Tensor) else list(made)
             if len(results) == 1:
                 return [checked(b, tensors[0], results[0])]
-            return [checked(b, t, r) if i in call.used else t for i, (t, r) in enumerate(zip(tensors, results))]
+            return [checked(b, t, r) if i in call.used else t for i, (t, r) in enumerate(zip(tensors, results, strict=False))]
 
         return write
 
@@ -168,12 +168,16 @@ def name_constants(b: Builder, before: int, arguments: Mapping[str, Any]) -> Non
     """Parameters that a rule has turned keep their names."""
     flat = [v for a in arguments.values() for v in (a if isinstance(a, list) else [a])]
     parameters = [t for t in flat if isinstance(t, Tensor) and t.data is not None and t.type.size > 1]
-    made = [t for n in b.nodes[before:] for t in n.inputs if t is not None and t.data is not None]
-    for parameter in parameters if made else ():
+    made = [t for n in b.nodes[before:] for t in n.inputs if t is not None and t.name.startswith(f"{b.name()}/constant")]
+    for parameter in parameters:
         for t in made:
-            if t.name.startswith(f"{b.name()}/constant") and t.type.size == parameter.type.size and np.array_equal(
-                np.sort(t.data, None), np.sort(parameter.data, None)):  # fmt: skip
+            if t.type.size == parameter.type.size and same_elements(t.data, parameter.data):
                 t.name = parameter.name
+
+
+def same_elements(x: Any, y: Any) -> bool:
+    """Whether two arrays have the same elements, in whatever order."""
+    return np.array_equal(np.sort(x, None), np.sort(y, None))
 
 
 def checked(b: Builder, tensor: Tensor, wanted: TensorType) -> Tensor:
@@ -206,12 +210,13 @@ def common_type(node: Any) -> DType:
     import torch
 
     values = [a.meta["val"] if type(a).__name__ == "Node" else a for a in node.args[:2]]
-    numbers = [
-        v for v in values if (has_tensors(v) and not isinstance(v, (list, tuple))) or isinstance(v, (int, float))
-    ]
-    if not any(map(has_tensors, numbers)):
+    single = [v for v in values if not isinstance(v, (list, tuple))]
+    tensors = [v for v in single if has_tensors(v)]
+    numbers = [v for v in single if isinstance(v, (int, float))]
+    if not tensors:
         return FLOAT32
-    dtype = torch.result_type(*numbers) if len(numbers) == 2 else numbers[0].dtype
+    both = [*tensors, *numbers]
+    dtype = torch.result_type(*both) if len(both) == 2 else tensors[0].dtype
     return DTYPES.get(str(dtype).removeprefix("torch."), FLOAT32)
 
 
@@ -255,5 +260,3 @@ def module_of(node: Any) -> tuple[str, str]:
         "."
     )[-1]
 
-
-__all__ = ["BOOL", "INT32", "Writing"]
