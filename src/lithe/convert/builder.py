@@ -67,6 +67,8 @@ class Conversion:
 
     def module(self) -> Module:
         """The model. Raises UnsupportedOp with everything that the builtins could not say."""
+        graphs = [b.finished() for b in self.graphs]
+        self._refuse_numbers_of_open_sizes(graphs)
         if self.problems:
             shown = [f"\n  - {p}" for p in dict.fromkeys(map(str, self.problems))]
             more = f"\n  - and {len(shown) - LISTED} more" if len(shown) > LISTED else ""
@@ -75,7 +77,17 @@ class Conversion:
                 f" model:{''.join(shown[:LISTED])}{more}",
                 hint="write these parts with other operations, or take them out of the model and run them outside",
             )
-        return Module([b.finished() for b in self.graphs], list(self.signatures))
+        return Module(graphs, list(self.signatures))
+
+    def _refuse_numbers_of_open_sizes(self, graphs: Sequence[Graph]) -> None:
+        """A size that the source computed with, such as the count of a mean, is a constant in what was traced."""
+        for graph in graphs:
+            for node in graph.nodes:
+                for t in node.inputs:
+                    name = None if t is None or t.data is None else self.sizes.named_in(t.data)
+                    if name is not None:
+                        why = f"it computes with the size of '{name}', which is open; give it a number"
+                        self.problems.append(Problem(node.op.name, graph.name, why))
 
 
 class Builder(Writer):
