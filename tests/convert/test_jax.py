@@ -56,13 +56,49 @@ def scanned(x, reverse=False):
 
 UNARY = {
     name: getattr(jnp, name)
-    for name in "abs exp tanh sin cos sign floor ceil square sinh cosh tan arctan arcsinh expm1".split()
+    for name in [
+        "abs",
+        "exp",
+        "tanh",
+        "sin",
+        "cos",
+        "sign",
+        "floor",
+        "ceil",
+        "square",
+        "sinh",
+        "cosh",
+        "tan",
+        "arctan",
+        "arcsinh",
+        "expm1",
+    ]
 }
 POSITIVE = {"log": jnp.log, "sqrt": jnp.sqrt, "rsqrt": lax.rsqrt, "log1p": jnp.log1p, "cbrt": jnp.cbrt}
 ACTIVATIONS = {
     name: getattr(jax.nn, name)
-    for name in "relu relu6 sigmoid silu softplus soft_sign elu selu celu gelu leaky_relu hard_sigmoid hard_swish"
-    " hard_tanh log_sigmoid mish log_softmax softmax standardize squareplus".split()
+    for name in [
+        "relu",
+        "relu6",
+        "sigmoid",
+        "silu",
+        "softplus",
+        "soft_sign",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "leaky_relu",
+        "hard_sigmoid",
+        "hard_swish",
+        "hard_tanh",
+        "log_sigmoid",
+        "mish",
+        "log_softmax",
+        "softmax",
+        "standardize",
+        "squareplus",
+    ]
 }
 
 CASES = {
@@ -88,8 +124,8 @@ CASES = {
     "convolution": (lambda x: convolve(x, window_strides=(2, 1), padding="SAME"), [("batch", 9, 8, 4)]),
     "convolution, explicit padding": (
         lambda x: convolve(x, window_strides=(1, 2), padding=((2, 1), (0, 3)), rhs_dilation=(2, 1)), [(1, 9, 8, 4)]),
-    "convolution, less than nothing padded": (
-        lambda x: convolve(x, window_strides=(1, 1), padding=((-1, 1), (0, -2))), [(1, 9, 8, 4)]),
+    "less than nothing padded": (
+        lambda x: lax.pad(x, 0.0, ((0, 0, 0), (-1, 1, 0), (0, -2, 0), (0, 0, 1))), [(1, 9, 8, 4)]),
     "groups": (lambda x: lax.conv_general_dilated(
         x, KERNEL[:, :, :2], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=2),
         [(1, 9, 8, 4)]),
@@ -181,7 +217,7 @@ def test_what_builtins_cannot_say_is_listed_with_its_place():
 
 def test_a_size_that_is_computed_with_must_be_a_number():
     with pytest.raises(UnsupportedOp, match="size of 'batch'"):
-        convert(lambda x: x * jnp.sqrt(x.shape[0]), inputs={"x": ("batch", 3)})
+        convert(lambda x: x / x.shape[0], inputs={"x": ("batch", 3)})
 
 
 def test_inputs_must_be_described_and_fit():
