@@ -61,9 +61,8 @@ def command(source: str, output: Path, kind: str, shapes: tuple[str, ...], verif
     for name, info in model.outputs.items():
         click.echo(f"  gives  {name}: {info}")
     if agreed is not None:
-        remark(
-            f"agrees with {conversion.source} in {agreed.runs} runs: differs by at most {agreed.worst:.2g} of the largest value"
-        )
+        bound = f"differs by at most {agreed.worst:.2g} of the largest value"
+        remark(f"agrees with {conversion.source} in {agreed.runs} runs: {bound}")
 
 
 def _shape(text: str) -> tuple[str, tuple[int | str, ...]]:

@@ -21,7 +21,7 @@ from lithe.passes.fold_constants import fold_node
 from lithe.passes.formulas import formula_class, spell_out
 from lithe.passes.infer_shapes import inferred
 from lithe.passes.layout import arrange_layouts
-from lithe.passes.tidy import tidy
+from lithe.passes.tidy import recognise, tidy
 from lithe.passes.writer import Inexpressible, Writer
 from lithe.types import INT32, DType, Shape, TensorType, dtype_of
 
@@ -68,6 +68,7 @@ class Conversion:
 
     def module(self) -> Module:
         """The model. Raises UnsupportedOp with everything that the builtins could not say."""
+        graphs = [b.finished() for b in self.graphs]
         if self.problems:
             shown = [f"\n  - {p}" for p in dict.fromkeys(map(str, self.problems))]
             more = f"\n  - and {len(shown) - LISTED} more" if len(shown) > LISTED else ""
@@ -76,7 +77,7 @@ class Conversion:
                 f" model:{''.join(shown[:LISTED])}{more}",
                 hint="write these parts with other operations, or take them out of the model and run them outside",
             )
-        return Module([b.finished() for b in self.graphs], list(self.signatures))
+        return Module(graphs, list(self.signatures))
 
 
 class Builder(Writer):
@@ -267,6 +268,8 @@ class Builder(Writer):
     def finished(self) -> Graph:
         """The graph as a file holds it: open dimensions are -1 in signatures and 1 in shapes."""
         graph = Graph(self.title, self.inputs, self.outputs, [], self.nodes)
+        recognise(graph)
+        self._refuse_numbers_of_open_sizes(graph)
         tidy(graph)
         arrange_layouts(graph, is_open)
         spell_out(graph, self)
@@ -282,6 +285,17 @@ class Builder(Writer):
         for i, n in enumerate(graph.nodes):
             n.index = i
         return graph
+
+    def _refuse_numbers_of_open_sizes(self, graph: Graph) -> None:
+        """A size that the source computed with is a constant in what was traced; the count of a mean no longer."""
+        for node in graph.nodes:
+            for t in node.inputs:
+                name = None if t is None or t.data is None else self.sizes.named_in(t.data)
+                if name is not None:
+                    self.where = graph.name
+                    self.problem(
+                        node.op.name, f"it computes with the size of '{name}', which is open; give it a number"
+                    )
 
 
 def type_of(array: np.ndarray) -> TensorType:

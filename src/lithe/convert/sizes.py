@@ -4,7 +4,7 @@ A framework traces a model for shapes that are numbers. So an open dimension is 
 prime, which no dimension of a real tensor is near to. Whatever is computed from it stays recognisable: a size above
 `LARGEST` depends on an open dimension, and `Sizes.formula` finds on which, and how.
 
-    batch = 1000000007         x: [1000000007, 28, 28]        reshaped: [28000000196, 28], which is [28 * batch, 28]
+    batch = 1234560029         x: [1234560029, 28, 28]        reshaped: [34567680812, 28], which is [28 * batch, 28]
 
 No memory of that size is ever asked for: tracing looks at shapes alone.
 """
@@ -15,11 +15,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 
+import numpy as np
+
+from lithe.errors import InputError
 from lithe.types import Shape
 
 LARGEST = 10_000_000  # a dimension above it is made of stand-ins
-FIRST, STEP = 1_000_000_000, 137_000_000  # stand-ins lie this far apart, all below 2**31
+FIRST, STEP = 1_234_560_000, 101_000_000  # stand-ins are the next primes, below 2**31, and no round numbers
 MOST = 8
+MOST_LOOKED_AT = 1 << 16  # elements of a constant; what is computed from a size is small
 FACTORS = 1 << 14  # of a stand-in in a size, at most
 DIVISORS = (1, 2, 4, 8, 16, 32)
 
@@ -44,13 +48,22 @@ class Sizes:
         """The number for an open dimension; the same one for the same name."""
         if name not in self._symbols:
             if len(self._symbols) == MOST:
-                raise ValueError(f"a model may have {MOST} open dimensions of different names, {name} is one more")
+                raise InputError(f"a model may have {MOST} open dimensions of different names, '{name}' is one more")
             self._symbols[name] = _next_prime(FIRST + STEP * len(self._symbols))
         return self._symbols[name]
 
     def name_of(self, size: int) -> str | None:
         """The open dimension that this number stands for."""
         return next((name for name, number in self._symbols.items() if number == size), None)
+
+    def named_in(self, numbers: np.ndarray) -> str | None:
+        """The open dimension whose stand-in is among the numbers, as they are rounded."""
+        if numbers.dtype.kind not in "iuf" or numbers.dtype.itemsize < 4 or numbers.size > MOST_LOOKED_AT:
+            return None
+        for name, number in self._symbols.items():
+            if np.any(numbers == np.asarray(number, np.int64).astype(numbers.dtype)):
+                return name
+        return None
 
     def formula(self, size: int) -> Formula | None:
         """How a size comes from the open dimensions; None when no simple formula gives it."""

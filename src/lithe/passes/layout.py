@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -45,7 +46,33 @@ def arrange_layouts(graph: Graph, is_open: Open = lambda size: False) -> int:
         _collect(graph)
         rewrite(graph, merge_reshapes, drop_identity_reshape, turn_into_product)
         saved += round(before - now)
+    if rewrite(graph, partial(as_reshape, is_open=is_open)):
+        rewrite(graph, merge_reshapes, drop_identity_reshape)
+        _collect(graph)
     return saved
+
+
+def as_reshape(around: Neighbours, node: Node, is_open: Open) -> Node | None:
+    """TRANSPOSE(x) that moves axes of one element alone  ->  RESHAPE(x)"""
+    if not _is_transpose(node) or node.inputs[0] is None:
+        return None
+    sizes = _sizes_of_reshape(node.inputs[0], _permutation(node), is_open)
+    if sizes is None:
+        return None
+    shape = Tensor(f"{node.outputs[0].name}/shape", TensorType(INT32, (len(sizes),)), np.array(sizes, np.int32))
+    return Node(REGISTRY.by_name["RESHAPE"], REGISTRY.by_name["RESHAPE"].Attrs(), [node.inputs[0], shape], node.outputs)
+
+
+def _sizes_of_reshape(x: Tensor, permutation: Layout, is_open: Open) -> list[int] | None:
+    """What RESHAPE takes to do the same as a transpose; None where only a transpose does it."""
+
+    def opened(axis: int) -> bool:
+        declared = x.shape_signature is not None and x.shape_signature[axis] == -1
+        return declared or is_open(x.type.shape[axis])
+
+    real = [a for a in permutation if x.type.shape[a] != 1 or opened(a)]
+    sizes = [-1 if opened(a) else x.type.shape[a] for a in permutation]
+    return sizes if real == sorted(real) and sizes.count(-1) <= 1 else None
 
 
 def turn_into_product(around: Neighbours, node: Node) -> Node | None:
@@ -401,19 +428,13 @@ class _Writing:
 
     def _emit(self, x: Tensor, permutation: Layout, y: Tensor) -> None:
         """A transpose, or a reshape where only axes of one element move."""
-        real = [a for a in permutation if x.type.shape[a] != 1 or self._open(x, a)]
-        opened = [self._open(x, a) for a in permutation]
-        if real == sorted(real) and sum(opened) <= 1:
-            sizes = [-1 if o else n for o, n in zip(opened, y.type.shape, strict=True)]
+        sizes = _sizes_of_reshape(x, permutation, self.is_open)
+        if sizes is not None:
             shape = self._numbers(f"{y.name}/shape", np.array(sizes, np.int32))
             self.made.append(Node(REGISTRY.by_name["RESHAPE"], REGISTRY.by_name["RESHAPE"].Attrs(), [x, shape], [y]))
             return
         order = self._numbers(f"{y.name}/perm", np.array(permutation, np.int32))
         self.made.append(Node(REGISTRY.by_name["TRANSPOSE"], NoAttrs(), [x, order], [y]))
-
-    def _open(self, x: Tensor, axis: int) -> bool:
-        declared = x.shape_signature is not None and x.shape_signature[axis] == -1
-        return declared or self.is_open(x.type.shape[axis])
 
     def _like(self, t: Tensor, layout: Layout) -> Tensor:
         signature: Shape | None = None

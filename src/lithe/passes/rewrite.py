@@ -84,4 +84,7 @@ def _sweep(graph: Graph, rules: tuple[Rule, ...]) -> int:
         else:
             nodes.append(node)
     graph.nodes = nodes
+    mentioned = dict.fromkeys(t for n in nodes for t in n.inputs if t is not None)  # constants that rules made
+    known = set(graph.tensors)
+    graph.tensors += [t for t in mentioned if t not in known]
     return changes

@@ -34,7 +34,8 @@ FOLDING = (
 
 
 def recognise(graph: Graph) -> None:
-    """Formulas become the builtins that stand for them."""
+    """Formulas become the builtins that stand for them. No constant is changed yet."""
+    share_equal_nodes(graph)
     rewrite(graph, *SPELLING)
 
 
@@ -49,7 +50,6 @@ def fuse(graph: Graph) -> None:
 
 
 TIDY = pipeline(
-    Pass(share_equal_nodes),
     Pass(recognise, gives=("formulas recognised",)),
     Pass(fold, needs=("formulas recognised",), gives=("constants folded",)),
     Pass(fuse, needs=("constants folded",)),

@@ -282,6 +282,14 @@ def broadcast(b: Builder, e: Equation, x: Tensor, *sizes: Tensor) -> Tensor:
     return b.broadcast(b.reshape(x, shape), e.result.shape)
 
 
+@rule("tile")
+def tile(b: Builder, e: Equation, x: Tensor) -> Tensor:
+    repeats = [int(n) for n in e["reps"]]
+    b.require(not any(map(is_open, repeats)), "a repetition as often as an open dimension says")
+    flat = b.reshape(x, (*[1] * (len(repeats) - x.type.rank), *x.type.shape))
+    return b("TILE", flat, b.constant(repeats))
+
+
 @rule("concatenate")
 def concatenate(b: Builder, e: Equation, *xs: Tensor) -> Tensor:
     return b("CONCATENATION", *xs, axis=int(e["dimension"]))

@@ -55,7 +55,7 @@ def convert_keras(conversion: Conversion, model: Any, inputs: Any) -> None:
 
 def _output_names(model: Any) -> list[str] | None:
     """The names of a functional model's outputs, made different where layers share one."""
-    names = getattr(model, "output_names", None)
+    names = getattr(getattr(model, "_functional", None) or model, "output_names", None)
     if not names or not getattr(model, "outputs", None):
         return None
     found: list[str] = []

@@ -207,10 +207,12 @@ def erf(x: Value) -> Value:
     return where(abs(x) < 1.0, near, far)
 
 
-@formula("Erfc")
 def complement_of_erf(x: Value) -> Value:
-    """Absolute precision; the relative one is lost where erf is nearly 1."""
+    """1 - erf(x) to an absolute precision. No rule for TensorFlow's Erfc, whose small values are precise too."""
     return 1.0 - erf(x)
+
+
+FORMULAS["Erfc"] = complement_of_erf
 
 
 @formula("Reciprocal", "Inv")
