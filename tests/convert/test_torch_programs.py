@@ -102,6 +102,14 @@ def test_trees_of_inputs_and_outputs_have_names(tmp_path):
     assert list(module.signatures[0].outputs) == ["sum", "parts/0", "parts/1"]
 
 
+def test_a_program_in_training_mode_is_converted_as_it_is_used(tmp_path):
+    x = torch.ones(2, 3)
+    program = torch.export.export(nn.Sequential(nn.Dropout(0.5), nn.ReLU()).train(), (x,))
+    path = str(tmp_path / "model.tflite")
+    lithe.Model(convert(program)).save(path)
+    np.testing.assert_array_equal(lithe.load(path)(x.numpy()), x.numpy())
+
+
 def test_inputs_by_name(tmp_path):
     class Named(nn.Module):
         def forward(self, a, b, *, c):
@@ -209,6 +217,11 @@ class Nonzero(nn.Module):
         return torch.nonzero(x)
 
 
+class Selected(nn.Module):
+    def forward(self, x):
+        return torch.masked_select(x, x > 0).sum()
+
+
 class DependsOnData(nn.Module):
     def forward(self, x):
         return x * 2 if x.sum() > 0 else x
@@ -244,12 +257,24 @@ class Conjugate(nn.Module):
         return x * 2
 
 
+class Widened(nn.Module):
+    def forward(self, x):
+        return x.to(torch.float32)
+
+
 class Half(nn.Module):
     def forward(self, x):
         return x.mean(), torch.complex(x, x)
 
 
+class Random(nn.Module):
+    def forward(self, x):
+        return x + torch.randn(3, generator=GENERATOR)
+
+
+GENERATOR = torch.Generator()
 X = torch.zeros(3, 3)
+RARE = X.to(torch.float8_e4m3fnuz)
 BAD = {
     "no inputs": (Head(), None, InputError, "inputs"),
     "not a model": (lambda x: x, (X,), InputError, "torch.nn.Module"),
@@ -259,8 +284,11 @@ BAD = {
     "a strange description": (Head(), (object(),), InputError, "described by"),
     "control flow that depends on data": (DependsOnData(), (X,), UnsupportedOp, "data-dependent"),
     "a size that depends on data": (Nonzero(), (X,), UnsupportedOp, "nonzero"),
+    "elements that data select": (Selected(), (X,), UnsupportedOp, "masked_select|nonzero"),
     "operators without builtins": (Determinant(), (X,), UnsupportedOp, r"inner\.0 \(Inner\), test_torch_programs\.py:"),
     "complex inputs": (Conjugate(), (torch.zeros(3, 3, dtype=torch.complex64),), UnsupportedOp, "complex"),
+    "an element type that files lack": (Widened(), (RARE,), UnsupportedOp, "float8_e4m3fnuz"),
+    "an object that is no tensor": (Random(), (X,), UnsupportedOp, "no tensor"),
     "complex numbers inside": (Half(), (X,), UnsupportedOp, "complex"),
     "a dimension that the model fixes": (Sized(), (("batch", 2),), LitheError, "batch|dimension|trace"),
     "an input that is changed": (Changes(), (X,), UnsupportedOp, "changes its input"),

@@ -44,7 +44,7 @@ def inputs(options, time=TIME):
 @pytest.mark.parametrize("states", [False, True])
 @pytest.mark.parametrize("layers", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("both", [False, True])
-@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("batch_first", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_layers_of_fixed_length_agree_without_a_loop(states, layers, both, batch_first, tmp_path):
     torch.manual_seed(0)
     options = {"num_layers": layers, "bidirectional": both, "batch_first": batch_first, "bias": layers == 1 or both}

@@ -339,7 +339,8 @@ class TextEncoder(nn.Module):
     def __init__(self, words=20, size=16):
         super().__init__()
         self.words, self.places = nn.Embedding(words, size), nn.Embedding(12, size)
-        self.layers = nn.TransformerEncoder(nn.TransformerEncoderLayer(size, 2, 32, batch_first=True), 2, enable_nested_tensor=False)  # fmt: skip
+        layer = nn.TransformerEncoderLayer(size, 2, 32, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
     def forward(self, ids, mask):
         x = self.words(ids) + self.places(torch.arange(ids.shape[1]))
@@ -415,7 +416,8 @@ MODELS = {
     "mobilenet_v3": (mobilenet_v3, picture(), 1), "efficientnet": (efficientnet, picture(), 1),
     "convnext": (convnext, picture(), 1), "vision transformer": (VisionTransformer, picture(), 1 + 2 * 2),
     "swin": (Swin, picture(), 1 + 2 * 4), "u-net": (UNet, picture(), 2), "densenet": (densenet, picture(), 1),
-    "regnet": (regnet, picture(), 1), "shufflenet": (shufflenet, picture(), 1 + 2), "inception": (inception, picture(), 1),
+    "regnet": (regnet, picture(), 1), "shufflenet": (shufflenet, picture(), 1 + 2),
+    "inception": (inception, picture(), 1),
     "deeplab": (DeepLab, picture(), 2), "mixer": (Mixer, picture(), 1 + 2), "detector": (Detector, picture(), 1),
     "generator": (Generator, picture(), 2 + 1), "autoencoder": (Autoencoder, picture(), 2 + 1),
     "text encoder": (TextEncoder, (torch.randint(0, 20, (2, 7)), torch.tensor([[1] * 7, [1] * 5 + [0] * 2])), 99),

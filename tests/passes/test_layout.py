@@ -83,9 +83,9 @@ ALIKE = {
     "running sum": lambda d, x: d("CUMSUM", x, int32(d, 2)),
     "gathered": lambda d, x: d("GATHER", x, int32(d, [2, 0]), axis=1, batch_dims=0),
     "mean that stays": lambda d, x: d("MEAN", x, int32(d, [2, 3]), keep_dims=True),
-    "squeeze and excite": lambda d, x: d("MUL", x, d("LOGISTIC", d("REDUCE_MAX", x, int32(d, [-1, 2]), keep_dims=True))),
+    "squeeze and excite": lambda d, x: d("MUL", x, d("ABS", d("REDUCE_MAX", x, int32(d, [-1, 2]), keep_dims=True))),
     "split": lambda d, x: several("SPLIT", int32(d, 2), x, count=2, d=d, dtype=FLOAT32, num_splits=2),
-    "split in parts": lambda d, x: several("SPLIT_V", x, int32(d, [1, 2]), int32(d, 1), count=2, d=d, dtype=FLOAT32, num_splits=2),
+    "split in parts": lambda d, x: several("SPLIT_V", x, int32(d, [1, 2]), int32(d, 1), count=2, d=d, num_splits=2),
     "two reshapes": lambda d, x: d("RESHAPE", d("ABS", d("RESHAPE", x, int32(d, [1, 3, 20]), shape=(1,) * 3)),
                                    int32(d, SHAPE)),
 }  # fmt: skip

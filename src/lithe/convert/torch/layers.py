@@ -20,6 +20,7 @@ from lithe.convert.torch.reductions import moments, reduced
 from lithe.convert.torch.rules import Call, cast, rule, sequence
 from lithe.convert.windows import Window
 from lithe.ir.graph import Tensor
+from lithe.passes.writer import Value
 from lithe.types import BOOL, FLOAT32
 
 
@@ -41,7 +42,7 @@ def with_batch(b: Builder, x: Tensor, rank: int) -> tuple[Tensor, bool]:
     return (x, False) if x.type.rank == rank else (b.reshape(x, (1, *x.type.shape)), True)
 
 
-CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution", "_convolution", "conv_transpose1d", "conv_transpose2d",
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d",
                 "conv_transpose3d")  # fmt: skip
 
 
@@ -180,7 +181,6 @@ def average_pool(b: Builder, c: Call, x: Tensor, kernel_size: Any, stride: Any, 
     "adaptive_max_pool2d",
     "adaptive_max_pool1d",
     "adaptive_avg_pool3d",
-    "_adaptive_avg_pool3d",
 )
 def adaptive_pool(b: Builder, c: Call, x: Tensor, output_size: Any) -> Any:
     """Windows that share a picture out evenly; where they are of several sizes, each axis by products with a matrix
@@ -316,7 +316,7 @@ def bilinear(b: Builder, c: Call, input1: Tensor, input2: Tensor, weight: Tensor
 # normalisation
 
 
-@rule("batch_norm", "_native_batch_norm_legit_no_training", "_native_batch_norm_legit.no_stats")
+@rule("_native_batch_norm_legit_no_training", "_native_batch_norm_legit.no_stats")
 def batch_norm(b: Builder, c: Call, input: Tensor, weight: Tensor | None, bias: Tensor | None,
                running_mean: Tensor | None, running_var: Tensor | None, training: Any, eps: float) -> Any:  # fmt: skip
     """A factor and an offset for each channel, which the convolution before takes in."""
@@ -353,17 +353,15 @@ def layer_norm(b: Builder, c: Call, input: Tensor, normalized_shape: Sequence[in
     return [y, y, y] if c.name.startswith("native") else y
 
 
-@rule("rms_norm", "_fused_rms_norm")
+@rule("rms_norm")
 def rms_norm(b: Builder, c: Call, input: Tensor, normalized_shape: Sequence[int], weight: Tensor | None,
              eps: float | None) -> Any:  # fmt: skip
-    from lithe.passes.writer import Value
-
     rank = input.type.rank
     axes = list(range(rank - len(normalized_shape), rank))
     square = Value(b, reduced(b, "MEAN", b("SQUARE", input), axes, True))
     root = (square + (1.1920928955078125e-07 if eps is None else eps)).apply("RSQRT")
     y = affine(b, (Value(b, input) * root).tensor, weight, None, lambda v: v)
-    return [y, y] if c.name.startswith("_fused") else y
+    return y
 
 
 @rule("group_norm", "native_group_norm")
@@ -396,7 +394,7 @@ def instance_norm(b: Builder, c: Call, input: Tensor, weight: Tensor | None, bia
 # attention
 
 
-@rule("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")
+@rule("scaled_dot_product_attention")
 def attention(b: Builder, c: Call, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None,
               is_causal: bool, scale: float | None, enable_gqa: bool) -> Any:  # fmt: skip
     """softmax(scale q kT + mask) v"""
@@ -420,7 +418,7 @@ def attention(b: Builder, c: Call, query: Tensor, key: Tensor, value: Tensor, at
         else:
             scores = b("ADD", scores, cast(b, attn_mask, FLOAT32))
     made = b("BATCH_MATMUL", b("SOFTMAX", scores), value, adj_x=False, adj_y=False)
-    return [made, made] if c.name.startswith("_") else b.reshape(made, c.result.shape)
+    return b.reshape(made, c.result.shape)
 
 
 def _repeated_heads(b: Builder, x: Tensor, times: int) -> Tensor:

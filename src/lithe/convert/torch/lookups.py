@@ -51,7 +51,7 @@ def gather(b: Builder, c: Call, x: Tensor, dim: int, index: Tensor) -> Tensor:
     return b.transpose(b("GATHER", b.transpose(x, order), places, axis=rank - 1, batch_dims=rank - 1), back)
 
 
-@rule("index", "_unsafe_index")
+@rule("index")
 def index(b: Builder, c: Call, x: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
     """Tensors of places for some axes: one is a GATHER, several are looked up together."""
     along = [i for i, t in enumerate(indices) if t is not None]
@@ -91,7 +91,7 @@ def written(b: Builder, x: Tensor, places: Tensor, values: Tensor, accumulate: b
     return b("SELECT_V2", hit, scattered(values), x, dtype=x.type.dtype)
 
 
-@rule("index_put", "_unsafe_index_put")
+@rule("index_put")
 def index_put(b: Builder, c: Call, x: Tensor, indices: Sequence[Tensor | None], values: Tensor,
               accumulate: bool) -> Tensor:  # fmt: skip
     along = [i for i, t in enumerate(indices) if t is not None]
@@ -177,7 +177,7 @@ def index_copy(b: Builder, c: Call, x: Tensor, dim: int, index: Tensor, source: 
     return b.transpose(made, [order.index(i) for i in range(x.type.rank)])
 
 
-@rule("scatter", "scatter_add", "scatter.src", "scatter.value")
+@rule("scatter_add", "scatter.src", "scatter.value")
 def scatter(b: Builder, c: Call, x: Tensor, dim: int, index: Tensor, src: Any, value: Any) -> Tensor:
     """x[.., index[.., p, ..], ..] = src[.., p, ..], with a place for each element."""
     axis, shape = dim % x.type.rank, index.type.shape

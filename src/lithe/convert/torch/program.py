@@ -172,11 +172,6 @@ def stand_ins(program: Any, named: Sequence[Mapping[int, str]], sizes: Sizes) ->
             wanted = named[i].get(axis) if i < len(named) else None
             expression = getattr(getattr(size, "node", None), "expr", None)
             if expression is None or not expression.free_symbols:
-                if wanted is not None:
-                    raise InputError(
-                        f"dimension {axis} of input '{name}' cannot be left open: the model fixes it to {int(size)}",
-                        hint="give it as a number",
-                    )
                 continue
             for symbol in expression.free_symbols:
                 label = wanted if expression == symbol and wanted else str(symbol)

@@ -185,10 +185,10 @@ def cosine(b: Builder, c: Call, x1: Tensor, x2: Tensor, dim: int, eps: float) ->
     return (Value(b, dot) / (sizes[0] * sizes[1])).tensor
 
 
-@rule("bucketize", "searchsorted")
+@rule("bucketize")
 def bucketize(b: Builder, c: Call, x: Tensor, boundaries: Tensor, right: bool) -> Tensor:
     """How many boundaries lie below each element."""
-    b.require(c.name.startswith("bucketize") and is_fixed(boundaries.type.shape), "such a search")
+    b.require(is_fixed(boundaries.type.shape), "such a search")
     wide = b.reshape(x, (*x.type.shape, 1))
     below = b("GREATER_EQUAL" if right else "GREATER", wide, cast(b, boundaries, x.type.dtype), dtype=BOOL)
     return cast(b, b("SUM", b.cast(below, INT32), b.constant([-1]), keep_dims=False), c.result.dtype)
@@ -215,12 +215,8 @@ def real_fft(b: Builder, c: Call, x: Tensor, dim: Any, normalization: Any, onesi
     return b.reshape(made, c.result.shape)
 
 
-@rule("view_as_real", "real", "imag")
+@rule("view_as_real")
 def parts_of_complex(b: Builder, c: Call, x: Tensor) -> Tensor:
-    if x.type.dtype.kind != "complex":
-        return x
-    if not c.name.startswith("view"):
-        return b(c.name.split(".")[0].upper(), x, dtype=FLOAT32)
     parts = [b("REAL", x, dtype=FLOAT32), b("IMAG", x, dtype=FLOAT32)]
     return b("PACK", *parts, values_count=2, axis=x.type.rank)
 

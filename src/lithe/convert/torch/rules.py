@@ -336,7 +336,7 @@ def softplus(b: Builder, c: Call, x: Tensor, beta: float, threshold: float) -> T
     return made.tensor if threshold >= 20 else where(value > float(threshold), Value(b, x), made).tensor
 
 
-@rule("prelu", "_prelu_kernel")
+@rule("prelu")
 def prelu(b: Builder, c: Call, x: Tensor, weight: Tensor) -> Tensor:
     """The builtin's slopes have the shape of all axes but the first, which may be 1."""
     if weight.type.rank <= 1 and x.type.rank > 1:
@@ -396,7 +396,7 @@ def shift_left(b: Builder, c: Call, x: Any, other: Any) -> Tensor:
     return b("MUL", operand(b, x, c.result.dtype), b.constant(1 << places, c.result.dtype))
 
 
-@rule("_to_copy", "type_as", "clone", "alias", "detach", "lift_fresh_copy", "dropout", "native_dropout", "copy")
+@rule("_to_copy", "type_as", "clone", "alias", "detach", "dropout", "native_dropout", "copy")
 def unchanged(b: Builder, c: Call, x: Any, input: Any, src: Any) -> Tensor:
     """Copies, and what is only used in training."""
     value: Tensor = input if x is None else src if src is not None else x

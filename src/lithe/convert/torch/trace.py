@@ -146,7 +146,10 @@ class Writing:
             tensors = [made] if isinstance(made, Tensor) else list(made)
             if len(results) == 1:
                 return [checked(b, tensors[0], results[0])]
-            return [checked(b, t, r) if i in call.used else t for i, (t, r) in enumerate(zip(tensors, results, strict=False))]
+            return [
+                checked(b, t, r) if i in call.used else t
+                for i, (t, r) in enumerate(zip(tensors, results, strict=False))
+            ]
 
         return write
 
@@ -168,7 +171,9 @@ def name_constants(b: Builder, before: int, arguments: Mapping[str, Any]) -> Non
     """Parameters that a rule has turned keep their names."""
     flat = [v for a in arguments.values() for v in (a if isinstance(a, list) else [a])]
     parameters = [t for t in flat if isinstance(t, Tensor) and t.data is not None and t.type.size > 1]
-    made = [t for n in b.nodes[before:] for t in n.inputs if t is not None and t.name.startswith(f"{b.name()}/constant")]
+    made = [
+        t for n in b.nodes[before:] for t in n.inputs if t is not None and t.name.startswith(f"{b.name()}/constant")
+    ]
     for parameter in parameters:
         for t in made:
             if t.type.size == parameter.type.size and same_elements(t.data, parameter.data):
@@ -259,4 +264,3 @@ def module_of(node: Any) -> tuple[str, str]:
     return str(path).removeprefix("L['self']").lstrip("."), (kind if isinstance(kind, str) else kind.__name__).split(
         "."
     )[-1]
-
