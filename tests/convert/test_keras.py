@@ -19,6 +19,8 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras", reason="Keras is not installed")
 if keras.backend.backend() != "jax":
     pytest.skip("Keras runs on another backend here", allow_module_level=True)
+# Keras writes files with arrays that NumPy finds old-fashioned
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 L = keras.layers
 TOLERANCE = 1e-5
 ACTIVATIONS = ("relu", "relu6", "silu", "gelu", "selu", "softplus", "softsign", "tanh", "exponential", "hard_sigmoid",
@@ -27,7 +29,8 @@ ACTIVATIONS = ("relu", "relu6", "silu", "gelu", "selu", "softplus", "softsign", 
 
 LAYERS = {
     "Conv1D": ((20, 8), lambda: [L.Conv1D(4, 3, padding="causal", activation="gelu")]),
-    "Conv2D": ((9, 8, 4), lambda: [L.Conv2D(4, 3, strides=2, padding="same"), L.Conv2D(6, 3, groups=2, activation="relu")]),
+    "Conv2D": ((9, 8, 4), lambda: [L.Conv2D(4, 3, strides=2, padding="same"),
+                                   L.Conv2D(6, 3, groups=2, activation="relu")]),
     "Conv3D": ((8, 8, 8, 3), lambda: [L.Conv3D(4, 3, padding="same", strides=2)]),
     "Conv1DTranspose": ((8, 3), lambda: [L.Conv1DTranspose(4, 3, strides=2)]),
     "Conv2DTranspose": ((8, 9, 3), lambda: [L.Conv2DTranspose(4, 3, strides=2, padding="same"),
@@ -49,7 +52,8 @@ LAYERS = {
     "shapes": ((6, 8), lambda: [L.Permute((2, 1)), L.Flatten(), L.RepeatVector(3), L.Reshape((-1, 4))]),
     "LSTM": ((6, 8), lambda: [L.LSTM(5, return_sequences=True), L.LSTM(4)]),
     "GRU": ((6, 8), lambda: [L.GRU(5, return_sequences=True), L.GRU(4, reset_after=False)]),
-    "SimpleRNN": ((6, 8), lambda: [L.Bidirectional(L.SimpleRNN(5, return_sequences=True)), L.SimpleRNN(4, go_backwards=True)]),
+    "SimpleRNN": ((6, 8), lambda: [L.Bidirectional(L.SimpleRNN(5, return_sequences=True)),
+                                     L.SimpleRNN(4, go_backwards=True)]),
     "ConvLSTM2D": ((3, 8, 8, 2), lambda: [L.ConvLSTM2D(4, 3)]),
     "TimeDistributed": ((3, 8, 8, 2), lambda: [L.TimeDistributed(L.Conv2D(4, 3))]),
     "regularization": ((6,), lambda: [L.Dropout(0.5), L.GaussianNoise(0.1), L.Dense(4), L.AlphaDropout(0.2)]),

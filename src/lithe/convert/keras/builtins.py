@@ -43,9 +43,8 @@ def _resize(original: Callable[..., Any]) -> Callable[..., Any]:
         import jax
 
         plain = not any(options.get(k) for k in ("crop_to_aspect_ratio", "pad_to_aspect_ratio")) and not antialias
-        last = (
-            options.get("data_format") or importlib.import_module("keras").config.image_data_format()
-        ) == "channels_last"
+        layout = options.get("data_format") or importlib.import_module("keras").config.image_data_format()
+        plain = plain and layout == "channels_last" and len(images.shape) == 4
         if interpolation not in RESIZES or not plain or images.dtype != "float32":
             return original(images, size, interpolation, antialias, **options)
         batch, _, _, channels = images.shape
