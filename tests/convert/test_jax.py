@@ -54,52 +54,16 @@ def scanned(x, reverse=False):
     return lax.scan(step, jnp.zeros(5), x, reverse=reverse)
 
 
-UNARY = {
-    name: getattr(jnp, name)
-    for name in [
-        "abs",
-        "exp",
-        "tanh",
-        "sin",
-        "cos",
-        "sign",
-        "floor",
-        "ceil",
-        "square",
-        "sinh",
-        "cosh",
-        "tan",
-        "arctan",
-        "arcsinh",
-        "expm1",
-    ]
-}
+UNARY = {f.__name__: f for f in (
+    jnp.abs, jnp.exp, jnp.tanh, jnp.sin, jnp.cos, jnp.sign, jnp.floor, jnp.ceil, jnp.square, jnp.sinh, jnp.cosh,
+    jnp.tan, jnp.arctan, jnp.arcsinh, jnp.expm1,
+)}  # fmt: skip
 POSITIVE = {"log": jnp.log, "sqrt": jnp.sqrt, "rsqrt": lax.rsqrt, "log1p": jnp.log1p, "cbrt": jnp.cbrt}
-ACTIVATIONS = {
-    name: getattr(jax.nn, name)
-    for name in [
-        "relu",
-        "relu6",
-        "sigmoid",
-        "silu",
-        "softplus",
-        "soft_sign",
-        "elu",
-        "selu",
-        "celu",
-        "gelu",
-        "leaky_relu",
-        "hard_sigmoid",
-        "hard_swish",
-        "hard_tanh",
-        "log_sigmoid",
-        "mish",
-        "log_softmax",
-        "softmax",
-        "standardize",
-        "squareplus",
-    ]
-}
+ACTIVATIONS = {f.__name__: f for f in (
+    jax.nn.relu, jax.nn.relu6, jax.nn.sigmoid, jax.nn.silu, jax.nn.softplus, jax.nn.soft_sign, jax.nn.elu, jax.nn.selu,
+    jax.nn.celu, jax.nn.gelu, jax.nn.leaky_relu, jax.nn.hard_sigmoid, jax.nn.hard_swish, jax.nn.hard_tanh,
+    jax.nn.log_sigmoid, jax.nn.mish, jax.nn.log_softmax, jax.nn.softmax, jax.nn.standardize, jax.nn.squareplus,
+)}  # fmt: skip
 
 CASES = {
     **{name: (f, [(3, 5)]) for name, f in UNARY.items()},

@@ -11,6 +11,7 @@ import numpy as np
 from lithe.convert.builder import Builder
 from lithe.convert.jax import control as control
 from lithe.convert.jax import layers as layers
+from lithe.convert.jax import opaque as opaque
 from lithe.convert.jax.rules import RULES, Equation
 from lithe.ir.graph import Tensor
 from lithe.types import DTYPES, TensorType

@@ -44,13 +44,15 @@ def convert_keras(conversion: Conversion, model: Any, inputs: Any) -> None:
             hint="save the model, and convert the .keras file in a process with KERAS_BACKEND=jax",
         )
     from lithe.convert.jax.function import write_function
+    from lithe.convert.keras.builtins import builtins_stand_for_operations
 
     def call(*arrays: Any) -> Any:
         packed = keras.tree.pack_sequence_as(structure, list(arrays))
         with keras.StatelessScope():  # what the model remembers is not changed by tracing it
             return model(packed, training=False)
 
-    write_function(conversion, call, types, _output_names(model))
+    with builtins_stand_for_operations():
+        write_function(conversion, call, types, _output_names(model))
 
 
 def _output_names(model: Any) -> list[str] | None:
