@@ -42,8 +42,7 @@ def with_batch(b: Builder, x: Tensor, rank: int) -> tuple[Tensor, bool]:
     return (x, False) if x.type.rank == rank else (b.reshape(x, (1, *x.type.shape)), True)
 
 
-CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d",
-                "conv_transpose3d")  # fmt: skip
+CONVOLUTIONS = ("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d")  # fmt: skip
 
 
 @rule(*CONVOLUTIONS)
