@@ -20,6 +20,7 @@ from lithe.ops.op import REGISTRY, NoAttrs, Site
 from lithe.passes.fold_constants import fold_node
 from lithe.passes.formulas import formula_class, spell_out
 from lithe.passes.infer_shapes import inferred
+from lithe.passes.layout import arrange_layouts
 from lithe.passes.tidy import recognise, tidy
 from lithe.passes.writer import Inexpressible, Writer
 from lithe.types import INT32, DType, Shape, TensorType, dtype_of
@@ -107,10 +108,14 @@ class Builder(Writer):
         """A new input; open dimensions have their stand-ins."""
         tensor = Tensor(name, TensorType(dtype, tuple(int(n) for n in shape)))
         self.inputs.append(tensor)
+        self.originate(tensor)
+        return tensor
+
+    def originate(self, tensor: Tensor) -> None:
+        """Open dimensions that nothing before had can be read from this tensor."""
         for axis, n in enumerate(tensor.type.shape):
             if self.sizes.name_of(n) is not None:
                 self._origins.setdefault(n, (tensor, axis))
-        return tensor
 
     def output(self, tensor: Tensor, name: str) -> Tensor:
         """Makes a tensor an output of this name. Inputs, constants and what is an output already are copied."""
@@ -266,6 +271,7 @@ class Builder(Writer):
         recognise(graph)
         self._refuse_numbers_of_open_sizes(graph)
         tidy(graph)
+        arrange_layouts(graph, is_open)
         spell_out(graph, self)
         tidy(graph)
         mentioned = (t for n in graph.nodes for t in (*n.inputs, *n.outputs) if t is not None)

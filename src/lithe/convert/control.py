@@ -43,3 +43,36 @@ def branch(b: Builder, condition: Tensor, yes: Body, no: Body, values: Sequence[
     otherwise = _graph(b, f"{title}/else", values, no)
     return _call(b, "IF", [condition, *values], then.outputs, then_subgraph_index=then.number,
                  else_subgraph_index=otherwise.number)  # fmt: skip
+
+
+Part = Callable[[Builder, list[Tensor], list[Tensor]], Sequence[Tensor]]
+
+
+def known_inside(write: Part, count: int, captured: Sequence[Tensor], moving: Sequence[Tensor]) -> Body:
+    """A body for (carried, captured): what is constant it knows, what is not comes after the carried values."""
+
+    def body(inner: Builder, values: list[Tensor]) -> Sequence[Tensor]:
+        along = dict(zip(moving, values[count:], strict=True))
+        seen = [along[t] if t in along else inner.constant(t.data, t.type.dtype) for t in captured]
+        return write(inner, values[:count], seen)
+
+    return body
+
+
+def moving(captured: Sequence[Tensor]) -> list[Tensor]:
+    """What a graph of its own must be given."""
+    return list(dict.fromkeys(t for t in captured if t.data is None))
+
+
+def loop(
+    b: Builder, carried: Sequence[Tensor], captured: Sequence[Tensor], condition: Part, body: Part, name: str = "loop"
+) -> list[Tensor]:
+    """carried = body(carried, captured) as long as condition(carried, captured)."""
+    along, count = moving(captured), len(carried)
+    step = known_inside(body, count, captured, along)
+
+    def whole(inner: Builder, values: list[Tensor]) -> Sequence[Tensor]:
+        return [*step(inner, values), *values[count:]]
+
+    test = known_inside(condition, count, captured, along)
+    return while_loop(b, test, whole, [*carried, *along])[:count]

@@ -131,7 +131,7 @@ class Select(Movement):
     """z = x where the condition holds, y elsewhere; the condition has their shape, or one entry for each row."""
 
     name, code = "SELECT", 64
-    elementwise = True
+    elementwise = row_aligned = True
     operands = (("condition", "x", "y"), ("output",))
     types = f"bool T T -> T: {PLAIN}"
 

@@ -29,7 +29,9 @@ def _is_plain(node: Node | None) -> bool:
 
 def _split(node: Node) -> tuple[Tensor, Numbers] | None:
     """The variable operand of a node with two, and the constant one."""
-    if len(node.inputs) != 2 or node.outputs[0].type.dtype != FLOAT32 or node.outputs[0].type.quantization:
+    if len(node.inputs) != 2 or not node.outputs:
+        return None
+    if node.outputs[0].type.dtype != FLOAT32 or node.outputs[0].type.quantization:
         return None
     x, y = node.inputs
     if x is None or y is None or (x.data is None) == (y.data is None):
