@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -197,6 +197,7 @@ def mobile_bert() -> Any:
 
 
 SCHEMES = ("float32", "int8", "dynamic")
+ENCODER = ("float32", "dynamic", "int4")
 UNIT, BYTE = (-1.0, 1.0), (0.0, 255.0)
 
 
@@ -218,8 +219,8 @@ RECIPES = {
     "mobilenet_v1_pruned": network("MobileNet", 224, UNIT, zeros=ZEROS),
     "mobilenet_v2_pruned": network("MobileNetV2", 224, UNIT, zeros=ZEROS),
     "inception_v3": network("InceptionV3", 299, UNIT),
-    "vit_tiny": Recipe(vision_transformer, partial(pictures, 224, *UNIT), ("float32", "dynamic")),
-    "mobile_bert": Recipe(mobile_bert, sentences, ("float32", "dynamic")),
+    "vit_tiny": Recipe(vision_transformer, partial(pictures, 224, *UNIT), ENCODER),
+    "mobile_bert": Recipe(mobile_bert, sentences, ENCODER),
 }
 
 
@@ -230,7 +231,7 @@ def convert(model: Any, recipe: Recipe, scheme: str) -> bytes:
     sample = next(recipe.samples())
     run = tf.function(lambda x: model(x, training=False), input_signature=[tf.TensorSpec(sample.shape, sample.dtype)])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([run.get_concrete_function()], model)
-    if scheme in ("int8", "int16x8", "dynamic"):
+    if scheme in ("int8", "int16x8", "dynamic", "int4"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if scheme == "sparse":
         converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
@@ -241,7 +242,29 @@ def convert(model: Any, recipe: Recipe, scheme: str) -> bytes:
         wide = sets.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
         converter.target_spec.supported_ops = [sets.TFLITE_BUILTINS_INT8 if scheme == "int8" else wide]
         converter.inference_input_type = converter.inference_output_type = number
-    return bytes(converter.convert())
+    content = bytes(converter.convert())
+    return in_four_bits(content) if scheme == "int4" else content
+
+
+def in_four_bits(content: bytes) -> bytes:
+    """A dynamic-range model whose layers' weights, int8 with a scale for each output, are int4 instead.
+
+    Needs Lithe, since TensorFlow's converter does not write such models. Pictures' convolutions stay as they are.
+    """
+    from lithe.formats import tflite
+    from lithe.types import INT4, INT8, Quantization
+
+    module = tflite.read(content)
+    for node in module.main.nodes:
+        w = node.inputs[1] if node.op.name == "FULLY_CONNECTED" else None
+        if w is None or w.data is None or w.type.dtype != INT8 or w.type.quantization is None:
+            continue
+        real = w.data.astype(np.float32) * np.reshape(np.asarray(w.type.quantization.scale, np.float32), (-1, 1))
+        scale = np.maximum(np.abs(real).max(axis=1), 1e-12) / 7
+        w.data = np.clip(np.rint(real / scale[:, None]), -7, 7).astype(INT4.numpy)
+        quantization = Quantization(tuple(map(float, scale)), (0,) * len(scale), 0)
+        w.type = replace(w.type, dtype=INT4, quantization=quantization)
+    return tflite.write(module)
 
 
 def files(name: str) -> dict[str, str]:

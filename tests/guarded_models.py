@@ -42,8 +42,8 @@ class Guards:
         compilation.Artifact = self.artifact  # type: ignore[assignment, misc]
         compiled.aligned = self.aligned
 
-    def lowered(self, *arguments: Any) -> Program:
-        program, arena, constants = self.move(self.lower(*arguments), self.place)
+    def lowered(self, *arguments: Any, **named: Any) -> Program:
+        program, arena, constants = self.move(self.lower(*arguments, **named), self.place)
         self.arenas.append((program.arena_bytes, arena))
         self.constants.append(constants)
         self.programs += 1

@@ -18,8 +18,8 @@ KEPT = {
     "lithe", "lithe.codegen", "lithe.codegen.llvm", "lithe.codegen.llvm.installed", "lithe.errors", "lithe.ir",
     "lithe.ir.graph", "lithe.targets", "lithe.targets.host", "lithe.types", "lithe.runtime",
     *(f"lithe.runtime.{name}" for name in (
-        "cache", "compiled", "digest", "executors", "instance", "loader", "outline", "private_folder", "session",
-        "source", "values", "workers",
+        "cache", "compiled", "digest", "executors", "instance", "known_files", "loader", "outline", "private_folder",
+        "session", "source", "values", "workers",
     )),
     "lithe.runtime.details",  # names of types in errors
     "lithe.codegen.llvm.threads",  # the size of what threads share

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,6 +39,20 @@ def child_without_official(arguments: list[str], cache: str) -> dict[str, float]
 def test_memory_is_that_above_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fresh, "_child", child_without_official)
     assert measure_fresh(DIGITS, [], rounds=1)[FROM_CACHE].above_file_bytes == 4_000_000 - DIGITS.stat().st_size
+
+
+def test_a_child_may_write_byte_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    seen: dict[str, str] = {}
+
+    def run(command: list[str], *, env: dict[str, str], **_: object) -> SimpleNamespace:
+        seen.update(env)
+        return SimpleNamespace(returncode=0, stdout='{"peak": 1}')
+
+    monkeypatch.setattr(fresh.subprocess, "run", run)
+    assert fresh._child(["lithe"], str(tmp_path))["peak"] == 1
+    assert "PYTHONDONTWRITEBYTECODE" not in seen
+    assert seen["LITHE_CACHE_DIR"] == str(tmp_path)
 
 
 def test_what_a_child_says_last_is_the_error(tmp_path: Path) -> None:

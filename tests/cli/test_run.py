@@ -120,3 +120,16 @@ def test_several_inputs_by_name_by_order_and_from_one_archive(lithe: Command, co
     assert results[0].json == results[1].json == results[2].json
     assert lithe("run", model, *ordered).out.count("float32") == 3
     assert lithe("run", model, ordered[0]).code == 2
+
+
+def test_a_tuned_run_says_the_same(lithe: Command, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITHE_CACHE_DIR", str(digits / "cache"))
+    given = digits / "digits_int8.tflite", "--input", digits / "seven.npy"
+    usual, tuned = lithe("run", *given), lithe("run", *given, "--tune")
+    assert tuned.code == 0, tuned.err
+    assert tuned.out == usual.out
+    timed = lithe("benchmark", digits / "digits_int8.tflite", "--num-runs", 3, "--tune", "--json").json
+    assert timed["runs"] == 3
+    refused = lithe("benchmark", digits / "digits_int8.tflite", "--tune", "--layers")
+    assert refused.code == 2
+    assert "--tune goes with neither --against nor --layers" in refused.err

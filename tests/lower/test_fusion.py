@@ -87,6 +87,16 @@ def test_depthwise_and_fully_connected_sums_go_on_too():
                                               "op #2 FULLY_CONNECTED + op #3 TANH"]  # fmt: skip
 
 
+@pytest.mark.parametrize("last", ["NEG", "GELU"])
+def test_products_of_computed_matrices_go_on_too(last):
+    d = Draft()
+    x, y, mask, other = d.input((2, 3, 20, 9)), d.input((2, 3, 18, 9)), d.input((1, 1, 1, 18)), d.input((2, 3, 20, 18))
+    scores = d("MUL", d("BATCH_MATMUL", x, y, adj_y=True), d.constant(0.3))
+    z = d(last, d("ADD", d("ADD", scores, mask), other))
+    (whole,) = checked(d.graph(z), 1e-5)
+    assert whole == f"op #0 BATCH_MATMUL + op #1 MUL + op #2 ADD + op #3 ADD + op #4 {last}"
+
+
 def test_what_somebody_else_reads_is_stored():
     d = Draft()
     x = d.input((1, 4, 4, 5))

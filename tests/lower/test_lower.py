@@ -55,6 +55,13 @@ def test_too_large_an_arena_is_refused_before_any_code() -> None:
         lower(chain("LOGISTIC", shape=(1 << 18,)), largest_arena=1_000_000)
 
 
+def test_kernels_are_given_in_order_as_they_are_made() -> None:
+    found: list = []
+    program = lower(chain("SOFTMAX", "LOG_SOFTMAX", "SOFTMAX"), host_target(), each=found.append)
+    assert found == program.kernels()
+    assert len(found) == 3
+
+
 def test_large_locals_lie_in_the_arena_and_small_ones_on_the_stack() -> None:
     from lithe.ir.build import Builder
     from lithe.ir.loops import Alloc, statements

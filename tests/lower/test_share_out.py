@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ WIDE = 4096
 def shared(b: Builder) -> Kernel:
     """What a builder wrote, shared out and verified; a lone thread must find the same results."""
     before = b.kernel()
-    after = kernel(before.name, share_out([before.body], ROOM)[0], before.source)
+    after = kernel(before.name, next(share_out([before.body], ROOM)), before.source)
     verify_kernel(after)
     random = np.random.default_rng(1)
     results = []
@@ -217,13 +219,37 @@ def test_bytes_of_other_threads_are_counted() -> None:
     (columns,) = rows.body
     assert isinstance(columns, For)
     found = list(access.accesses(rows, access.Scope(), set()))
-    assert access.fetched(found, 2, rows.var, 64) == 0
-    assert access.fetched(found, 2, columns.var, 100) == pytest.approx(x.nbytes / 4, rel=0.05)
-    assert access.fetched(found, 2, None, 0) == x.nbytes / 2
-    assert access.fetched(found, 4, None, 0) == x.nbytes * 3 / 4
+    assert access.fetched(found, (2,), rows.var, 64) == [0]
+    assert access.fetched(found, (2,), columns.var, 100) == pytest.approx([x.nbytes / 4], rel=0.05)
+    assert access.fetched(found, (2, 4), None, 0) == [x.nbytes / 2, x.nbytes * 3 / 4]
 
 
 def test_the_text_shows_parts() -> None:
     y = table("y", 8)
     body = (For(var := Var("i"), 8, (Store(y, (var,), y[var] + 1.0),), "grid", (3, 9, 12)),)
     assert "  grid i < 8 from 3 to 9 of 12:\n" in print_kernel(kernel("parts", body))
+
+
+def test_kernels_come_as_soon_as_there_is_work_for_several_threads() -> None:
+    def body(rows: int) -> tuple[Stmt, ...]:
+        x, y = table("x", rows, WIDE), table("y", rows, WIDE)
+        b = Builder()
+        with b.loop(rows, "parallel") as i, b.loop(WIDE, "parallel") as k:
+            b.store(y, (i, k), x[i, k] + 1.0)
+        return b.kernel().body
+
+    small, large, last = body(2), body(64), body(3)
+    taken = []
+
+    def given() -> Iterator[tuple[Stmt, ...]]:
+        for n, one in enumerate((small, large, last)):
+            taken.append(n)
+            yield one
+
+    found = share_out(given(), ROOM)
+    first = next(found)
+    assert taken == [0, 1]  # the second tells that threads are worth it
+    assert [s.kind for s in first if isinstance(s, For)] == ["grid"]
+    assert len([*found]) == 2
+    assert taken == [0, 1, 2]
+    assert [*share_out([small, small], ROOM)] == [small, small]  # too little in all

@@ -7,7 +7,7 @@ import pytest
 from lithe.ir.build import Builder
 from lithe.ir.loops import Alloc, Buffer, Expr, For, statements
 from lithe.ir.verify import verify_kernel
-from lithe.lower.vectorize import vectorize
+from lithe.lower.vectorize import LONG, TOGETHER, vectorize
 from lithe.types import FLOAT32, INT8, INT32
 
 WIDE = 64
@@ -26,6 +26,16 @@ def test_the_widest_value_decides_the_lanes_and_the_tail_is_exact(size: int, dty
     b = Builder()
     b.compute(y, lambda i: x[i])
     assert vectors(b) == lanes
+
+
+def test_long_chains_of_operations_are_worked_on_several_vectors_at_a_time() -> None:
+    x, b = Buffer("x", FLOAT32, (181,)), Builder()
+    with b.loop(181, "parallel") as i:
+        value: Expr = x[i]
+        for _ in range(LONG):
+            value = value * value
+        b.store(x, i, value)
+    assert vectors(b) == [TOGETHER * 16, 16, 5]
 
 
 def test_a_loop_that_branches_stays() -> None:

@@ -32,7 +32,7 @@ class Model:
             values.update(zip(node.outputs, results, strict=True))
         return [values[t].copy() for t in graph.outputs]
 
-    def call_once(self, number: int) -> None:
+    def call_once(self, number: int, leaves: Any = None) -> None:
         self.call(number, [])
 
     def shapes(self, number: int, inputs: Sequence[TensorType]) -> list[Shape]:

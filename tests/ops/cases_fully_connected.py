@@ -115,6 +115,8 @@ CASES = [
     connected("positive", "dynamic", (3, 20), (7, 20), (3, 7), low=1.0, high=9.0),
     connected("negative", "dynamic", (3, 20), (7, 20), (3, 7), low=-9.0, high=-1.0),
     connected("zeros", "dynamic", (3, 20), (7, 20), (3, 7), low=0.0, high=0.0),
+    connected("many rows", "dynamic", (19, 70), (7, 70), (19, 7), channelwise=True),  # blocks of rows, and some left
+    connected("long rows", "dynamic", (2, 2100), (5, 2100), (2, 5)),  # whose extremes are those of parts
     connected("int4 weights", "dynamic4", (3, 20), (7, 20), (3, 7), channelwise=True),
     connected("computed weights", "float", (3, 21), (7, 21), (3, 7), constant=False),
     connected("computed weights", "int8", (3, 21), (7, 21), (3, 7), constant=False),

@@ -40,6 +40,8 @@ def rows(op: str, kind: str) -> list[Case]:
         row("same", (2, 5, 7, 3), (2, 3, 4, 3), (3, 3), 2, padding="SAME"),
         row("whole", (1, 7, 7, 64), (1, 1, 1, 64), (7, 7), 7),
         row("uneven", (1, 9, 4, 1), (1, 3, 2, 1), (2, 5), 3, padding="SAME", fused_activation_function="RELU_N1_TO_1"),
+        row("a window of many elements", (1, 17, 18, 2), (1, 1, 2, 2), (17, 17)),
+        row("every window another part", (1, 8, 9, 2), (1, 8, 9, 2), (6, 7), padding="SAME"),
         row("window beyond the input", (1, 3, 4, 5), (1, 3, 4, 5), (9, 11), padding="SAME"),
         row("stride beyond window", (1, 7, 7, 3), (1, 3, 3, 3), (1, 1), 3, padding="SAME",
             fused_activation_function="RELU6"),

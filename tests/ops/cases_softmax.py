@@ -20,6 +20,8 @@ def halves(op: str, official: tuple[DType, ...]) -> list[Case]:
 
 CASES = [
     Case("SOFTMAX", "float", (f32(3, 37),), (f32(3, 37),), low=-10, high=10),
+    Case("SOFTMAX", "many rows", (f32(19, 37),), (f32(19, 37),), low=-10, high=10),  # whole blocks of rows, and a part
+    Case("SOFTMAX", "int8 many rows", (i8(19, 33, scale=0.1),), (i8(19, 33, scale=1 / 256, zero_point=-128),)),
     Case("SOFTMAX", "rank 1", (f32(5),), (f32(5),)),
     Case("SOFTMAX", "rank 4, beta", (f32(1, 2, 3, 5),), (f32(1, 2, 3, 5),), {"beta": 0.5}),
     Case("SOFTMAX", "large", (f32(2, 4),), (f32(2, 4),), values={0: np.array([1000, 999, -1000, 0, -3e38, 0, 1, 88])}),

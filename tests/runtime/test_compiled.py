@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 
 from lithe.errors import ExecutionError
+from lithe.ir.program import joined
+from lithe.lower.lower import lower
 from lithe.passes import prepare
-from lithe.runtime.compilation import build
+from lithe.runtime.compilation import ModuleWriter, build, lowered, modules, this_target, uncollected
 from lithe.runtime.compiled import CompiledExecutor
 from lithe.types import INT32
 from tests.passes.graphs import Draft
@@ -29,3 +33,70 @@ def test_data_that_cannot_be_used_end_the_run_with_their_operator() -> None:
     executor.array(at.index)[...] = 3
     executor.invoke()
     assert executor.array(y.index).tolist() == [[6, 7]]
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_collector_is_as_it_was_after_compiling(on: bool) -> None:
+    before = gc.isenabled()
+    try:
+        gc.enable() if on else gc.disable()
+        with uncollected():
+            assert not gc.isenabled()
+        assert gc.isenabled() is on
+        with pytest.raises(ValueError, match="inside"), uncollected():
+            raise ValueError("inside")
+        assert gc.isenabled() is on
+    finally:
+        gc.enable() if before else gc.disable()
+
+
+def gathers() -> Draft:
+    d = Draft()
+    x, at, on = d.input((4, 2)), d.input((1, 1), INT32), d.input((1, 1), INT32)
+    first = d("GATHER_ND", x, at, shape=(1, 2))
+    d("GATHER_ND", x, on, shape=(1, 2))
+    d("ADD", first, d.nodes[-1].outputs[0], shape=(1, 2))
+    return d
+
+
+def test_modules_are_the_same_in_a_stream_and_of_a_whole_program() -> None:
+    d = gathers()
+    graph = prepare(d.graph(d.nodes[-1].outputs[0]))
+    program = lower(graph, this_target())
+    assert len(program.messages()) == 2
+
+    class Recorder:
+        def __init__(self) -> None:
+            self.texts: list[tuple[str, str]] = []
+
+        def submit(self, text: str, name: str) -> str:
+            self.texts.append((name, text))
+            return name
+
+    recorder, jobs = Recorder(), []
+    lowered(graph, this_target(), None, recorder, jobs)
+    assert recorder.texts == [*modules(program)]
+    assert jobs == [name for name, _ in recorder.texts]
+
+
+def test_kernels_are_printed_before_the_program_ends() -> None:
+    d = gathers()
+    program = lower(prepare(d.graph(d.nodes[-1].outputs[0])), this_target())
+    writer = ModuleWriter(program.look_up, program.packs, size=10)
+    first, *others = program.kernels()
+    ((name, text),) = writer.add(first)
+    assert name == first.source
+    assert "define i32 @lithe_kernel0" in text
+    for kernel in others:
+        [*writer.add(kernel)]
+    assert [name for name, _ in writer.rest({"it": program})][-2:] == ["the entry it", "the threads"]
+
+
+def test_pieces_are_joined_and_given_up() -> None:
+    pieces = [(0, np.array([1, 2], np.int16)), (64, np.array([[3.5], [4.5]], np.float32).T)]
+    block = joined(pieces, 128)
+    assert pieces == []
+    assert block.ctypes.data % 64 == 0
+    assert block[:4].view(np.int16).tolist() == [1, 2]
+    assert block[64:72].view(np.float32).tolist() == [3.5, 4.5]
+    assert not block[4:64].any()

@@ -300,3 +300,16 @@ def test_a_condition_that_is_no_truth_value_is_said_by_the_loop():
     condition.inputs[0] = Tensor("two", condition.inputs[0].type, np.array([1, 2], np.int32))
     module.graphs[1].tensors.append(condition.inputs[0])
     assert names(prepared(module)) == ["WHILE"]
+
+
+def test_kept_code_of_a_loop_is_not_used_under_a_lower_limit(monkeypatch, tmp_path):
+    monkeypatch.setenv("LITHE_CACHE_DIR", str(tmp_path / "cache"))
+    content, x = write(exchange()), np.zeros(3, F)
+    lithe.load(content)(x, x)
+    assert Source(content).kept is not None
+    monkeypatch.setenv("LITHE_LOOP_WORK", "10000")
+    with pytest.raises(lithe.errors.LimitError, match="the limit is 10000"):
+        lithe.load(content)(x, x)
+    monkeypatch.setenv("LITHE_LOOP_WORK", "much")
+    with pytest.raises(lithe.errors.InputError, match="LITHE_LOOP_WORK"):
+        lithe.load(content)(x, x)

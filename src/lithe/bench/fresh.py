@@ -79,7 +79,8 @@ def _median(samples: list[dict[str, float]], base: float | None, size: int) -> F
 
 def _child(arguments: list[str], cache: str) -> dict[str, Any]:
     """What a process printed. Raises ExecutionError with its last words when it failed."""
-    environment = {**os.environ, "LITHE_CACHE_DIR": cache}
+    # an installed package has its byte code on disk: the first child writes it where it is not
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {"LITHE_CACHE_DIR": cache}
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "lithe.bench.fresh", *arguments],

@@ -18,9 +18,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lithe.bench.linked import Run, link
 from lithe.bench.peaks import Peaks, measured_peaks
 from lithe.bench.work import OPERATOR, Work, operator_macs, work_of
 from lithe.errors import InputError
@@ -29,6 +26,7 @@ from lithe.ir.program import Program
 from lithe.lower.lower import lower
 from lithe.runtime.compilation import this_target
 from lithe.runtime.instance import Instance
+from lithe.runtime.linked import Run, fill, link
 from lithe.runtime.source import Source
 
 SHORT = 5e-6  # seconds; a call that takes less is repeated, since the clock is too coarse for it
@@ -148,23 +146,8 @@ def _runs(program: Program) -> list[Run]:
     parts = [[], *([step] for step in program.steps), program.steps]
     entries = {f"lithe_part{n}": replace(program, steps=list(steps)) for n, steps in enumerate(parts)}
     linked = link(program, entries)
-    _fill(program, linked.arena)
+    fill(program, linked.arena)
     return list(linked.runs.values())
-
-
-def _fill(program: Program, arena: np.ndarray) -> None:
-    """Random inputs in their places."""
-    rng = np.random.default_rng(0)
-    for buffer in program.inputs:
-        offset = program.arena.get(buffer.storage)
-        if offset is None:
-            continue
-        dtype = buffer.dtype.numpy
-        if buffer.dtype.is_float:
-            values = rng.uniform(-1, 1, buffer.size).astype(dtype)
-        else:
-            values = rng.integers(0, 10, buffer.size).astype(dtype)
-        arena[offset : offset + buffer.nbytes] = values.view(np.uint8)
 
 
 def _best(runs: list[Run], rounds: int, seconds: float) -> list[float]:

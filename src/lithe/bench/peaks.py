@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from lithe.bench.linked import Run, link
 from lithe.ir.build import Builder
 from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, Kernel
 from lithe.ir.program import Program, Step
 from lithe.runtime.compilation import this_target
+from lithe.runtime.linked import Run, link
 from lithe.targets.cpu import PMADDWD, Target
 from lithe.targets.host import host
 from lithe.types import FLOAT32, INT32

@@ -36,12 +36,15 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, text: str) ->
 )
 @click.option("--fresh", is_flag=True, help="With --against: start-up and memory too, in processes of their own.")
 @click.option("--layers", is_flag=True, help="Every step of the program: its time and the least possible.")
+@click.option("--tune", is_flag=True, help="Look for the quickest code first, a minute at most; it is kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     model: Path, num_runs: int, warmup_runs: int, threads: tuple[int, ...], against: str, seconds: float, fresh: bool,
-    layers: bool, as_json: bool,
+    layers: bool, tune: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Time MODEL on random input: start-up, then inference (median and spread)."""
+    if tune and (against or layers):
+        raise click.UsageError("--tune goes with neither --against nor --layers")
     if against:
         compare(model, against, threads, seconds, fresh, layers, as_json)
     elif layers:
@@ -49,12 +52,16 @@ def command(
     else:
         if len(threads) > 1 or fresh:
             raise click.UsageError("several numbers of --threads, and --fresh, go with --against")
-        alone(model, num_runs, warmup_runs, threads[0], as_json)
+        alone(model, num_runs, warmup_runs, threads[0], tune, as_json)
 
 
-def alone(model: Path, runs: int, warmup: int, threads: int, as_json: bool) -> None:
+def alone(model: Path, runs: int, warmup: int, threads: int, tune: bool, as_json: bool) -> None:
+    if tune:  # before: what is found is kept, and starting takes its time without it
+        import lithe
+
+        lithe.load(model, num_threads=threads, tune=True).prepare()
     with working(f"measuring {model.name}"):
-        facts = measure(model, runs, warmup, threads)
+        facts = measure(model, runs, warmup, threads, tune)
     if as_json:
         print_json("benchmark", facts)
         return
@@ -65,12 +72,12 @@ def alone(model: Path, runs: int, warmup: int, threads: int, as_json: bool) -> N
     click.echo(f"  least                   {facts['min_ms']:9.3f} ms")
 
 
-def measure(path: Path, runs: int, warmup: int, threads: int) -> dict[str, Any]:
+def measure(path: Path, runs: int, warmup: int, threads: int, tune: bool = False) -> dict[str, Any]:
     """Milliseconds: first_ms (load and first inference), and the distribution of the later ones."""
     import lithe
 
     started = time.perf_counter()
-    model = lithe.load(path, num_threads=threads)
+    model = lithe.load(path, num_threads=threads, tune=tune)
     model.benchmark(1, warmup=0)
     first = (time.perf_counter() - started) * 1e3
     timing = model.benchmark(runs, warmup=warmup)

@@ -49,11 +49,12 @@ Examples:
 @click.option("--num-threads", "--num_threads", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--precision", default="strict", show_default=True, type=click.Choice(["strict", "fast"]),
               help="Of products of floats; fast rounds their factors to bfloat16 where that is quicker.")  # fmt: skip
+@click.option("--tune", is_flag=True, help="Look for the quickest code first, a minute at most; it is kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     model: Path, inputs: tuple[str, ...], signature: str | None, top: int, labels: Path | None,
     mean: str | None, std: str | None, output: Path | None, num_threads: int,
-    precision: Precision, as_json: bool,
+    precision: Precision, tune: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run MODEL on files, and print what it says.
 
@@ -63,7 +64,9 @@ def command(
     with working(f"loading {model.name}"):
         import lithe
 
-        loaded = lithe.load(model, num_threads=num_threads, precision=precision)
+        loaded = lithe.load(model, num_threads=num_threads, precision=precision, tune=tune)
+    if tune:
+        loaded.prepare()
     function: Any = loaded
     if signature is not None:
         if signature not in loaded.signatures:

@@ -8,13 +8,14 @@ Functions such as exp are in `lithe.ir.elementary`.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
 import numpy as np
 
 from lithe.ir import loops
-from lithe.ir.loops import BITS_FLOAT, FLOAT_BITS, FMA, ROUND_INT, Const, Expr, Intrinsic, Unary
+from lithe.ir.loops import BITS_FLOAT, FLOAT_BITS, FMA, MULTIPLY_ADD, ROUND_INT, Const, Expr, Intrinsic, Unary
 from lithe.types import FLOAT32, DType
 
 F = np.float32
@@ -106,16 +107,39 @@ def fused_multiply_add(a: Any, b: Any, c: Any) -> Any:
     return FMA.meaning(a, b, c)
 
 
+def multiply_add(a: Any, b: Any, c: Any) -> Any:
+    """a * b + c of float32, rounded once or twice, whichever is quicker on a target: for results that are floats."""
+    if is_expr(a, b, c):
+        return Intrinsic(MULTIPLY_ADD, tuple(loops.constant(v, FLOAT32) for v in (a, b, c)))
+    return a * b + c
+
+
 def requantize(acc: Any, multiplier: Any, zero_point: int, low: int, high: int, dtype: DType) -> Any:
     """clamp(round_half_even(float32(acc) * multiplier) + zero_point, low, high) as `dtype`.
 
-    acc         int32 sum (exact).
+    acc         sum (exact) of int32, or int64.
     multiplier  float32: input scale * weight scale / output scale.
 
-    The arithmetic of XNNPACK's "fp32" requantization: clamped before rounding, so no conversion overflows.
+    The arithmetic of XNNPACK's "fp32" requantization: clamped before rounding, so no conversion overflows. Where the
+    multiplier is too small for one, loops clamp the integers of sums of 32 bits: it is the same, and machines that
+    narrow vectors of integers with saturation do it by the way.
     """
+    if is_expr(acc) and acc.dtype.bits <= 32 and _largest(multiplier) < 0.25:
+        return clamp(round_to_int(cast(acc, FLOAT32) * multiplier) + zero_point, low, high).to(dtype)
     factor = multiplier if is_expr(acc) else np.asarray(multiplier, F)
     return quantize_real(cast(acc, FLOAT32) * factor, zero_point, low, high, dtype)
+
+
+def _largest(multiplier: Any) -> float:
+    """The greatest magnitude of a number, or of the constant that an element is loaded from; infinite if unknown."""
+    if not is_expr(multiplier):
+        return abs(float(multiplier))
+    return _largest_of(multiplier.buffer) if isinstance(multiplier, loops.Load) else math.inf
+
+
+@functools.lru_cache(8)
+def _largest_of(buffer: loops.Buffer) -> float:
+    return math.inf if buffer.values is None else float(np.abs(buffer.values).max(initial=0.0))
 
 
 def quantize_real(real: Any, zero_point: int, low: int, high: int, dtype: DType) -> Any:

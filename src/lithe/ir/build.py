@@ -130,7 +130,7 @@ class Builder:
     """
 
     def __init__(self, name: str = "kernel", convolve: Schedule | None = None) -> None:
-        self.following: dict[Buffer, Callable[[Convolution], Convolution]] = {}
+        self.following: dict[Buffer, Callable[[Any], Any]] = {}
         self.name = name
         self._blocks: list[list[Stmt]] = [[]]
         self._names: dict[str, int] = {}
@@ -312,7 +312,8 @@ class Builder:
 
     def product(self, p: MatrixProduct) -> None:
         """A product of two matrices, likewise."""
-        self._convolve(self, p)
+        follow = self.following.pop(p.out.storage, None)
+        self._convolve(self, follow(p) if follow else p)
 
 
 def broadcast_axes(out: Shape, shapes: tuple[Shape, ...]) -> tuple[Shape, list[tuple[int, ...]]]:

@@ -29,6 +29,7 @@ from lithe.ir.arithmetic import (
     is_expr,
     maximum,
     minimum,
+    multiply_add,
     round_half_even,
     round_to_int,
     sqrt,
@@ -79,52 +80,80 @@ def polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
     return y
 
 
-def _power_of_two(n: Any) -> Any:
-    return bits_float((n + 127) << 23)
+def _quick_polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
+    """The same, where only floats come of it."""
+    y = F(coefficients[0])
+    for c in coefficients[1:]:
+        y = multiply_add(y, x, F(c))
+    return y
 
 
-def _reduced(x: Any) -> tuple[Any, Any]:
-    """(e**r, n) for x = n ln 2 + r with |r| <= ln 2 / 2 (coefficients: Cephes, expf)."""
-    n = round_half_even(x * F(1.4426950408889634))
-    r = x - n * F(0.693359375)  # Cody and Waite: the upper bits of ln 2 ...
-    r = r - n * F(-2.12194440e-4)  # ... and the rest
-    p = polynomial(r, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5))
-    return p * (r * r) + r + F(1.0), round_to_int(n)
+# Adding this to a float32 below 2**22 rounds it to a whole number, which is then in the lowest bits of the sum.
+ROUNDS = 1.5 * 2**23
+LOG2_E = F(1.4426950408889634)
+UPPER, LOWER = F(-0.693359375), F(2.12194440e-4)  # -ln 2 in two parts, after Cody and Waite
+E_TO = (1.381446607e-3, 8.368780836e-3, 4.166839272e-2, 1.666651964e-1, 4.999999404e-1)  # (e**r - 1 - r) / r**2
+
+
+def _reduced(x: Any, offset: int = 127) -> tuple[Any, Any]:
+    """(e**r, a word whose lowest bits are n + offset) for x = n ln 2 + r with |r| <= ln 2 / 2.
+
+    The polynomial is fitted to 2e-9 of e**r.
+    """
+    shifted = x * LOG2_E + F(ROUNDS + offset)
+    n = shifted - F(ROUNDS + offset)
+    r = x + n * UPPER
+    r = r + n * LOWER
+    p = polynomial(r, E_TO)
+    return p * (r * r) + r + F(1.0), float_bits(shifted)
+
+
+def _power_of_two(word: Any) -> Any:
+    """2**(n - 127) for the n in the lowest bits of a word."""
+    return bits_float(word << 23)
+
+
+def _within(x: Any, low: float, high: float) -> Any:
+    """x between bounds; a NaN stays one."""
+    return minimum(F(high), maximum(F(low), x))
 
 
 @_with_meaning(np.exp)
 def exp(x: Any) -> Any:
     """e**x. 1 ulp; saturates to 0 and infinity. The power of two is applied in two factors, so that results below the
     normal range and above 2**127 come out right."""
-    p, n = _reduced(clamp(x, F(-104.0), F(89.0)))
-    half = n >> 1
-    y = p * _power_of_two(half) * _power_of_two(n - half)
-    return where(_is_number(x), y, x)
+    p, word = _reduced(_within(x, -104.0, 89.0), 2 * 127)
+    half = word >> 1
+    return p * _power_of_two(half) * _power_of_two(word - half)
 
 
 LEAST_NORMAL = -87.33654  # log 2**-126
 
 
 def _exp_normal(x: Any) -> Any:
-    """e**x for x in LEAST_NORMAL .. 88, where it is a normal number."""
-    p, n = _reduced(x)
-    return bits_float(float_bits(p) + (n << 23))
+    """e**x for x in LEAST_NORMAL .. 88, where it is a normal number; for results that are floats."""
+    shifted = x * LOG2_E + F(ROUNDS)
+    n = shifted - F(ROUNDS)
+    r = multiply_add(n, LOWER, multiply_add(n, UPPER, x))
+    p = multiply_add(_quick_polynomial(r, E_TO), r * r, r) + F(1.0)
+    return bits_float(float_bits(p) + (float_bits(shifted) << 23))  # n into the exponent
+
+
+@_with_meaning(lambda x: np.exp(np.clip(x, -87, 87)))
+def exp_within(x: Any) -> Any:
+    """e**x for x brought into -87..87, where it and its reciprocal are normal numbers: 1 ulp. e**-87 for NaN."""
+    return _exp_normal(clamp(x, F(-87.0), F(87.0)))
 
 
 @_with_meaning(np.exp)
 def decay(x: Any) -> Any:
     """e**x for x <= 0, as a share of something greater: 1 ulp, but 0 where e**x is no normal number (below 2**-126);
     with those, processors take many times as long."""
-    y = _exp_normal(maximum(x, F(LEAST_NORMAL)))
-    return where(x < F(LEAST_NORMAL), F(0.0), where(_is_number(x), y, x))
+    return where(x < F(LEAST_NORMAL), F(0.0), _exp_normal(maximum(F(LEAST_NORMAL), x)))
 
 
 def _same(a: Any, b: Any) -> Any:
     return a.equals(b) if is_expr(a) else a == b
-
-
-def _is_number(x: Any) -> Any:
-    return _same(x, x)
 
 
 def _is(x: Any, value: float) -> Any:
@@ -139,7 +168,7 @@ def _expm1_small(x: Any) -> Any:
 
 @_with_meaning(np.expm1)
 def expm1(x: Any) -> Any:
-    """e**x - 1. 3.4 ulp."""
+    """e**x - 1. 3.2 ulp."""
     return where(absolute(x) < F(0.35), _expm1_small(x), exp.traced(x) - F(1.0))
 
 
@@ -171,12 +200,9 @@ def _logistic(x: Any) -> Any:
 
 @_with_meaning(_logistic)
 def logistic(x: Any) -> Any:
-    """1 / (1 + e**-x). 2.5 ulp; the exponential is of a negative number, so that small results keep their precision."""
-    p, n = _reduced(maximum(-absolute(x), F(-104.0)))  # as exp, which need not look at what is above
-    half = n >> 1
-    e = p * _power_of_two(half) * _power_of_two(n - half)
-    y = where(x < F(0.0), e, F(1.0)) / (e + F(1.0))
-    return where(_is_number(x), y, x)
+    """1 / (1 + e**-x). 2.5 ulp. Scaled by 2**-64, so that nothing overflows before the result is 0."""
+    p, word = _reduced(_within(-x, -40.0, 104.0), 127 - 64)
+    return F(2.0**-64) / (p * _power_of_two(word) + F(2.0**-64))
 
 
 @_with_meaning(np.tanh)
@@ -186,8 +212,8 @@ def tanh(x: Any) -> Any:
     z = x * x  # near 0 the quotient below would cancel
     p = polynomial(z, (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1))
     near = p * z * x + x
-    far = 1.0 - 2.0 / (_exp_normal(minimum(a + a, F(20.0))) + F(1.0))  # 1 from 9.02 on
-    return where(a < F(0.625), near, where(x < F(0.0), -far, where(_is_number(x), far, x)))
+    far = 1.0 - 2.0 / (_exp_normal(minimum(F(20.0), a + a)) + F(1.0))  # 1 from 9.02 on
+    return where(a < F(0.625), near, where(x < F(0.0), -far, far))
 
 
 def reciprocal_sqrt(x: Any) -> Any:
@@ -203,11 +229,11 @@ def _erf(x: Any) -> Any:
 
 @_with_meaning(_erf)
 def erf(x: Any) -> Any:
-    """Error function. 1.5 ulp.
+    """Error function. 1.3 ulp.
 
     x P(x**2) up to 1, 1 - exp(-Q(|x|)) above; P and Q fitted to erf(x)/x and -log(1 - erf(x)) on [0.95, 4].
     """
-    a = minimum(absolute(x), F(4.0))
+    a = minimum(F(4.0), absolute(x))
     z = x * x
     p = polynomial(z, (7.889118375e-05, -8.020840933e-04, 5.1895353e-03, -2.685444457e-02,
                        1.128360018e-01, -3.761262714e-01, 1.283791659e-01))  # fmt: skip
@@ -215,8 +241,7 @@ def erf(x: Any) -> Any:
                        1.09527421e-01, 6.323439632e-01, 1.12996481, -2.60987536e-04))  # fmt: skip
     far = -_exp_normal(-q) + F(1.0)
     far = where(x < F(0.0), -far, far)
-    y = where(absolute(x) < F(1.0), x * p + x, far)
-    return where(_is_number(x), y, x)
+    return where(absolute(x) < F(1.0), x * p + x, far)
 
 
 @_with_meaning(np.cbrt)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lithe.ir.loops import Binary, Cast, Const, Expr, Load, Select, Unary, Var, nodes
+from lithe.ir.loops import INDEX, Binary, Cast, Const, Expr, Load, Select, Unary, Var, nodes
 from lithe.types import BOOL, DType, dtype_of
 
 Interval = tuple[int, int]
@@ -33,6 +33,8 @@ class Linear:
     constant: int
 
     def plus(self, other: Linear, sign: int = 1) -> Linear:
+        if not other.terms:
+            return Linear(self.terms, self.constant + sign * other.constant)
         terms = dict(self.terms)
         for atom, factor in other.terms.items():
             terms[atom] = terms.get(atom, 0) + sign * factor
@@ -90,16 +92,17 @@ class Scope:
         known = self._linear
         if x in known:
             return known[x]
-        for n in nodes((x,)):
-            if n not in known:
-                known[n] = _linear_of(n, known)
+        for n in nodes((x,), known):
+            known[n] = _linear_of(n, known)
         return known[x]
 
     def interval(self, x: Expr) -> Interval:
         """Bounds of an integer (or boolean) expression."""
+        if type(x) is Var and x in self.ranges and not self.facts:
+            return self.ranges[x]
         if x not in self._known:
-            for n in nodes((x,)):
-                if n not in self._known and _bounded(n.dtype):
+            for n in nodes((x,), self._known):
+                if _bounded(n.dtype):
                     low, high = self._bounds(n)
                     least, greatest = type_range(n.dtype)
                     if low < least or high > greatest:
@@ -219,9 +222,9 @@ def _linear_of(x: Expr, known: dict[Expr, Linear]) -> Linear:
     match x:
         case Const(value, dtype) if _bounded(dtype):
             return Linear({}, int(value))
-        case Binary("add" | "sub", a, b) if x.dtype.is_integer:
+        case Binary("add" | "sub", a, b) if x.dtype is INDEX or x.dtype.is_integer:
             return known[a].plus(known[b], 1 if x.op == "add" else -1)
-        case Binary("mul", a, b) if x.dtype.is_integer:
+        case Binary("mul", a, b) if x.dtype is INDEX or x.dtype.is_integer:
             if not known[a].terms:
                 return known[b].times(known[a].constant)
             if not known[b].terms:

@@ -25,7 +25,7 @@ Meaning
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add, attrgetter, floordiv, mod, mul, sub
@@ -205,36 +205,37 @@ class Load(Expr):
         return self.buffer.dtype
 
 
+class Typed(Expr):
+    __slots__ = ("dtype",)  # follows from the operands; found once, since sums can be deep
+
+
 @dataclass(frozen=True, eq=False, slots=True)
-class Unary(Expr):
+class Unary(Typed):
     op: str
     x: Expr
 
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]
-        return self.x.dtype
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", self.x.dtype)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Binary(Expr):
+class Binary(Typed):
     op: str
     a: Expr
     b: Expr
 
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]
-        return BOOL if self.op in COMPARISONS else self.a.dtype
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", BOOL if self.op in COMPARISONS else self.a.dtype)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Select(Expr):
+class Select(Typed):
     condition: Expr
     a: Expr
     b: Expr
 
-    @property
-    def dtype(self) -> DType:  # type: ignore[override]
-        return self.a.dtype
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dtype", self.a.dtype)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -268,19 +269,20 @@ class Intrinsic(Expr):
         return self.instruction.result
 
 
-# The instructions that every generator has.
-FMA = Instruction(
-    "fma", (FLOAT32,) * 3, FLOAT32,
-    lambda a, b, c: (np.asarray(a, np.float64) * b + c).astype(np.float32),
-)  # fmt: skip
+# The instructions that every generator has. `multiply_add` rounds once where that is quicker, else twice: for floats.
+_THREE = (FLOAT32,) * 3
+FMA = Instruction("fma", _THREE, FLOAT32, lambda a, b, c: (np.asarray(a, np.float64) * b + c).astype(np.float32))
+_IN_C = {"c": "(({0}) * ({1}) + ({2}))"}
+MULTIPLY_ADD = Instruction("multiply_add", _THREE, FLOAT32, lambda a, b, c: np.asarray(a * b + c, np.float32), _IN_C)
 ROUND_INT = Instruction("round_int", (FLOAT32,), INT32, lambda x: np.rint(x).astype(np.int32))  # half to even; in range
 FLOAT_BITS = Instruction("float_bits", (FLOAT32,), INT32, lambda x: np.asarray(x, np.float32).view(np.int32))
 BITS_FLOAT = Instruction("bits_float", (INT32,), FLOAT32, lambda x: np.asarray(x, np.int32).view(np.float32))
-CORE_INSTRUCTIONS = (FMA, ROUND_INT, FLOAT_BITS, BITS_FLOAT)
+CORE_INSTRUCTIONS = (FMA, MULTIPLY_ADD, ROUND_INT, FLOAT_BITS, BITS_FLOAT)
 
 
 class Stmt:
-    __slots__ = ()
+    __slots__ = ("_inside",)
+    _inside: tuple[Expr, ...]  # see `inside`
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -348,25 +350,24 @@ def constant(value: Any, dtype: DType | None = None) -> Expr:
     if isinstance(value, (bool, np.bool_)):
         return Const(bool(value), dtype or BOOL)
     if isinstance(value, (int, np.integer)):
-        dtype = dtype or INDEX
-        return Const(float(value) if dtype.is_float else int(value), dtype)
+        return Const(float(value) if dtype and dtype.is_float else int(value), dtype or INDEX)
     return Const(float(value), dtype or FLOAT32)
 
 
 def indices(index: Any) -> tuple[Expr, ...]:
-    index = index if isinstance(index, tuple) else (index,)
-    return tuple(constant(i) for i in index)
+    return tuple([constant(i) for i in (index if isinstance(index, tuple) else (index,))])
 
 
 def binary(op: str, a: Any, b: Any) -> Expr:
     """A binary node; Python numbers take the other operand's type, and trivial index sums are simplified."""
     if not isinstance(a, Expr):
         a = constant(a, b.dtype)
-    if not isinstance(b, Expr):
+    elif not isinstance(b, Expr):
         b = constant(b, a.dtype)
-    if a.dtype != b.dtype:
-        raise TypeError(f"{op} of {a.dtype} and {b.dtype}: cast one of them")
-    if a.dtype is INDEX:
+    dtype, other = a.dtype, b.dtype
+    if dtype is not other and dtype != other:
+        raise TypeError(f"{op} of {dtype} and {other}: cast one of them")
+    if dtype is INDEX:
         simple = _simplified(op, a, b)
         if simple is not None:
             return simple
@@ -374,29 +375,19 @@ def binary(op: str, a: Any, b: Any) -> Expr:
 
 
 _FOLDED: dict[str, Callable[[int, int], int]] = {"add": add, "sub": sub, "mul": mul, "div": floordiv, "mod": mod}
+_NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1}
 
 
 def _simplified(op: str, a: Expr, b: Expr) -> Expr | None:
-    x = a.value if isinstance(a, Const) else None
-    y = b.value if isinstance(b, Const) else None
+    x = a.value if type(a) is Const else None
+    y = b.value if type(b) is Const else None
     if x is not None and y is not None:
         x, y = int(x), int(y)
         folds = op in _FOLDED and (op not in ("div", "mod") or (y > 0 and x >= 0))
         return Const(_FOLDED[op](x, y), INDEX) if folds else None
-    match op:
-        case "add" | "sub" if y == 0:
-            return a
-        case "add" if x == 0:
-            return b
-        case "mul" | "div" if y == 1:
-            return a
-        case "mul" if x == 1:
-            return b
-        case "mul" if 0 in (x, y):
-            return Const(0, INDEX)
-        case "mod" if y == 1:
-            return Const(0, INDEX)
-    return None
+    if (y is not None and y == _NEUTRAL.get(op)) or (op in ("add", "mul") and x == _NEUTRAL[op]):
+        return b if x is not None else a
+    return Const(0, INDEX) if (op == "mul" and 0 in (x, y)) or (op == "mod" and y == 1) else None
 
 
 def select(condition: Expr, a: Any, b: Any) -> Expr:
@@ -423,7 +414,6 @@ def all_of(*conditions: Expr) -> Expr:
     return reduce(lambda a, b: Binary("and", a, b), conditions) if conditions else Const(True, BOOL)
 
 
-# A table, since this is asked a hundred thousand times for a model.
 _OPERANDS: dict[type[Expr], Callable[[Any], tuple[Expr, ...]]] = {
     Const: lambda x: (),
     Var: lambda x: (),
@@ -438,10 +428,10 @@ _OPERANDS: dict[type[Expr], Callable[[Any], tuple[Expr, ...]]] = {
 
 def operands(x: Expr) -> tuple[Expr, ...]:
     """The expressions directly inside x."""
-    inside = _OPERANDS.get(type(x))
-    if inside is None:
+    below = _OPERANDS.get(type(x))
+    if below is None:
         raise TypeError(f"unknown expression {type(x).__name__}")
-    return inside(x)
+    return below(x)
 
 
 def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
@@ -470,21 +460,31 @@ def expressions(s: Stmt) -> tuple[Expr, ...]:
     raise TypeError(f"unknown statement {type(s).__name__}")
 
 
-def nodes(roots: tuple[Expr, ...]) -> Iterator[Expr]:
-    """Every expression reachable from the roots, each object once, operands before users."""
+def nodes(roots: tuple[Expr, ...], known: Container[Expr] = ()) -> list[Expr]:
+    """Every expression reachable from the roots, each object once, operands before users; known ones end the way."""
+    found: list[Expr] = []
     seen: set[int] = set()
-    stack: list[Expr | None] = list(reversed(roots))
+    stack: list[Any] = [*reversed(roots)]
     while stack:
         x = stack.pop()
         if x is None:  # what lies below has had its operands
-            yield stack.pop()  # type: ignore[misc]
-        elif id(x) not in seen:
+            found.append(stack.pop())
+        elif id(x) not in seen and x not in known:
             seen.add(id(x))
-            inside = operands(x)
-            if inside:
-                stack += (x, None, *reversed(inside))
+            if below := operands(x):
+                stack += (x, None, *reversed(below))
             else:
-                yield x
+                found.append(x)
+    return found
+
+
+def inside(s: Stmt) -> tuple[Expr, ...]:
+    """The same of one statement. Found once, and kept with it: statements and expressions never change."""
+    try:
+        return s._inside
+    except AttributeError:
+        object.__setattr__(s, "_inside", tuple(nodes(expressions(s))))
+        return s._inside
 
 
 def kernel(name: str, body: tuple[Stmt, ...], source: str = "", private: frozenset[Buffer] = frozenset()) -> Kernel:
@@ -492,8 +492,8 @@ def kernel(name: str, body: tuple[Stmt, ...], source: str = "", private: frozens
     order: dict[Buffer, bool] = {}
     local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
     for s in statements(body):
-        for x in nodes(expressions(s)):
-            if isinstance(x, Load) and x.buffer.storage not in local:
+        for x in inside(s):
+            if type(x) is Load and x.buffer.storage not in local:
                 order.setdefault(x.buffer.storage, False)
         if isinstance(s, Store) and s.buffer.storage not in local:
             order[s.buffer.storage] = True

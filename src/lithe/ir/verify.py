@@ -9,7 +9,9 @@ A broken rule is a mistake of ours, not of the user's model; it raises CompileEr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import get_args
 
 from lithe.errors import CompileError
@@ -296,9 +298,23 @@ def verify_program(program: Program) -> None:
         require(offset % ALIGNMENT == 0, f"{b!r} lies at {offset}, which is no multiple of {ALIGNMENT}")
         inside = offset >= 0 and offset + b.nbytes <= program.arena_bytes
         require(inside, f"{b!r} at {offset} leaves the arena of {program.arena_bytes} bytes")
+    for a, b in _overlapping(program):
+        require(False, f"{a!r} and {b!r} share bytes of the arena while both live")
     end, last = 0, ""
     for b, offset in sorted(program.constants.items(), key=lambda item: item[1]):
         require(b.data is not None and b.data.nbytes == b.nbytes, f"constant {b!r} has no data of its size")
         require(offset >= end or not b.nbytes, f"constant {b!r} at {offset} overlaps {last}")
         require(offset + b.nbytes <= program.constant_bytes, f"constant {b!r} at {offset} leaves the constants")
         end, last = offset + b.nbytes, b.name
+
+
+def _overlapping(program: Program) -> Iterator[tuple[Buffer, Buffer]]:
+    """Storages with a byte and a step in common."""
+    spans = program.lifetimes()
+    placed = sorted(((o, b) for b, o in program.arena.items() if b in spans), key=itemgetter(0))
+    for n, (start, a) in enumerate(placed):
+        for offset, b in placed[n + 1 :]:
+            if offset >= start + a.nbytes:
+                break
+            if b.nbytes and spans[a][0] <= spans[b][1] and spans[b][0] <= spans[a][1]:
+                yield a, b

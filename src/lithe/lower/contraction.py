@@ -53,7 +53,8 @@ class Product:
         self.pack()
         sums = 1 if self.zero else 0
         registers = target.registers - (1 if self.window.flip else 0) - sums
-        self.most, self.width = tile_shape(c.out.shape[1], c.out.shape[2], self.columns, self.lanes, registers)
+        _, oh, ow, _ = c.out.shape
+        self.most, self.width = tile_shape(oh, ow, self.columns, self.lanes, registers, target.across)
         if self.zero:  # each pixel of the first panel has one more sum
             self.most = max(1, (registers - self.width // self.lanes - 2) // (self.width // self.lanes + 1))
             ones = np.zeros((self.window.steps * self.window.group,), np.int8)
@@ -175,7 +176,7 @@ class Product:
         for y, x in self.pixels(height, width, "serial" if self.heavy else "unrolled"):
             out_y, out_x = top + row + y, column + x
             pixel = Pixel(batch, out_y, out_x, (batch * oh + out_y) * ow + out_x)
-            for at, lanes in p.vectors():
+            for at, lanes in [(0, p.room)] if self.heavy else p.vectors():
                 with b.loop(min(lanes, p.used - at), "vector", "l") as l:
                     whole: Expr = sums[y, x, at + l]
                     if self.zero:

@@ -27,6 +27,7 @@ import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import Buffer, Expr, Kind, constant
+from lithe.lower.costs import FEW_PIXELS
 from lithe.lower.depthwise import UNSIGNED_SHIFT, fold_byte_weights
 from lithe.lower.dots import byte_arithmetic, float_arithmetic, word_arithmetic
 from lithe.lower.panels import Panel, flattened, heights, is_heavy, panels, tile_shape
@@ -37,7 +38,6 @@ KINDS = (
     ("float32", "float32", "float32"), ("int8", "int8", "int32"), ("uint8", "uint8", "int32"),
     ("uint8", "int8", "int32"), ("int16", "int8", "int64"), ("int16", "int8", "int32"),
 )  # fmt: skip
-FEW_PIXELS = 4
 LOWER, UPPER = 0x0F0F0F0F, 0xF0F0F0F0 - (1 << 32)  # the halves of four bytes
 LARGEST_SUM = (1 << 31) - 1
 LARGEST_WORD = 1 << 15  # of 16-bit activations, less no zero point
@@ -117,7 +117,7 @@ class Direct:
         self.most = self.part()
         kept = 0 if self.most is None else 1 if c.block else 0
         registers = target.registers // (1 + kept)
-        self.height, self.width = tile_shape(1, ow, self.columns, self.lanes, registers)
+        self.height, self.width = tile_shape(1, ow, self.columns, self.lanes, registers, target.across)
 
     # weights
 

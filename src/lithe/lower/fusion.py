@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from lithe.ir.build import Builder, Convolution, Pixel
+from lithe.ir.build import Builder, Convolution, MatrixProduct, Pixel
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ir.interpret import run_kernel
 from lithe.ir.loops import INDEX, Buffer, Expr, constant, nodes
 from lithe.ops import Site
+from lithe.ops.layout import row_major
 from lithe.ops.op import Environment
 from lithe.types import Shape
 
@@ -72,6 +73,15 @@ class Group:
     nodes: list[Node]
     begins_with_rule: bool = False
 
+    @property
+    def name(self) -> str:
+        head = self.nodes[0]
+        return f"{head.op.name.lower()}_{head.index}" if head.index >= 0 else head.op.name.lower()
+
+    @property
+    def source(self) -> str:
+        return " + ".join(f"op #{n.index} {n.op.name}" for n in self.nodes)
+
 
 def groups(graph: Graph, environment: Environment | None) -> list[Group]:
     """The nodes in groups, in an order in which they can run: that of their last nodes."""
@@ -85,6 +95,21 @@ def groups(graph: Graph, environment: Environment | None) -> list[Group]:
             found.append(group)
     places = {node: n for n, node in enumerate(graph.nodes)}
     return sorted(found, key=lambda group: places[group.nodes[-1]])
+
+
+def linked(graph: Graph, consumers: dict[Tensor, list[Node]], found: Sequence[Group]) -> list[Group]:
+    """The first groups that are contractions, of which each reads what the one before gives to it alone."""
+    chain: list[Group] = []
+    for group in found:
+        head = group.nodes[0]
+        if group.begins_with_rule or not head.op.contracts or not _is_plain(head):
+            break
+        if chain:
+            given = chain[-1].nodes[-1].outputs[0]
+            if head.inputs[0] is not given or consumers[given] != [head] or given in graph.outputs:
+                break
+        chain.append(group)
+    return chain
 
 
 def _grown(
@@ -213,22 +238,24 @@ def write(b: Builder, rules: Sequence[Rule]) -> None:
     b.elementwise(rules[-1].out, value, *read)
 
 
-def followed(rules: Sequence[Rule], source: Buffer) -> Callable[[Convolution], Convolution]:
-    """What turns the contraction that writes `source` into one that writes the last rule's output."""
+def followed(rules: Sequence[Rule], source: Buffer) -> Callable[[Any], Any]:
+    """What turns the contraction that writes `source` (either kind) into one that writes the last rule's output."""
     out = rules[-1].out
 
-    def change(c: Convolution) -> Convolution:
-        channels = c.out.shape[3]
+    def change(c: Convolution | MatrixProduct) -> Convolution | MatrixProduct:
+        *outer, channels = c.out.shape
 
-        def epilogue(total: Expr, o: Expr, pixel: Pixel) -> Expr:
+        def epilogue(total: Expr, o: Expr, place: Any) -> Expr:
+            row = place.row if isinstance(place, Pixel) else row_major(place, tuple(outer))
+
             def load(x: Buffer) -> Expr:
                 if x.size == 1:
                     return x.viewed((1,))[0]
                 if x.size == out.size:
-                    return x.viewed((x.size // channels, channels))[pixel.row, o]
+                    return x.viewed((x.size // channels, channels))[row, o]
                 return x.viewed((channels,))[o]
 
-            return chained(rules, {source.storage: constant(c.epilogue(total, o, pixel), source.dtype)}, load)
+            return chained(rules, {source.storage: constant(c.epilogue(total, o, place), source.dtype)}, load)
 
         return replace(c, out=out.viewed(c.out.shape), epilogue=epilogue)
 

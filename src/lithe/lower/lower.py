@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from lithe.errors import LimitError, UnsupportedOp
-from lithe.ir.build import Builder
+from lithe.ir.build import Builder, Convolution, MatrixProduct, Schedule
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel, statements
+from lithe.ir.pages import let_go
 from lithe.ir.program import Program, Step
-from lithe.lower import fusion
+from lithe.lower import fusion, rows
 from lithe.lower.memory_plan import ALIGNMENT, SLACK, Lifetime, lower_bound, plan
-from lithe.lower.schedule import schedule
+from lithe.lower.movement import without_copies
+from lithe.lower.schedule import USUAL, Choice, schedule
 from lithe.lower.share_out import share_out
 from lithe.lower.vectorize import vectorize
 from lithe.ops import Site
@@ -32,50 +35,87 @@ def lower(
     environment: Environment | None = None,
     *,
     largest_arena: int = LARGEST_ARENA,
+    each: Callable[[Kernel], object] = lambda kernel: None,
+    choices: Mapping[Node, Sequence[Choice]] | None = None,
 ) -> Program:
     """Returns the program of a graph with fixed shapes.
 
     target       the CPU whose schedules to use; None for plain loops, as C for any machine wants them.
     environment  of the model, for operators that look into its other graphs.
+    each         is called with every kernel of a step as soon as it is made, in the order of the program.
+    choices      how contractions are written, by the first node of a kernel; the first choice is taken, the others
+                  become steps that could stand in its place (`Program.alternatives`).
 
     Raises UnsupportedOp when an operator has no lowering or a shape depends on data, LimitError when the
     arena would be larger than `largest_arena` bytes.
     """
-    return _Lowering(graph, target, environment, largest_arena).program()
+    return _Lowering(graph, target, environment, largest_arena, choices or {}).program(each)
+
+
+class Written(NamedTuple):
+    """A kernel in the making. `place`: which kernel of the program it is, itself or in the place of another one."""
+
+    name: str
+    body: tuple[Stmt, ...]
+    source: str
+    place: int
+    choice: Choice = USUAL
 
 
 class _Lowering:
     def __init__(
-        self, graph: Graph, target: Target | None, environment: Environment | None, largest_arena: int
+        self,
+        graph: Graph,
+        target: Target | None,
+        environment: Environment | None,
+        largest_arena: int,
+        choices: Mapping[Node, Sequence[Choice]],
     ) -> None:
         self.graph, self.target, self.largest_arena = graph, target, largest_arena
         self.environment = environment
-        self.convolve = None if target is None else schedule(target)
+        self.choices, self.choice = choices, USUAL
+        self.convolve: Schedule | None = None
         self.buffers: dict[Tensor, Buffer] = {}
         self.holders: dict[Buffer, list[Tensor]] = {}  # by storage: what lies there
+        self.consumers = graph.consumers()
         self.readers = Counter(t for n in graph.nodes for t in n.inputs if t is not None)  # those still to come
         self.lasting = {*graph.inputs, *graph.outputs, *(t for t in graph.tensors if t.is_variable)}
         self.names: set[str] = set()
-        self.written: list[tuple[str, tuple[Stmt, ...], str]] = []  # names, statements and sources of kernels
+        self.written: list[Written] = []
+        self.others: list[Written] = []  # what could stand in the place of some of them
 
-    def program(self) -> Program:
+    def program(self, each: Callable[[Kernel], object]) -> Program:
         refuse_unsupported(self.graph, self.environment)
         for t in self.graph.inputs:
             self.buffer(t)
-        for group in fusion.groups(self.graph, self.environment):
-            alone = len(group.nodes) == 1 and not group.begins_with_rule
-            if alone or not self.fused(group):
-                for node in group.nodes:
-                    self.node(node)
-            self.readers.subtract(t for n in group.nodes for t in n.inputs if t is not None)
+        groups = fusion.groups(self.graph, self.environment)
+        while groups:
+            taken = groups[: max(1, self.by_rows(groups))]
+            if len(taken) == 1:
+                self.group(taken[0])
+            groups = groups[len(taken) :]
+            nodes = [n for group in taken for n in group.nodes]
+            self.readers.subtract(t for n in nodes for t in n.inputs if t is not None)
+            for data in [t.data for n in nodes for t in n.inputs if t is not None and t.data is not None]:
+                let_go(data)  # it was packed, or else is read once more
+        self.without_copies()
+        kernels: list[Kernel] = []
+        for k in self.kernels():
+            if len(kernels) < len(self.written):
+                each(k)
+            kernels.append(k)
         program = Program(
             self.graph.name or "model",
-            [Step(k, k.params, k.source) for k in self.kernels()],
+            [Step(k, k.params, k.source) for k in kernels[: len(self.written)]],
             [self.buffer(t) for t in self.graph.inputs],
             [self.buffer(t) for t in self.graph.outputs],
             {t: b for t, b in self.buffers.items() if t.is_variable and t.data is None},
             look_up=None if self.target is None else self.target.look_up,
+            packs=None if self.target is None else self.target.packs,
         )
+        steps = {w.place: step for w, step in zip(self.written, program.steps, strict=True)}
+        for w, k in zip(self.others, kernels[len(self.written) :], strict=True):
+            program.alternatives.setdefault(steps[w.place], {})[w.choice.name] = Step(k, k.params, k.source)
         self.place(program)
         return program
 
@@ -111,6 +151,21 @@ class _Lowering:
 
     # kernels
 
+    def group(self, group: fusion.Group) -> None:
+        """Writes a group of nodes, as one kernel if that can be, in the ways that were chosen for it."""
+        first = len(self.written)
+        for choice in self.choices.get(group.nodes[0], (USUAL,)):
+            before = len(self.written)
+            self.choice = choice
+            self.convolve = None if self.target is None else schedule(self.target, choice)
+            alone = len(group.nodes) == 1 and not group.begins_with_rule
+            if alone or not self.fused(group):
+                for node in group.nodes:
+                    self.node(node)
+            if before > first:  # each kernel is another way to write one that is there
+                self.others += [w._replace(place=first + n) for n, w in enumerate(self.written[before:])]
+                del self.written[before:]
+
     def node(self, node: Node) -> None:
         site = Site.of(node, self.environment)
         xs = tuple(None if t is None else self.buffer(t) for t in node.inputs)
@@ -128,26 +183,55 @@ class _Lowering:
             node.op.lower(b, site, xs, ys)
         self.finish(b, name, source)
 
+    def by_rows(self, groups: list[fusion.Group]) -> int:
+        """Lowers contractions that follow each other to one kernel, where that pays; returns how many groups."""
+        linked = fusion.linked(self.graph, self.consumers, groups[: rows.MOST])
+        self.choice = USUAL
+        if self.target is None or len(linked) < 2:
+            return 0
+        if linked[0].nodes[-1].outputs[0].type.nbytes < self.target.cache_bytes:
+            return 0
+        for count in range(len(linked), 1, -1):
+            found: list[Convolution | MatrixProduct] = []
+            b = Builder(self.name(linked[0].name), _recorded(found))
+            for group in linked[:count]:
+                self.contract(b, group)
+            chain = [c for c in found if isinstance(c, Convolution)]
+            whole = len(chain) == len(found) == count and not b.kernel().body
+            height = rows.band_height(chain, self.target) if whole else 0
+            if height:
+                rows.write(b, schedule(self.target), chain, height)
+                self.finish(b, b.name, " + ".join(group.source for group in linked[:count]))
+                return count
+            self.names.discard(b.name)
+        return 0
+
+    def contract(self, b: Builder, group: fusion.Group) -> Buffer:
+        """Writes a contraction and what follows it; returns what its sums would have been stored to."""
+        head, *followers = group.nodes
+        sums = self.buffer(head.outputs[0])
+        if followers:
+            rules = self.looked_up(b, [self.rule(b, n) for n in followers], sums)
+            b.following[sums] = fusion.followed(rules, sums)
+        site = Site.of(head, self.environment)
+        head.op.lower(b, site, tuple(None if t is None else self.buffer(t) for t in head.inputs), (sums,))
+        return sums
+
     def fused(self, group: fusion.Group) -> bool:
         """Lowers a group of nodes to one kernel; False when its first node turns out not to be one contraction."""
-        head, *followers = group.nodes
-        source = " + ".join(f"op #{n.index} {n.op.name}" for n in group.nodes)
-        name = self.name(f"{head.op.name.lower()}_{head.index}" if head.index >= 0 else head.op.name.lower())
+        name = self.name(group.name)
         b = Builder(name, self.convolve)
-        self.work_in_place(group)
+        if group.nodes[-1].outputs[0] not in self.buffers:
+            self.work_in_place(group)
         if group.begins_with_rule:
             rules = [self.rule(b, n) for n in group.nodes]
             fusion.write(b, self.looked_up(b, rules, fusion.variable_of(rules)))
         else:
-            sums = self.buffer(head.outputs[0])
-            rules = self.looked_up(b, [self.rule(b, n) for n in followers], sums)
-            b.following[sums] = fusion.followed(rules, sums)
-            site = Site.of(head, self.environment)
-            head.op.lower(b, site, tuple(None if t is None else self.buffer(t) for t in head.inputs), (sums,))
+            sums = self.contract(b, group)
             if b.following or sums in b.kernel().params:
                 self.names.discard(name)
                 return False
-        self.finish(b, name, source)
+        self.finish(b, name, group.source)
         return True
 
     def work_in_place(self, group: fusion.Group) -> None:
@@ -178,47 +262,45 @@ class _Lowering:
         return found
 
     def finish(self, b: Builder, name: str, source: str) -> None:
-        """Takes what a builder holds as a kernel, with vectors where there is a target."""
+        """Takes what a builder holds as a kernel."""
         body = located(b.kernel(source).body, source)
-        if self.target is not None:
-            body = vectorize(body, self.target.vector_bytes)
-        self.written.append((name, body, source))
+        self.written.append(Written(name, body, source, len(self.written), self.choice))
+
+    def without_copies(self) -> None:
+        """Takes the copies that need not be made out of what was written."""
+        seen = (self.graph.inputs, self.graph.outputs, [t for t in self.buffers if t.is_variable])
+        inputs, outputs, variables = ([self.buffer(t).storage for t in tensors] for tensors in seen)
+        bodies = [w.body for w in self.written]
+        others = [(w.place, w.body) for w in self.others]
+        fresh, ways = without_copies(bodies, others, inputs=inputs, outputs=outputs, variables=variables)
+        kept = zip(self.written, fresh, strict=True)
+        self.written = [w._replace(body=body) for w, body in kept if body or not w.body]
+        self.others = [w._replace(body=body) for w, body in zip(self.others, ways, strict=True) if body]
 
     def kernels(self) -> Iterator[Kernel]:
-        """What was written, with loops for several threads where there is a target."""
-        bodies = [body for _, body, _ in self.written]
+        """What was written, with vectors and loops for several threads where there is a target."""
+        written = [*self.written, *self.others]
+        bodies: Iterable[tuple[Stmt, ...]] = (w.body for w in written)
         if self.target is not None:
-            bodies = share_out(bodies, LARGEST_LOCAL)
-        for body, (name, _, source) in zip(bodies, self.written, strict=True):
+            width = self.target.vector_bytes
+            bodies = share_out((vectorize(b, width) for b in bodies), LARGEST_LOCAL, [w.choice.away for w in written])
+        for body, w in zip(bodies, written, strict=True):
             grids = [s for s in statements(body) if isinstance(s, For) and s.kind == "grid"]
             private = frozenset(b for s in grids for b in large_locals(s.body))
-            yield kernel(name, off_the_stack(body), source, private)
+            yield kernel(w.name, off_the_stack(body), w.source, private)
 
     # memory
 
     def place(self, program: Program) -> None:
-        last = len(program.steps)
-        spans: dict[Buffer, list[int]] = {}
-
-        def alive(b: Buffer, first: int, until: int) -> None:
-            span = spans.setdefault(b.storage, [first, until])
-            span[0], span[1] = min(span[0], first), max(span[1], until)
-
-        for b in (*program.inputs, *program.variables.values()):
-            alive(b, -1, last)
-        for n, step in enumerate(program.steps):
-            for b in step.arguments:
-                alive(b, n, n)
-        for b in program.outputs:
-            alive(b, spans[b.storage][0] if b.storage in spans else -1, last)
-        private = {p for step in program.steps for p in step.kernel.private}
+        spans = program.lifetimes()
+        private = {p for step in program.every_step() for p in step.kernel.private}
         movable = [b for b in spans if b.data is None and b not in private]
         lifetimes = [Lifetime(b.nbytes, spans[b][0] + 1, spans[b][1] + 1) for b in movable]
         offsets, size = plan(lifetimes)
         program.least_bytes = lower_bound(lifetimes)
         program.arena = dict(zip(movable, offsets, strict=True))
         size = -(-size // ALIGNMENT) * ALIGNMENT
-        for step in program.steps:
+        for step in program.every_step():
             at = size
             for b in step.arguments:
                 if b in private:
@@ -238,6 +320,11 @@ class _Lowering:
                 program.constants[b] = at
                 at += -(-b.nbytes // ALIGNMENT) * ALIGNMENT
         program.constant_bytes = at + SLACK
+
+
+def _recorded(found: list[Convolution | MatrixProduct]) -> Schedule:
+    """A schedule that keeps contractions in the place of writing them."""
+    return lambda _, c: found.append(c)
 
 
 def compiles(node: Node, environment: Environment | None = None) -> bool:

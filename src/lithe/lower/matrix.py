@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from lithe.ir.build import Builder, Convolution, MatrixProduct, Pixel
-from lithe.ir.loops import Buffer, Expr, constant
+from lithe.ir.loops import Buffer, Expr, Kind, constant, nodes
 from lithe.lower.dots import float_arithmetic, word_arithmetic
-from lithe.lower.panels import Panel, flattened, heights, panels, tile_shape
+from lithe.lower.panels import LARGEST_EPILOGUE, Panel, flattened, heights, panels, tile_shape
 from lithe.targets.cpu import Target
 from lithe.types import FLOAT32, INT16, INT32
 
@@ -97,7 +97,7 @@ class Matrices:
         self.arithmetic = float_arithmetic(target) if p.accumulator == FLOAT32 else word_arithmetic(target)
         *self.batch, self.rows, self.columns = p.out.shape
         self.steps = -(-p.depth // self.arithmetic.group)
-        most, width = tile_shape(1, self.rows, self.columns, target.lanes, target.registers)
+        most, width = tile_shape(1, self.rows, self.columns, target.lanes, target.registers, target.across)
         self.most = most
         cut = panels(self.columns, width, target.lanes)
         self.panels = [replace(part, widths=exact(part.used, target.lanes)) for part in cut]
@@ -167,8 +167,8 @@ class Matrices:
         b, p, a = self.b, self.p, self.arithmetic
         sums = b.local(a.sums, (height, panel.used), "sums")
 
-        def each(write: Callable[[Expr, Expr], None]) -> None:
-            with b.loop(height, "unrolled", "r") as r:
+        def each(write: Callable[[Expr, Expr], None], kind: Kind = "unrolled") -> None:
+            with b.loop(height, kind, "r") as r:
                 at = 0
                 for lanes in panel.widths:
                     with b.loop(lanes, "vector", "l") as l:
@@ -179,8 +179,19 @@ class Matrices:
         with b.loop(self.steps, "serial", "k") as k:
             each(lambda r, n: b.store(sums, (r, n), a.step(sums[r, n], left(row + r, k), right(number, k, n))))
 
+        heavy, totals = self.is_heavy(), sums
+        if heavy:  # once in a loop, from memory, not a copy of it for every row
+            totals = b.local(a.sums, sums.shape, "finished")
+            each(lambda r, n: b.store(totals, (r, n), sums[r, n]))
+
         def finish(r: Expr, n: Expr) -> None:
             column = number * panel.used + panel.first + n
-            b.store(p.out, (*batch, row + r, column), p.epilogue(sums[r, n], column, (*batch, row + r)))
+            b.store(p.out, (*batch, row + r, column), p.epilogue(totals[r, n], column, (*batch, row + r)))
 
-        each(finish)
+        each(finish, "serial" if heavy else "unrolled")
+
+    def is_heavy(self) -> bool:
+        """Whether the epilogue is too much to be written out for every row of a tile."""
+        origin = [constant(0)] * (len(self.batch) + 1)
+        value = self.p.epilogue(constant(0, self.arithmetic.sums), constant(0), tuple(origin))
+        return len([*nodes((value,))]) > LARGEST_EPILOGUE

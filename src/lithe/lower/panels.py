@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from lithe.ir.build import Convolution, Pixel
 from lithe.ir.loops import Expr, constant, nodes
+from lithe.lower.costs import A_LOAD, A_NARROW_VECTOR, MOST_PIXELS
 
 LARGEST_EPILOGUE = 40  # expressions of an epilogue that is written out for every pixel of a tile
 
@@ -111,18 +112,23 @@ def rectangles(rows: int, columns: int, most: int) -> list[tuple[int, int, int]]
     return [(h, columns, n) for h, n in heights(rows, most // columns)]
 
 
-def tile_shape(rows: int, columns: int, n: int, lanes: int, registers: int) -> tuple[int, int]:
-    """(pixels, output channels) of the tile with the least padded work whose sums fit the registers."""
+def tile_shape(
+    rows: int, columns: int, n: int, lanes: int, registers: int, across: tuple[int, ...] = ()
+) -> tuple[int, int]:
+    """(pixels, output channels) of the tile with the least padded work whose sums fit the registers.
+
+    across  how many vectors it may be wide; empty: what usually pays.
+    """
     best, least = (1, lanes), float("inf")
-    for vectors in (1, 2, 3, 4) if rows * columns > 1 else (1, 2, 4, 8):
-        most = min((registers - vectors - 2) // vectors, 24)
+    for vectors in across or ((1, 2, 3, 4) if rows * columns > 1 else (1, 2, 4, 8)):
+        most = min((registers - vectors - 2) // vectors, MOST_PIXELS)
         if most < 1:
             continue
         cost = 0.0
         for p in panels(n, vectors * lanes, lanes):
-            across = sum(max(w / lanes, 0.5) for w in p.widths)
+            wide = sum(max(w / lanes, A_NARROW_VECTOR) for w in p.widths)
             for h, w, count in rectangles(rows, columns, most):
-                cost += count * p.count * (h * w * across + 0.55 * (h * w + len(p.widths)))
+                cost += count * p.count * (h * w * wide + A_LOAD * (h * w + len(p.widths)))
         if cost < least:
             best, least = (most, vectors * lanes), cost
     return best

@@ -3,22 +3,70 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from lithe.ir.build import Builder, Convolution, MatrixProduct, Schedule, plain
 from lithe.lower import sparse, winograd
 from lithe.lower.contraction import Product
+from lithe.lower.costs import LARGEST_WINDOW
 from lithe.lower.depthwise import UNSIGNED_SHIFT, by_regions, interleaved, is_depthwise
 from lithe.lower.direct import Direct, in_halves, in_nibbles, is_direct, narrowed
 from lithe.lower.matrix import Matrices, as_convolution, as_product, fits
 from lithe.lower.panels import flattened
+from lithe.lower.share_out import AWAY
 from lithe.targets.cpu import Target
 from lithe.types import INT64, UINT8
 
-LARGEST_WINDOW = 49  # taps of a depthwise window; more would unroll into too much code
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to write a contraction where several are right; what it leaves open, the rules below decide.
+
+    without  schedules that are not taken: "winograd", "sparse".
+    target   what the schedules are told of the machine in the place of the truth, by field of `Target`: a narrower
+             vector, another share of the cache, tiles of another width, words in the place of bytes.
+    away     nanoseconds that a byte from another core is taken to cost when loops are shared out; None: the usual.
+
+    Sums of integers are the same for every choice. Those of floats are sums of float32 products for every choice but
+    those of a target that multiplies bfloat16, which are for `precision="fast"` alone.
+    """
+
+    name: str
+    without: frozenset[str] = frozenset()
+    target: tuple[tuple[str, Any], ...] = field(default=(), hash=False, compare=False)
+    away: float | None = None
 
 
-def schedule(target: Target) -> Schedule:
+USUAL = Choice("usual")
+
+
+def choices(target: Target, threads: int = 1) -> Iterator[Choice]:
+    """All ways that are worth a try on a machine, the usual one first."""
+    yield USUAL
+    direct, dense = frozenset({"winograd"}), frozenset({"sparse"})
+    yield Choice("direct", direct)
+    yield Choice("dense", dense)
+    for n in (1, 2, 3, 4):
+        yield Choice(f"{n} across", target=(("across", (n,)),))
+        yield Choice(f"direct, {n} across", direct, (("across", (n,)),))
+    for factor in (1 / 8, 1 / 2, 4):
+        yield Choice(f"{factor:g} of the cache", target=(("cache_bytes", int(target.cache_bytes * factor)),))
+    if target.vector_bytes > 16:
+        yield Choice("half vectors", target=(("vector_bytes", target.vector_bytes // 2),))
+    if target.dot is not target.words:
+        yield Choice("words", target=(("dot", target.words),))
+    if target.float_dot is not None:
+        yield Choice("float32", target=(("float_dot", None),))
+    if threads > 1:
+        yield Choice("far cores", away=4 * AWAY)
+        yield Choice("near cores", away=0.0)
+
+
+def schedule(target: Target, choice: Choice = USUAL) -> Schedule:
     """How contractions are written for a target."""
+    target = replace(target, **dict(choice.target))
 
     def write(b: Builder, c: Convolution | MatrixProduct) -> None:
         c = c if isinstance(c, Convolution) else as_convolution(b, c) or c
@@ -40,9 +88,9 @@ def schedule(target: Target) -> Schedule:
             byte = c.x.dtype.name in UNSIGNED_SHIFT
             dots = target.dot is not None and target.dot.left == UINT8
             (interleaved if byte and dots else by_regions)(b, c, target)
-        elif sparse.pays(c, target):
+        elif "sparse" not in choice.without and sparse.pays(c, target):
             sparse.Sparse(b, c, target).emit()
-        elif c.groups == 1 and winograd.pays(c, target):
+        elif c.groups == 1 and "winograd" not in choice.without and winograd.pays(c, target):
             winograd.Winograd(b, c, target).emit()
         elif c.groups == 1:
             Product(b, flattened(c), target).emit()

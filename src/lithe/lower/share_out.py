@@ -12,9 +12,9 @@ two parts if one of them stores to what the other one touches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import count, groupby
+from itertools import count, groupby, repeat
 
 from lithe.ir.intervals import Scope
 from lithe.ir.loops import (
@@ -25,15 +25,13 @@ from lithe.ir.loops import (
     Buffer,
     Call,
     Const,
-    Expr,
     For,
     If,
     Stmt,
     Store,
     Unary,
     Var,
-    expressions,
-    nodes,
+    inside,
     statements,
 )
 from lithe.lower.access import Access, accesses, fetched
@@ -51,19 +49,32 @@ NODE = 0.1  # nanoseconds for one operation of a vector
 SLOW = {"div": 10, "mod": 10, "sqrt": 10}
 
 
-def share_out(kernels: Sequence[tuple[Stmt, ...]], largest_local: int) -> list[tuple[Stmt, ...]]:
+def share_out(
+    kernels: Iterable[tuple[Stmt, ...]], largest_local: int, away: Iterable[float | None] = repeat(None)
+) -> Iterator[tuple[Stmt, ...]]:
     """The statements of a program's kernels with the loops that are worth it shared out.
 
     Kernels without such loops stay the very same, and so do all where there is so little to do that starting
-    other threads takes as long.
+    other threads takes as long. So the first ones come only when enough has been seen; each other one comes at once.
 
     largest_local  bytes of a local that fits a stack; a larger one is each thread's own in a grid loop only.
+    away           for each kernel, what stands in the place of AWAY; None: AWAY.
     """
-    choosers = [_Chooser(body) for body in kernels]
-    works = [sum(map(c.work, c.body)) for c in choosers]
-    if sum(works) < LEAST_RUN:
-        return list(kernels)
-    return [_shared(c, largest_local) if w >= LEAST else c.body for c, w in zip(choosers, works, strict=True)]
+    waiting: list[tuple[_Chooser, float]] = []
+    total = 0.0
+    for body, cost in zip(kernels, away, strict=False):
+        chooser = _Chooser(body, AWAY if cost is None else cost)
+        waiting.append((chooser, sum(map(chooser.work, body))))
+        total += waiting[-1][1]
+        if total >= LEAST_RUN:
+            yield from (_shared(c, largest_local) if work >= LEAST else c.body for c, work in waiting)
+            waiting.clear()
+    yield from (c.body for c, _ in waiting)
+
+
+def work_of(body: tuple[Stmt, ...]) -> float:
+    """Nanoseconds that one thread takes, roughly."""
+    return sum(map(_Chooser(body).work, body))
 
 
 def _shared(chooser: _Chooser, largest_local: int) -> tuple[Stmt, ...]:
@@ -99,7 +110,8 @@ class Way:
 class _Chooser:
     """Looks at every statement of a kernel once; what it finds is known by the identity of statements and bodies."""
 
-    def __init__(self, body: tuple[Stmt, ...]) -> None:
+    def __init__(self, body: tuple[Stmt, ...], from_away: float = AWAY) -> None:
+        self.from_away = from_away
         self.body = body  # stays alive, and its identities with it
         self.local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
         self.works: dict[int, float] = {}
@@ -110,10 +122,10 @@ class _Chooser:
         match s:
             case For(_, extent, body, kind):
                 return (1 if kind == "vector" else extent) * sum(map(self.work, body))
-            case If(condition, then, otherwise):
-                return operations((condition,)) * NODE + max(sum(map(self.work, part)) for part in (then, otherwise))
+            case If(_, then, otherwise):
+                return operations(s) * NODE + max(sum(map(self.work, part)) for part in (then, otherwise))
         if id(s) not in self.works:
-            self.works[id(s)] = (operations(expressions(s)) + isinstance(s, Store)) * NODE
+            self.works[id(s)] = (operations(s) + isinstance(s, Store)) * NODE
         return self.works[id(s)]
 
     def touched(self, s: Stmt, scope: Scope) -> list[Access]:
@@ -121,8 +133,8 @@ class _Chooser:
         key = id(s.body) if isinstance(s, For) else id(s)
         if key not in self.touches:
             if isinstance(s, For):
-                inside = scope.loop(s.var, s.extent)
-                self.touches[key] = [a for inner in s.body for a in self.touched(inner, inside)]
+                within = scope.loop(s.var, s.extent)
+                self.touches[key] = [a for inner in s.body for a in self.touched(inner, within)]
             else:
                 self.touches[key] = list(accesses(s, scope, self.local))
         return self.touches[key]
@@ -130,7 +142,7 @@ class _Chooser:
     def away(self, s: Stmt, scope: Scope, of: For | None) -> Times:
         found = self.touched(s, scope)
         var, extent = (None, 0) if of is None else (of.var, of.extent)
-        return tuple(fetched(found, n, var, extent) * AWAY for n in TEAMS)
+        return tuple([size * self.from_away for size in fetched(found, TEAMS, var, extent)])
 
     def best(self, s: Stmt, scope: Scope) -> Way:
         """The best way to run a statement."""
@@ -150,8 +162,8 @@ class _Chooser:
             yield way
             if way.cost <= IDEAL * sum(work / n for n in TEAMS) + MEETING * len(TEAMS):
                 return
-        inside = scope.loop(s.var, s.extent)
-        if work / s.extent >= LEAST_INSIDE[s.kind] and (inner := self.sequence(s.body, inside)) is not None:
+        within = scope.loop(s.var, s.extent)
+        if work / s.extent >= LEAST_INSIDE[s.kind] and (inner := self.sequence(s.body, within)) is not None:
             again = 1 if s.kind == "parallel" and inner.meetings == 1 else s.extent
             times = tuple(t * s.extent for t in inner.work)
             yield Way(times, inner.away, (replace(s, body=inner.body),), inner.meetings * again)
@@ -166,13 +178,14 @@ class _Chooser:
         return Way(work, away, tuple(s for way in ways for s in way.body), sum(way.meetings for way in ways))
 
 
-def operations(roots: tuple[Expr, ...]) -> int:
-    """Operations on data; indices are mostly computed outside of the loops."""
-    return sum(
-        SLOW.get(x.op, 1) if isinstance(x, Binary | Unary) else 1
-        for x in nodes(roots)
-        if x.dtype is not INDEX and not isinstance(x, Const | Var)
-    )
+def operations(s: Stmt) -> int:
+    """Operations on data in one statement; indices are mostly computed outside of the loops."""
+    found = 0
+    for x in inside(s):
+        kind = type(x)
+        if kind is not Const and kind is not Var and x.dtype is not INDEX:
+            found += SLOW.get(x.op, 1) if isinstance(x, Binary | Unary) else 1
+    return found
 
 
 def arrange(body: tuple[Stmt, ...], chooser: _Chooser, largest_local: int) -> tuple[Stmt, ...]:
@@ -254,12 +267,12 @@ class _Meetings:
     def block(self, body: tuple[Stmt, ...], scope: Scope) -> Iterator[Stmt]:
         for s in body:
             if isinstance(s, For) and _surrounds_parts(s):
-                inside = scope.loop(s.var, s.extent)
-                all_of_it = [a for inner in s.body for a in self.touched(inner, inside)]
+                within = scope.loop(s.var, s.extent)
+                all_of_it = [a for inner in s.body for a in self.touched(inner, within)]
                 if self.must_meet(all_of_it):
                     yield Barrier()
                 self.pending += [a for a in all_of_it if s.kind == "serial" or a.storage in self.lifted]
-                yield replace(s, body=tuple(self.block(s.body, inside)), kind="serial")
+                yield replace(s, body=tuple(self.block(s.body, within)), kind="serial")
                 continue
             touched = self.touched(s, scope)
             if self.must_meet(touched):

@@ -20,21 +20,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lithe.ir.arithmetic import bits_float
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import FMA, INDEX, Buffer, Expr, Intrinsic, constant
+from lithe.lower.costs import A_WEIGHT, AN_ELEMENT, FEWEST_PIXELS
 from lithe.lower.panels import flattened
 from lithe.targets.cpu import Target
-from lithe.types import FLOAT32
+from lithe.types import FLOAT32, INT32, INT64
 
 LEVEL_1 = 1 << 15  # bytes of a first-level cache
 CROWDED = 1 << 10  # bytes between rows that share few places of a first-level cache
 MOST_GROUPS = 4  # loops over bunches: code for each
-FEWEST_PIXELS = 16
 VECTORS, SUMS = 4, 8  # of pixels in a block; that are summed at once, which is more than the latency of an addition
-# What the schedule costs, in multiplications of a vector by a dense product at the peak: for each weight that is left
-# (its place and value must be loaded), and for each element that is turned. Fitted to times of layers with 96 x 576,
-# 576 x 96, 24 x 144 and 192 x 32 channels, 70, 80 and 90 % of them zero, on a Zen 4 core: 1.0 to 1.9, and 0.6 to 0.8.
-A_WEIGHT, AN_ELEMENT = 1.5, 0.8
 
 
 def pays(c: Convolution, target: Target) -> bool:
@@ -47,6 +44,11 @@ def pays(c: Convolution, target: Target) -> bool:
         return False
     left = int(np.count_nonzero(c.w.values))
     return left * A_WEIGHT + (outputs + depth) * AN_ELEMENT * target.lanes < outputs * depth
+
+
+def _halves(pair: Expr) -> tuple[Expr, Expr]:
+    """The bits of the two float32 that lie in 64, the first one first."""
+    return pair.to(INT32), (pair >> 32).to(INT32)
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,14 @@ class Sparse:
         """The outputs of `count` pixels."""
         b, c = self.b, self.c
         x, out = c.x.viewed((self.rows, self.depth)), c.out.viewed((self.rows, self.outputs))
-        columns = b.local(FLOAT32, (self.depth, count), "columns")
-        finished = b.local(FLOAT32, (self.outputs + 1, count), "finished")  # the last row is of no use
+        room = -(-count // self.lanes) * self.lanes  # vectors that no border of a cache line divides
+        columns = b.local(FLOAT32, (self.depth, room), "columns")
+        finished = b.local(FLOAT32, (self.outputs + 1, room), "finished")  # the last row is of no use
         vectors = [(at, min(self.lanes, count - at)) for at in range(0, count, self.lanes)]
-        for at, lanes in vectors:
-            self.turn(x, columns, first, at, lanes)
+        whole = count // self.lanes
+        for start, many, lanes in ((0, whole, self.lanes), (whole * self.lanes, 1, count % self.lanes)):
+            with b.loop(many if lanes else 0, "serial", "vector") as v:
+                self.turn(x, columns, first, v * lanes + start, lanes)
         with b.loop(self.outputs + 1 if self.parts > 1 else 0, "parallel", "o") as o:
             for at, lanes in vectors:
                 with b.loop(lanes, "vector", "t") as t:
@@ -159,25 +164,38 @@ class Sparse:
             for places, values, channels in self.lists:
                 self.bunches(columns, finished, part, (places, values, channels), vectors)
         whole = self.outputs // self.lanes
+        pairs = finished.viewed((self.outputs + 1, room // 2), INT64)
         for start, many, lanes in ((0, whole, self.lanes), (whole * self.lanes, 1, self.outputs % self.lanes)):
-            with b.loop(many if lanes else 0, "parallel", "o") as o, b.loop(count, "parallel", "t") as t:
-                with b.loop(lanes, "vector", "l") as l:
+            with b.loop(many if lanes else 0, "parallel", "o") as o:
+                with b.loop(count // 2, "parallel", "t") as t, b.loop(lanes, "vector", "l") as l:
                     channel = o * lanes + start + l
-                    total: Expr = finished[channel, t]
-                    total = total if c.bias is None else total + c.bias[channel]
-                    row = first + t
-                    value = c.epilogue(total, channel, Pixel(constant(0), row, constant(0), row))
-                    b.store(out, (row, channel), value)
+                    for i, total in enumerate(_halves(pairs[channel, t])):
+                        self.finish(out, channel, first + t * 2 + i, bits_float(total))
+                with b.loop(lanes if count % 2 else 0, "vector", "l") as l:
+                    channel = o * lanes + start + l
+                    self.finish(out, channel, first + (count - 1), finished[channel, count - 1])
 
-    def turn(self, x: Buffer, columns: Buffer, first: Expr, at: int, lanes: int) -> None:
-        """Columns of a vector of pixels, whose rows are copied first if they would push each other out of the cache."""
+    def finish(self, out: Buffer, channel: Expr, row: Expr, total: Expr) -> None:
+        total = total if self.c.bias is None else total + self.c.bias[channel]
+        self.b.store(out, (row, channel), self.c.epilogue(total, channel, Pixel(constant(0), row, constant(0), row)))
+
+    def turn(self, x: Buffer, columns: Buffer, first: Expr, at: Expr, lanes: int) -> None:
+        """Columns of a vector of pixels, whose rows are copied first if they would push each other out of the cache.
+
+        Two neighbours of a row are loaded at once, as one word of 64 bits.
+        """
         b = self.b
         rows, start = x, first + at
         if self.depth * FLOAT32.bytes % CROWDED == 0:
             rows, start = b.local(FLOAT32, (lanes, self.depth + self.lanes), "rows"), constant(0)
             with b.loop(lanes, "serial", "t") as t, b.loop(self.depth, "parallel", "k") as k:
                 b.store(rows, (t, k), x[first + at + t, k])
-        with b.loop(self.depth, "parallel", "k") as k, b.loop(lanes, "vector", "t") as t:
+        paired = self.depth % 2 == 0
+        pairs, bits = rows.viewed((rows.size // 2,), INT64), columns.viewed(columns.shape, INT32)
+        with b.loop(self.depth // 2 if paired else 0, "parallel", "k") as k, b.loop(lanes, "vector", "t") as t:
+            for i, value in enumerate(_halves(pairs[(start + t) * (rows.shape[1] // 2) + k])):
+                b.store(bits, (k * 2 + i, t + at), value)
+        with b.loop(0 if paired else self.depth, "parallel", "k") as k, b.loop(lanes, "vector", "t") as t:
             b.store(columns, (k, t + at), rows[start + t, k])
 
     def bunches(

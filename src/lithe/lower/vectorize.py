@@ -10,14 +10,16 @@ A loop stays as it is when its body branches, can fail, or would mostly touch me
 
 from __future__ import annotations
 
-from lithe.ir.affine import affine, same_for_all
+from lithe.ir.affine import Sum, affine_place, same_for_all
 from lithe.ir.loops import (
+    CORE_INSTRUCTIONS,
     INDEX,
     Alloc,
     Binary,
     Buffer,
     Call,
     Cast,
+    Const,
     Expr,
     For,
     If,
@@ -29,19 +31,31 @@ from lithe.ir.loops import (
     Unary,
     Var,
     binary,
-    constant,
-    expressions,
-    nodes,
+    inside,
     operands,
     statements,
 )
 
+TOGETHER = 4  # vectors that are worked on in turns, or of 32-bit lanes that are narrowed to one of bytes
 LARGEST_PRIVATE = 1 << 10  # bytes of locals that each lane may have
+LONG = 20  # operations that depend on each other, from which on several vectors are worked on in turns
 
 
 def vectorize(body: tuple[Stmt, ...], vector_bytes: int) -> tuple[Stmt, ...]:
     """The statements with their innermost `parallel` loops split into vectors of at most `vector_bytes`."""
     return _Vectorizer(vector_bytes).block(body)
+
+
+def _only_stores_bytes(body: tuple[Stmt, ...]) -> bool:
+    return all(isinstance(s, Store) and s.buffer.dtype.bytes == 1 for s in body)
+
+
+def is_long(body: tuple[Stmt, ...]) -> bool:
+    """Whether an element takes so many operations that a processor does not see the next one's in time."""
+    found = [x for s in statements(body) for x in inside(s)]
+    if any(isinstance(x, Intrinsic) and x.instruction not in CORE_INSTRUCTIONS for x in found):
+        return False  # a target's own instruction has widths of its own
+    return sum(x.dtype is not INDEX and not isinstance(x, Const | Load) for x in found) >= LONG
 
 
 class _Vectorizer:
@@ -70,46 +84,52 @@ class _Vectorizer:
         if sum(b.nbytes for b in local) > LARGEST_PRIVATE:
             return False
         good = bad = 0
+        opaque = same_for_all(loop.var, local)
+        known: dict[int, Sum | None] = {}
         for s in inner:
-            places = [(x.buffer, x.index) for x in nodes(expressions(s)) if isinstance(x, Load)]
+            places = [(x.buffer, x.index) for x in inside(s) if isinstance(x, Load)]
             places += [(s.buffer, s.index)] if isinstance(s, Store) else []
             for buffer, index in places:
                 if buffer.storage in local:
                     continue
-                step = self.step(buffer.shape, index, loop.var, local)
+                found = affine_place(buffer.shape, index, opaque, known)
+                step = None if found is None else found[0].get(loop.var, 0)
                 good, bad = good + (step == 1), bad + (step not in (0, 1))
         return good > 0 and bad <= good
-
-    @staticmethod
-    def step(shape: tuple[int, ...], index: tuple[Expr, ...], var: Var, local: set[Buffer]) -> int | None:
-        flat: Expr = constant(0)
-        for i, size in zip(index, shape, strict=True):
-            flat = flat * size + i
-        sums = affine(flat, same_for_all(var, local))
-        return None if sums is None else sums[0].get(var, 0)
 
     def lanes(self, body: tuple[Stmt, ...]) -> int:
         """As many as the widest value computed (indices apart) allows."""
         width = 1
         for s in statements(body):
-            for x in nodes(expressions(s)):
-                if x.dtype is not INDEX:
-                    width = max(width, x.dtype.bytes)
+            for dtype in [x.dtype for x in inside(s)]:
+                if dtype is not INDEX and dtype.bits > 8 * width:
+                    width = dtype.bytes
             if isinstance(s, Store):
                 width = max(width, s.buffer.dtype.bytes)
         return self.vector_bytes // width
 
+    def turns(self, lanes: int, extent: int, body: tuple[Stmt, ...]) -> list[tuple[int, int]]:
+        """Lanes of a vector and how many of them are written one after the other, the largest first."""
+        if lanes < self.vector_bytes and _only_stores_bytes(body):
+            left = extent // lanes % TOGETHER
+            return [(lanes, TOGETHER), *([(lanes, left)] if left else [])]
+        return [(lanes * TOGETHER, 1), (lanes, 1)] if is_long(body) else [(lanes, 1)]
+
     def split(self, var: Var, extent: int, body: tuple[Stmt, ...]) -> list[Stmt]:
-        lanes = self.lanes(body)
-        whole, rest = divmod(extent, lanes)
+        lanes, done = self.lanes(body), 0
         result: list[Stmt] = []
-        if whole:
-            block, lane = self.variable(var), self.variable(var)
-            inner = self.copy(body, {var: block * lanes + lane})
-            result.append(For(block, whole, (For(lane, lanes, inner, "vector"),), "parallel"))
-        if rest:
+        for size, count in self.turns(lanes, extent, body):
+            blocks = (extent - done) // (size * count)
+            if blocks:
+                block, part, lane = self.variable(var), self.variable(var), self.variable(var)
+                number = block * count + part if count > 1 else block
+                vectors: Stmt = For(lane, size, self.copy(body, {var: number * size + (lane + done)}), "vector")
+                vectors = vectors if count == 1 else For(part, count, (vectors,), "unrolled")
+                result.append(For(block, blocks, (vectors,), "parallel"))
+                done += blocks * count * size
+        if extent > done:
             lane = self.variable(var)
-            result.append(For(lane, rest, self.copy(body, {var: lane + whole * lanes}), "vector"))
+            result.append(For(lane, extent - done, self.copy(body, {var: lane + done}), "vector"))
         return result
 
     def variable(self, like: Var) -> Var:
@@ -127,10 +147,10 @@ class _Vectorizer:
                     buffers[b] = Buffer(f"{b.name}_{self.count}v", b.dtype, b.shape)
                 case For(var, _, _, _):
                     fresh[var] = self.variable(var)
-        return _Copy(fresh, buffers).block(body)
+        return Copy(fresh, buffers).block(body)
 
 
-class _Copy:
+class Copy:
     """Rebuilds statements with other variables and buffers; shared expressions stay shared."""
 
     def __init__(self, variables: dict[Var, Expr], buffers: dict[Buffer, Buffer]) -> None:
@@ -143,11 +163,11 @@ class _Copy:
     def stmt(self, s: Stmt) -> Stmt:
         match s:
             case Alloc(buffer):
-                return Alloc(self.buffers[buffer])
+                return Alloc(self.buffer(buffer))
             case Store(buffer, index, value):
                 return Store(self.buffer(buffer), tuple(map(self.expr, index)), self.expr(value))
             case For(var, extent, inner, kind):
-                fresh = self.variables[var]
+                fresh = self.variables.get(var, var)
                 assert isinstance(fresh, Var)
                 return For(fresh, extent, self.block(inner), kind)
             case If(condition, then, otherwise):
@@ -168,9 +188,12 @@ class _Copy:
         return known[1]
 
     def rebuilt(self, x: Expr) -> Expr:
-        if isinstance(x, Var):
-            return self.variables.get(x, x)
+        kind = type(x)
+        if kind is Var:
+            return self.variables.get(x, x)  # type: ignore[call-overload]
         parts = operands(x)
+        if not parts and kind is not Load:
+            return x
         fresh = tuple(map(self.expr, parts))
         if isinstance(x, Load):
             buffer = self.buffer(x.buffer)

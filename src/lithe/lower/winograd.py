@@ -28,6 +28,7 @@ import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, constant
+from lithe.lower.costs import FEWEST_SQUARES, LEAST_CHANNELS, WIDE
 from lithe.lower.panels import Panel, heights, panels, tile_shape
 from lithe.lower.window import Window
 from lithe.targets.cpu import Target
@@ -35,7 +36,6 @@ from lithe.types import FLOAT32
 
 PLACES = 16
 FILTER = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])  # G
-LEAST_CHANNELS = 16  # with fewer, making V and Y costs as much as is saved
 
 
 def pays(c: Convolution, target: Target) -> bool:
@@ -68,10 +68,12 @@ class Winograd:
         self.down, self.across = -(-oh // 2), -(-ow // 2)  # squares
         whole = Buffer("squares", FLOAT32, (n, 2 * self.down, 2 * self.across, self.columns))
         self.window = Window(b, replace(c, out=whole), FLOAT32, 1, target.cache_bytes)
-        fits = target.cache_bytes // (PLACES * self.channels * FLOAT32.bytes * self.across)
-        bands = -(-self.down // max(1, fits))
+        held = self.channels + min(self.columns, WIDE)  # V, and M of one panel
+        fits = target.cache_bytes // 2 // (PLACES * held * FLOAT32.bytes * self.across)
+        bands = -(-self.down // max(fits, -(-FEWEST_SQUARES // self.across)))
         self.tall = -(-self.down // bands)
-        self.most, self.width = tile_shape(self.tall * self.across, 1, self.columns, self.lanes, target.registers)
+        squares = self.tall * self.across
+        self.most, self.width = tile_shape(squares, 1, self.columns, self.lanes, target.registers, target.across)
         weights = c.w.values.reshape(self.columns, -1, self.channels).transpose(1, 0, 2).reshape(9, -1)
         spread = np.kron(FILTER, FILTER) @ weights.astype(np.float64)  # both steps at once
         self.weights = spread.astype(np.float32).reshape(PLACES, self.columns, self.channels).transpose(1, 0, 2)

@@ -22,7 +22,7 @@ import numpy as np
 
 from lithe.ir.arithmetic import activate, clamp, maximum, minimum, round_to_int, trunc, where
 from lithe.ir.build import Builder, Convolution, Pixel
-from lithe.ir.loops import Buffer, Const, Expr
+from lithe.ir.loops import Buffer, Const, Expr, constant
 from lithe.ops.contraction import convolve, weight_scales, zero_point
 from lithe.ops.op import Site
 from lithe.ops.padding import Window
@@ -30,6 +30,8 @@ from lithe.types import FLOAT32, INT2, INT4, INT8, INT16, INT32, UINT8, Shape
 
 Finish = Callable[[Expr, Expr, Pixel], Expr]  # as `Convolution.epilogue`
 LANES = 64  # partial extremes, so that the search for them runs on vectors
+TOGETHER = 8  # rows that are worked on together
+PARTS, LEAST_PART = 16, 1024  # of a row, where there are few: how many at most, elements of one at least
 MOST_PADDED = 1 << 28  # elements of the quantized input with its padding
 
 
@@ -209,56 +211,125 @@ def quantized_rows(
 
     Unsigned, so 128 more than the official kernels store: that is what byte dot products take.
     """
-    own, (top, left) = away(site), before
-    factor, scale, zero = _rows(b, site, x)
-    stored, point = b.local(UINT8, shape, "quantized"), b.local(INT32, zero.shape, "unsigned_zero")
-    fill = b.local(UINT8, zero.shape, "fill")
-    b.compute(point, lambda n: zero[n] + 128)
-    b.compute(fill, lambda n: point[n].to(UINT8))
-    if shape != x.shape:
-        b.compute(stored, lambda n, *_: fill[n])
-    batches, rows, columns, depth = x.shape
-    source, target = (t.viewed((*t.shape[:2], t.shape[2] * depth)) for t in (x, stored))
+    batches, (top, left) = x.shape[0], before
+    stored = b.local(UINT8, shape, "quantized")
+    rows = _Rows(b, site, x)
+    point = b.local(INT32, (batches,), "unsigned_zero")
+
+    def quantize(
+        source: Buffer, target: Buffer, n: Expr, at: tuple[Expr, ...], to: tuple[Expr, ...], first: int
+    ) -> None:
+        """target[to, first + i] = source[at, i], which belong to batch n, for every i."""
+        less, zero = rows.less_zero(n), b.variable(point[n], "point")
+        with b.loop(source.shape[-1], "parallel") as i:
+            b.store(target, (*to, i + first), (less(source[(*at, i)]) + zero[()]).to(UINT8))
+
     if shape == x.shape:
-        source, target = (t.viewed((batches, 1, rows * columns * depth)) for t in (x, stored))
-    with b.nest(source.shape, "parallel") as (n, r, i):
-        value = _less(source[n, r, i], factor[n], zero[n], own) + point[n]
-        b.store(target, (n, r + top, i + left * depth), value.to(UINT8))
-    return stored, scale, point
+        flat, target = (t.viewed((batches, x.size // max(batches, 1))) for t in (x, stored))
+
+        def finish(first: Expr, count: int) -> None:
+            with b.loop(count, "parallel") as r:
+                b.store(point, first + r, rows.zero[first + r] + 128)
+            with b.loop(count, "serial", "row") as r:
+                quantize(flat, target, first + r, (first + r,), (first + r,), 0)
+
+        rows.find(finish)
+        return stored, rows.scale, point
+    rows.find()
+    fill = b.local(UINT8, (batches,), "fill")
+    b.compute(point, lambda n: rows.zero[n] + 128)
+    b.compute(fill, lambda n: point[n].to(UINT8))
+    b.compute(stored, lambda n, *_: fill[n])
+    height, depth = x.shape[1], x.shape[3]
+    source, target = (t.viewed((*t.shape[:2], t.shape[2] * depth)) for t in (x, stored))
+    with b.nest((batches, height), "parallel") as (n, r):
+        quantize(source, target, n, (n, r), (n, r + top), left * depth)
+    return stored, rows.scale, point
 
 
 def centred_rows(b: Builder, site: Site, x: Buffer, bias: Buffer | None) -> tuple[Buffer, Finish]:
     """(quantized x less its zero points, what makes an output of a sum of it and weights)."""
-    own, y = away(site), site.outputs[0]
-    factor, scale, zero = _rows(b, site, x)
+    y, rows = site.outputs[0], _Rows(b, site, x)
+    rows.find()
     stored = b.local(INT16, x.shape, "quantized")
-    b.compute(stored, lambda n, *i: _less(x[(n, *i)], factor[n], zero[n], own).to(INT16))
+    flat, target = (t.viewed((x.shape[0], x.size // max(x.shape[0], 1))) for t in (x, stored))
+    with b.loop(x.shape[0], "parallel", "row") as n:
+        less = rows.less_zero(n)
+        with b.loop(flat.shape[1], "parallel") as i:
+            b.store(target, (n, i), less(flat[n, i]).to(INT16))
     scales = b.constant(weight_scales(site.inputs[1], y.shape[-1]), "scale")
 
     def epilogue(total: Expr, o: Expr, pixel: Pixel) -> Expr:
-        return _real(site, total.to(FLOAT32) * scale[pixel[0]] * scales[o], bias, o)
+        return _real(site, total.to(FLOAT32) * rows.scale[pixel[0]] * scales[o], bias, o)
 
     return stored, epilogue
 
 
-def _rows(b: Builder, site: Site, x: Buffer) -> tuple[Buffer, Buffer, Buffer]:
-    """(factor, scale, zero point) of each batch of x."""
-    batches = x.shape[0]
-    factor, scale = b.local(FLOAT32, (batches,), "factor"), b.local(FLOAT32, (batches,), "row_scale")
-    zero = b.local(INT32, (batches,), "zero_point")
-    with b.loop(batches, "parallel", "row") as n:
-        low, high = extremes(b, x.viewed((batches, x.size // batches)) if batches else x, n)
-        up, down, point = row_parameters(site, low, high)
-        b.store(factor, n, up)
-        b.store(scale, n, down)
-        b.store(zero, n, nearest(point, away(site)))
-    return factor, scale, zero
+class _Rows:
+    """The batches of x as rows; once they are found, the factor, scale and zero point of each."""
 
+    def __init__(self, b: Builder, site: Site, x: Buffer) -> None:
+        self.b, self.site, self.own = b, site, away(site)
+        self.count = x.shape[0]
+        self.x = x.viewed((self.count, x.size // self.count)) if self.count else x
+        self.factor, self.scale = (b.local(FLOAT32, (self.count,), name) for name in ("factor", "row_scale"))
+        self.zero = b.local(INT32, (self.count,), "zero_point")
 
-def _less(x: Expr, factor: Expr, zero: Expr, own: bool) -> Any:
-    """The quantized element less its zero point."""
-    point = zero.to(FLOAT32)
-    return nearest(clamp(x * factor, -point + np.float32(-128.0), -point + np.float32(127.0)), own)
+    def find(self, finish: Callable[[Expr, int], None] = lambda first, count: None) -> None:
+        """Writes what finds them; `finish(first, count)` is called where neighbouring rows have just got theirs."""
+        whole, rest = divmod(self.count, TOGETHER)
+        if not whole and self.count:
+            self.few(finish)
+            return
+        with self.b.loop(whole, "parallel", "block") as block:
+            self.several(block * TOGETHER, TOGETHER, finish)
+        if rest:
+            self.several(constant(whole * TOGETHER), rest, finish)
+
+    def several(self, first: Expr, count: int, finish: Callable[[Expr, int], None]) -> None:
+        """Rows that lie in cache together: one step for all of them, then the next."""
+        b = self.b
+        lows, highs = (b.local(FLOAT32, (count,), name) for name in ("low", "high"))
+        with b.loop(count, "serial", "row") as r:
+            low, high = extremes(b, self.x, first + r)
+            b.store(lows, r, low)
+            b.store(highs, r, high)
+        with b.loop(count, "parallel", "row") as r:
+            self.store(first + r, lows[r], highs[r])
+        finish(first, count)
+
+    def few(self, finish: Callable[[Expr, int], None]) -> None:
+        """A few long rows, whose parts are independent."""
+        b, size = self.b, self.x.shape[1]
+        equal = (size // n for n in range(PARTS, PARTS // 2, -1) if size % (n * LANES) == 0 and size // n >= LEAST_PART)
+        length = next(equal, -(-max(size // PARTS, LEAST_PART) // LANES) * LANES)  # equal parts are one loop
+        whole, rest = divmod(size, length)
+        parts = whole + (rest > 0)
+        lows, highs = (b.local(FLOAT32, (self.count, max(parts, 1)), name) for name in ("low", "high"))
+        with b.loop(self.count, "parallel", "row") as n:
+            for first, count, width in ((0, whole, length), (whole, 1, rest)):
+                with b.loop(count if width or not parts else 0, "parallel", "part") as part:
+                    low, high = extremes(b, self.x, n, (part + first) * length, width)
+                    b.store(lows, (n, part + first), low)
+                    b.store(highs, (n, part + first), high)
+        with b.loop(self.count, "serial", "row") as n:
+            low = b.reduce(0.0, (max(parts, 1),), lambda t, i: minimum(lows[n, i], t), FLOAT32)
+            high = b.reduce(0.0, (max(parts, 1),), lambda t, i: maximum(highs[n, i], t), FLOAT32)
+            self.store(n, low, high)
+        finish(constant(0), self.count)
+
+    def store(self, n: Expr, low: Expr, high: Expr) -> None:
+        up, down, point = row_parameters(self.site, low, high)
+        self.b.store(self.factor, n, up)
+        self.b.store(self.scale, n, down)
+        self.b.store(self.zero, n, nearest(point, self.own))
+
+    def less_zero(self, n: Expr) -> Callable[[Expr], Any]:
+        """What quantizes an element of row n, less the zero point."""
+        b, point = self.b, self.zero[n].to(FLOAT32)
+        factor = b.variable(self.factor[n], "up")
+        least, most = b.variable(-point + np.float32(-128.0), "least"), b.variable(-point + np.float32(127.0), "most")
+        return lambda x: nearest(clamp(x * factor[()], least[()], most[()]), self.own)
 
 
 def _real(site: Site, real: Expr, bias: Buffer | None, o: Expr) -> Expr:
@@ -266,9 +337,9 @@ def _real(site: Site, real: Expr, bias: Buffer | None, o: Expr) -> Expr:
     return activate(real, site.attrs.fused_activation_function).to(site.outputs[0].dtype)
 
 
-def extremes(b: Builder, rows: Buffer, n: Expr) -> tuple[Expr, Expr]:
-    """The least and greatest value of a row, and 0."""
-    size = rows.shape[1]
+def extremes(b: Builder, rows: Buffer, n: Expr, start: Expr | int = 0, size: int | None = None) -> tuple[Expr, Expr]:
+    """The least and greatest value of a row, and 0; of `size` elements of it from `start` on, or of all."""
+    size = rows.shape[1] if size is None else size
     lanes = min(LANES, max(1, size))
     lows, highs = b.local(FLOAT32, (lanes,), "lows"), b.local(FLOAT32, (lanes,), "highs")
     with b.loop(lanes, "vector", "lane") as lane:
@@ -277,7 +348,7 @@ def extremes(b: Builder, rows: Buffer, n: Expr) -> tuple[Expr, Expr]:
     whole = size // lanes
     for first, count, width in ((0, whole, lanes), (whole * lanes, 1, size - whole * lanes)):
         with b.loop(count if width else 0) as i, b.loop(width, "vector", "lane") as lane:
-            value = rows[n, i * width + first + lane]
+            value = rows[n, start + (i * width + first + lane)]
             b.store(lows, lane, minimum(value, lows[lane]))
             b.store(highs, lane, maximum(value, highs[lane]))
     while lanes > 1:  # every index is a number, so that the partial extremes stay in registers

@@ -30,6 +30,7 @@ class BatchMatMul(Op):
     """
 
     name, code = "BATCH_MATMUL", 126
+    contracts = True
     operands = (("x", "y"), ("output",))
     types = """
     T T -> T: float32 float16 int16q

@@ -52,8 +52,11 @@ class Environment(Protocol):
     def call(self, number: int, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Runs a graph on values for its inputs; its outputs, which are the caller's own."""
 
-    def call_once(self, number: int) -> None:
-        """Runs a graph without inputs, if it has not been run since the model was loaded."""
+    def call_once(self, number: int, leaves: Mapping[str, np.ndarray] | None = None) -> None:
+        """Runs a graph without inputs, if it has not been run since the model was loaded.
+
+        leaves  the resources that it is known to leave, if it does nothing else: then they are put in place instead.
+        """
 
     def shapes(self, number: int, inputs: Sequence[TensorType]) -> list[Shape]:
         """The shapes of a graph's outputs for inputs of these shapes; None where only a run can tell."""
@@ -253,7 +256,7 @@ class Op:
     named_axes: ClassVar[Axes | None] = None  # how it names axes, where their order does not matter to it
     weights_axis: ClassVar[int | None] = None  # of a constant operand of weights: the one along which outputs lie
     broadcasts: ClassVar[bool] = False  # operands of other shapes are repeated to one shape, as in numpy
-    contracts: ClassVar[bool] = False  # its output is written by one `Builder.convolution`, as epilogues of sums
+    contracts: ClassVar[bool] = False  # its output is written by one contraction of the builder, as epilogues of sums
     blocks: ClassVar[bool] = False  # input 1 may have a scale for each block (see `lithe.types.Quantization`)
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
     updates: ClassVar[bool] = False  # loops may be given the memory of input 0 for output 0: only a part of it changes

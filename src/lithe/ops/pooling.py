@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,10 @@ from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, Const, Expr, all_of, constant, select
 from lithe.ops.op import Op, Site, register
 from lithe.ops.padding import Window, actual, placed, require_window, taps
-from lithe.types import FLOAT32, INT32, INT64, Shape
+from lithe.types import FLOAT32, INT16, INT32, INT64, UINT16, UINT32, Shape
+
+MOST_RANGES = 5  # of outputs along an axis, each with loops of its own
+LARGEST_UNROLLED = 9  # taps of a window that are written out
 
 
 @dataclass(frozen=True)
@@ -112,34 +116,68 @@ def lower_windows(
     """
     a, p = site.attrs, pool_window(site)
     n, h, w, channels = x.shape
-    spans = []  # for each axis: function of the output's index -> (first element, number of elements or None)
-    for size, filter_size, axis in ((h, a.filter_height, 0), (w, a.filter_width, 1)):
-        stride, before, count = p.strides[axis], p.before[axis], p.size[axis]
-        whole = before == 0 and (count - 1) * stride + filter_size <= size
-        spans.append(_span(size, filter_size, stride, before, whole))
-    kernel = (min(a.filter_height, h), min(a.filter_width, w))
-    with b.nest((n, *p.size, channels), "parallel") as (batch, r, c, i):
-        (top, rows), (left, columns) = spans[0](r), spans[1](c)
-        total = b.variable(initial, "total")
-        with b.nest(kernel, name="k") as (ky, kx):
-            inside: list[Expr] = []
-            if rows is not None:
-                inside.append(ky < rows)
-                ky = minimum(ky, rows - 1)
-            if columns is not None:
-                inside.append(kx < columns)
-                kx = minimum(kx, columns - 1)
-            element = x[batch, top + ky, left + kx, i]
-            b.store(total, (), step(total[()], element, all_of(*inside) if inside else None))
-        number = (constant(kernel[0]) if rows is None else rows) * (constant(kernel[1]) if columns is None else columns)
-        b.store(y, (batch, r, c, i), last(total[()], number))
+    rows, columns = (
+        _ranges(size, filter_size, stride, before, count)
+        for size, filter_size, stride, before, count in zip(
+            (h, w), (a.filter_height, a.filter_width), p.strides, p.before, p.size, strict=True
+        )
+    )
+    with b.loop(n, "parallel", "batch") as batch:
+        for down in rows:
+            with b.loop(down.count, "parallel", "row") as row:
+                for across in columns:
+                    with b.loop(across.count, "parallel", "column") as column, b.loop(channels, "parallel", "c") as i:
+                        (top, tall), (left, wide) = down.span(row), across.span(column)
+                        total = b.variable(initial, "total")
+                        taps = "unrolled" if down.taps * across.taps <= LARGEST_UNROLLED else "serial"
+                        with b.nest((down.taps, across.taps), taps, "k") as (ky, kx):
+                            inside: list[Expr] = []
+                            if not down.is_whole:
+                                inside.append(ky < tall)
+                                ky = minimum(ky, tall - 1)
+                            if not across.is_whole:
+                                inside.append(kx < wide)
+                                kx = minimum(kx, wide - 1)
+                            element = x[batch, top + ky, left + kx, i]
+                            b.store(total, (), step(total[()], element, all_of(*inside) if inside else None))
+                        b.store(y, (batch, row + down.first, column + across.first, i), last(total[()], tall * wide))
 
 
-def _span(size: int, filter_size: int, stride: int, before: int, whole: bool) -> Callable:
-    def span(i: Expr) -> tuple[Expr, Expr | None]:
+@dataclass(frozen=True)
+class _Range:
+    """Neighbouring outputs of an axis.
+
+    taps      elements of a window, at most.
+    span      (number of an output in the range) -> (first element of its window inside of the input, how many).
+    is_whole  whether all have so many elements inside.
+    """
+
+    first: int
+    count: int
+    taps: int
+    span: Callable[[Expr], tuple[Expr, Expr]]
+    is_whole: bool
+
+
+def _ranges(size: int, filter_size: int, stride: int, before: int, count: int) -> list[_Range]:
+    """The outputs of an axis, those together that have the same taps inside; all together when they differ too much."""
+    inside = [(max(0, before - o * stride), min(filter_size, size + before - o * stride)) for o in range(count)]
+    groups = [(taps, [o for o, _ in group]) for taps, group in groupby(enumerate(inside), lambda pair: pair[1])]
+    if len(groups) > MOST_RANGES:
+        return [_Range(0, count, min(filter_size, size), _clipped(size, filter_size, stride, before), False)]
+    return [
+        _Range(o[0], len(o), end - start, _placed(o[0] * stride - before + start, stride, end - start), True)
+        for (start, end), o in groups
+    ]
+
+
+def _placed(first: int, stride: int, taps: int) -> Callable[[Expr], tuple[Expr, Expr]]:
+    return lambda i: (i * stride + first, constant(taps))
+
+
+def _clipped(size: int, filter_size: int, stride: int, before: int) -> Callable[[Expr], tuple[Expr, Expr]]:
+    def span(i: Expr) -> tuple[Expr, Expr]:
         start = i * stride - before
-        if whole:
-            return start, None
         first = maximum(start, constant(0))
         return first, minimum(start + filter_size, constant(size)) - first
 
@@ -169,7 +207,10 @@ class AveragePool2D(Op):
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         t, activation = site.outputs[0], site.attrs.fused_activation_function
-        wide = INT32 if site.quantized else FLOAT32
+        elements = site.attrs.filter_height * site.attrs.filter_width
+        narrow = t.dtype.bits == 8 and 256 * elements <= UINT16.maximum
+        wide, unsigned = (INT16, UINT16) if narrow else (INT32, UINT32)
+        wide = wide if site.quantized else FLOAT32
         zero = constant(0, wide)
 
         def step(total: Expr, element: Expr, inside: Expr | None) -> Expr:
@@ -177,13 +218,17 @@ class AveragePool2D(Op):
             return total + (element if inside is None else select(inside, element, zero))
 
         def last(total: Expr, number: Expr) -> Expr:
-            number = number.to(wide)
+            kind = unsigned if site.quantized else FLOAT32
+            number = constant(number.value, kind) if isinstance(number, Const) else number.to(kind)
             if not site.quantized:
                 return activate(total / number, activation).to(t.dtype)
+            # as distances from the least value, which are positive: a half below zero goes down, above it up
+            least = number * -t.dtype.minimum
+            distance = total.to(unsigned) + least
+            down = select(distance < least, (number & 1) ^ 1, constant(0, unsigned))
+            mean = ((distance + number / 2 - down) / number).to(INT32) + t.dtype.minimum
             low, high = activation_range(activation, *site.quantization(t), t.dtype)
-            half = number / 2
-            away = select(total > zero, total + half, total - half) / number
-            return clamp(away, constant(low, INT32), constant(high, INT32)).to(t.dtype)
+            return clamp(mean, constant(low, INT32), constant(high, INT32)).to(t.dtype)
 
         lower_windows(b, site, xs[0], ys[0], zero, step, last)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from lithe.ops.fixed_point import multiplier_of
 from lithe.ops.op import Axes, Op, Site, register
 from lithe.ops.precision import FLOATS, is_half, is_rescaled
 from lithe.types import BOOL, FLOAT32, INT32, INT64, DType, Shape
+
+UNROLLED = 8  # steps of a sum that are written out
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,26 @@ def _over_axes(
     with b.nest(kept, "parallel") as k:
         first = at(k, (0,) * len(gone)) if initial is None else initial
         total = b.variable(first, "total")
-        with b.nest(gone) as r:
+        for r in _steps(b, gone):
             value = step(total[()], at(k, r))
             if initial is None:
                 value = select(all_of(*(i.equals(0) for i in r)), first, value)
             b.store(total, (), value)
         b.store(target, k, finish(total[()]))
+
+
+def _steps(b: Builder, shape: Shape) -> Iterator[tuple[Expr, ...]]:
+    """Every index of a shape in order, inside of loops over them whose bodies are several steps."""
+    if not shape:
+        yield ()
+        return
+    *outer, size = shape
+    whole, rest = divmod(size, UNROLLED)
+    with b.nest(tuple(outer)) as o:
+        for start, count, steps in ((0, whole, UNROLLED), (whole * UNROLLED, 1, rest)):
+            if count and steps:
+                with b.loop(count) as block, b.loop(steps, "unrolled") as step:
+                    yield (*o, block * steps + (step + start))
 
 
 def reduction(
@@ -185,11 +201,12 @@ def reduction(
         zero = site.quantization(site.input(0))[1] if scaled(site) else 0
         initial = Const(first(wide), wide)
 
-        def element(v: Expr) -> Expr:
-            return v.to(wide) - zero if zero else v.to(wide)
-
         chosen = logic if logic and wide == BOOL else step
-        _over_axes(b, xs[0], ys[0], _axes(site), initial, chosen, lambda total: finished(site, total), element)
+
+        def finish(total: Expr) -> Expr:
+            return finished(site, total - zero * count(site) if zero else total)
+
+        _over_axes(b, xs[0], ys[0], _axes(site), initial, chosen, finish, lambda v: v.to(wide))
 
     return register(
         type(name.title().replace("_", ""), (Op,), {

@@ -12,11 +12,13 @@ import numpy as np
 from lithe.ir.arithmetic import F, cast, maximum, minimum, quantize_real, sqrt
 from lithe.ir.build import Builder
 from lithe.ir.elementary import decay, exp, log, portable
-from lithe.ir.loops import INDEX, Buffer, Expr
+from lithe.ir.loops import INDEX, Buffer, Expr, constant
 from lithe.ops import softmax_integer as sixteen
 from lithe.ops.op import Axes, Op, Site, register
 from lithe.ops.precision import FLOATS
 from lithe.types import FLOAT32, INT32, DType, Shape
+
+ROWS = 8  # that are worked on together
 
 
 def _rows(t: Any) -> tuple[int, int]:
@@ -110,31 +112,52 @@ class Softmax(Op):
         table = (sixteen.exponentials() if by else _entries(site)) if quantized else None
         entries = None if table is None else b.constant(table, "exponentials")
         inverse = b.constant(sixteen.reciprocals(), "reciprocals") if by else None
-        with b.loop(rows, "parallel", "row") as row:
-            top = _greatest(b, x, row, channels, INT32 if quantized else FLOAT32)
-            e = b.local(INT32 if quantized else FLOAT32, (channels,), "exponential")
-            with b.loop(channels, "parallel", "channel") as c:
-                if by is not None:
-                    b.store(e, c, sixteen.exponential(entries, top - x[row, c].to(INT32), by))
-                elif entries is not None:
-                    at = minimum(top - x[row, c].to(INT32), entries.size - 1)
-                    b.store(e, c, entries[at.to(INDEX)])
-                else:
-                    b.store(e, c, power((x[row, c].to(FLOAT32) - top) * F(site.attrs.beta)))
-            total = _sum(b, channels, lambda c: e[c], e.dtype)
+        wide = INT32 if quantized else FLOAT32
+
+        def weight(row: Expr, c: Expr, top: Expr) -> Expr:
+            if by is not None:
+                return sixteen.exponential(entries, top - x[row, c].to(INT32), by)
+            if entries is not None:
+                return entries[minimum(top - x[row, c].to(INT32), entries.size - 1).to(INDEX)]
+            return power((x[row, c].to(FLOAT32) - top) * F(site.attrs.beta))
+
+        def finished(total: Expr) -> Callable[[Expr], Expr]:
+            """What makes results of weights, for a row."""
             if by is not None:
                 bits = b.variable(sixteen.bits_of(total), "bits")[()]
                 share = b.variable(sixteen.reciprocal(inverse, total, bits), "share")[()]
-                with b.loop(channels, "parallel", "channel") as c:
-                    b.store(y, (row, c), sixteen.share(e[c], share, bits))
-            elif quantized:
+                return lambda e: sixteen.share(e, share, bits)
+            if quantized:
                 share = b.variable(_per_unit(site, total), "share")[()]
+                return lambda e: _stored_share(site, e, share)
+            share = b.variable(1.0 / total, "share")[()]
+            return lambda e: (e * share).to(y.dtype)
+
+        def several(first: Expr, together: int) -> None:
+            """One step for all of them, then the next: where one row's reduction ends, the next one's begins."""
+            tops, totals = b.local(wide, (together,), "top"), b.local(wide, (together,), "total")
+            e, start = (y, first) if y.dtype == wide else (b.local(wide, (together, channels), "exponential"), 0)
+            with b.loop(together, "serial", "row") as r:
+                b.store(tops, r, _greatest(b, x, first + r, channels, wide))
+            with b.loop(together, "serial", "row") as r:
+                top = b.variable(tops[r], "top")[()]
+
+                def kept(c: Expr) -> Expr:
+                    found = b.variable(weight(first + r, c, top), "weight")[()]
+                    b.store(e, (start + r, c), found)
+                    return found
+
+                b.store(totals, r, _sum(b, channels, kept, wide))
+            with b.loop(together, "serial", "row") as r:
+                finish = finished(totals[r])
                 with b.loop(channels, "parallel", "channel") as c:
-                    b.store(y, (row, c), _stored_share(site, e[c], share))
-            else:
-                share = b.variable(1.0 / total, "share")[()]
-                with b.loop(channels, "parallel", "channel") as c:
-                    b.store(y, (row, c), (e[c] * share).to(y.dtype))
+                    b.store(y, (first + r, c), finish(e[start + r, c]))
+
+        whole, rest = divmod(rows, ROWS)
+        with b.loop(whole, "parallel", "block") as block:
+            several(block * ROWS, ROWS)
+        if rest:
+            several(constant(whole * ROWS), rest)
 
 
 def _entries(site: Site) -> np.ndarray:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import Environment
 from lithe.ops.resources import BOUND, resource_key
@@ -21,17 +23,22 @@ class Variable:
     read_first: bool
 
 
+FirstValues = dict[str, np.ndarray]  # by variable
+
+
 @dataclass(frozen=True)
 class Bound:
     """A graph whose handles are variable tensors.
 
     variables  by tensor index.
     once       graphs that were to be run once before all else, and are run before the graph is.
+    first      what those of them leave that only give variables their first values.
     """
 
     graph: Graph
     variables: dict[int, Variable] = field(default_factory=dict)
     once: tuple[int, ...] = ()
+    first: dict[int, FirstValues] = field(default_factory=dict)
 
 
 def bind_variables(graph: Graph, environment: Environment) -> Bound | None:
@@ -56,8 +63,12 @@ def bind_variables(graph: Graph, environment: Environment) -> Bound | None:
                     return None
                 uses[handles[t]].append(n)
     numbers = tuple(n.attrs.init_subgraph_index for n in once)
+    first: dict[int, FirstValues] = {}
     for number in numbers:
-        environment.call_once(number)
+        values = first_values(environment.graph(number))
+        if values is not None:
+            first[number] = values
+        environment.call_once(number, values)
 
     bound, found = graph.copy(), {}
     copies = {t: c for old, new in zip(graph.nodes, bound.nodes, strict=True)
@@ -76,7 +87,23 @@ def bind_variables(graph: Graph, environment: Environment) -> Bound | None:
     for n in bound.nodes:
         n.op = BOUND.get(n.op, n.op)
         n.inputs = [None if t is None else storages.get(t, t) for t in n.inputs]
-    return Bound(bound, found, numbers)
+    return Bound(bound, found, numbers, first)
+
+
+def first_values(graph: Graph) -> FirstValues | None:
+    """What a graph leaves in variables; None when it does anything else than give them constants."""
+    handles = {n.outputs[0]: resource_key(n.attrs) for n in graph.nodes if n.op.name == "VAR_HANDLE" and n.has_rules}
+    values: FirstValues = {}
+    for n in graph.nodes:
+        if n.op.name == "VAR_HANDLE" and n.outputs[0] in handles:
+            continue
+        handle, value, *more = (*n.inputs, None, None)
+        if n.op.name != "ASSIGN_VARIABLE" or handle not in handles or value is None or any(more):
+            return None
+        if value.data is None or value.type.dtype.kind in ("string", "resource"):
+            return None
+        values[handles[handle]] = value.data
+    return values
 
 
 def _type(uses: list[Node], value: object) -> TensorType | None:

@@ -10,6 +10,7 @@ from lithe.errors import ResizeError
 from lithe.ir.graph import Graph
 from lithe.ops.op import Environment
 from lithe.passes.assign_once import assign_once
+from lithe.passes.cancel_transposes import cancel_transposes
 from lithe.passes.count_loops import counted
 from lithe.passes.deflex import as_builtins, refuse_without_tensorflow
 from lithe.passes.fold_constants import fold_node
@@ -63,6 +64,7 @@ def execution(environment: Environment | None = None) -> Sequence[Pass]:
         Pass(partial(inline_graphs, environment=environment)),
         Pass(partial(infer_and_fold, environment=environment), gives=("shapes inferred", "constants folded")),
         Pass(refuse_without_tensorflow, needs=("shapes inferred",)),
+        Pass(cancel_transposes, needs=("shapes inferred", "constants folded")),
         Pass(simplify_reshapes, needs=("shapes inferred", "constants folded")),
         Pass(remove_dead, gives=("nothing dead",)),
     )

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
 from lithe.codegen.llvm.threads import print_threads
-from lithe.codegen.llvm.toolchain import Compiler, Settings
+from lithe.codegen.llvm.toolchain import Compiler, Job, Settings
 from lithe.ir.form import form
-from lithe.ir.graph import Graph
-from lithe.ir.loops import Kernel
-from lithe.ir.program import Program, start_value
+from lithe.ir.graph import Graph, Node
+from lithe.ir.loops import Instruction, Kernel
+from lithe.ir.program import Packs, Program, failures, joined, start_value
 from lithe.lower.lower import lower, refuse_unsupported
+from lithe.lower.schedule import Choice
 from lithe.ops.op import Environment
 from lithe.passes.bind_variables import Variable
 from lithe.runtime.compiled import ENTRY, Artifact, Layout, Place
 from lithe.runtime.loader import kept_form
 from lithe.targets.cpu import GENERIC, Target, x86
 from lithe.targets.host import host
+
+if TYPE_CHECKING:
+    from lithe.runtime.tuning import Tuning
 
 WORTH_A_WORKER = 8  # operators whose compilation takes about as long as starting a compile process
 
@@ -29,11 +36,13 @@ def build(
     once: tuple[int, ...] = (),
     *,
     fast: bool = False,
+    tuning: Tuning | None = None,
 ) -> list[Artifact]:
     """Lowers and compiles prepared graphs for this machine.
 
     variables, once  see `lithe.passes.bind_variables`.
     fast             whether products of floats may round their factors to bfloat16, where the processor gains by it.
+    tuning           finds the quickest ways to write contractions before.
 
     Raises UnsupportedOp where an operator has no lowering, CompileError where the compiler fails or hangs,
     LimitError where too much memory would be needed.
@@ -43,16 +52,32 @@ def build(
     machine = host()
     target = this_target(fast=fast)
     settings = Settings(machine.triple, features=machine.feature_string)
+    found = tuning.choose(graphs, target, environment) if tuning else [None for _ in graphs]
     workers = min(2, machine.cores, 1 + sum(len(graph.nodes) for graph in graphs) // WORTH_A_WORKER)
-    with Compiler(settings, workers=workers) as compiler:  # starts while the loops are written
-        programs = [lower(graph, target, environment) for graph in graphs]
-        jobs = [[compiler.submit(text, name) for name, text in modules(program)] for program in programs]
-        constants = [program.constant_block() for program in programs]  # while the last modules are compiled
+    with Compiler(settings, workers=workers) as compiler, uncollected():  # starts while the loops are written
+        programs, jobs = [], []
+        for graph, ways in zip(graphs, found, strict=True):
+            group: list[Job] = []
+            jobs.append(group)
+            programs.append(lowered(graph, target, environment, compiler, group, ways))
+        places = [layout(g, p, variables or {}, once) for g, p in zip(graphs, programs, strict=True)]
+        pieces = [(program.constant_pieces(), program.constant_bytes) for program in programs]
+        programs.clear()  # frees the kernels, and each packed constant when it is copied
+        constants = [joined(*p) for p in pieces]  # while the last modules are compiled
         objects = [tuple(job.result() for job in group) for group in jobs]
-    return [
-        Artifact(kept_form(found), block, layout(graph, program, variables or {}, once))
-        for graph, program, block, found in zip(graphs, programs, constants, objects, strict=True)
-    ]
+    return [Artifact(kept_form(o), c, p) for o, c, p in zip(objects, constants, places, strict=True)]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Python does not look for unreachable cycles: it would go through all nodes of a program, again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def this_target(*, fast: bool = False) -> Target:
@@ -61,38 +86,74 @@ def this_target(*, fast: bool = False) -> Target:
     return x86(machine.features, machine.triple, fast=fast) if machine.architecture == "x86_64" else GENERIC
 
 
-def modules(
-    program: Program, size: int = 2500, entries: Mapping[str, Program] | None = None
-) -> Iterator[tuple[str, str]]:
-    """(name, LLVM text) of modules with about `size` lines each; the entries and the threads come last.
+def lowered(
+    graph: Graph,
+    target: Target,
+    environment: Environment | None,
+    compiler: Compiler,
+    jobs: list[Job],
+    choices: Mapping[Node, Sequence[Choice]] | None = None,
+) -> Program:
+    """The program of a graph. Its modules are on their way through the compiler while the next kernels are lowered."""
+    writer = ModuleWriter(target.look_up, target.packs)
 
-    Equal kernels are one function. Each module is given as soon as it is written, so that it can be compiled while the
-    next one is.
+    def each(kernel: Kernel) -> None:
+        jobs.extend(compiler.submit(text, name) for name, text in writer.add(kernel))
+
+    program = lower(graph, target, environment, each=each, choices=choices)
+    jobs.extend(compiler.submit(text, name) for name, text in writer.rest({ENTRY: program}))
+    return program
+
+
+def modules(program: Program, entries: Mapping[str, Program] | None = None) -> Iterator[tuple[str, str]]:
+    """(name, LLVM text) of each module of a program.
 
     entries  what can be called, by symbol: programs of steps of this one; by default all of it, as `ENTRY`.
     """
-    failures = {text: n + 1 for n, text in enumerate(program.messages())}
-    symbols: dict[Kernel, str] = {}
-    known: dict[Hashable, str] = {}
-    waiting: list[str] = []
-    lines = 0
+    writer = ModuleWriter(program.look_up, program.packs)
     for kernel in program.kernels():
+        yield from writer.add(kernel)
+    yield from writer.rest(entries or {ENTRY: program})
+
+
+class ModuleWriter:
+    """LLVM text of a program's kernels, as (name, text) of modules with about `size` lines each.
+
+    Equal kernels are one function. A module is given as soon as it is written, so that it can be compiled while the
+    next one is. Failures have the numbers that `Program.messages` gives them.
+    """
+
+    def __init__(self, look_up: Instruction | None, packs: Packs | None, size: int = 2500) -> None:
+        self.look_up, self.packs, self.size = look_up, packs, size
+        self.failures: dict[str, int] = {}
+        self.symbols: dict[Kernel, str] = {}
+        self.known: dict[Hashable, str] = {}
+        self.waiting: list[str] = []
+        self.lines = 0
+
+    def add(self, kernel: Kernel) -> Iterator[tuple[str, str]]:
+        """Takes the next kernel of the program."""
+        for text in failures(kernel):
+            self.failures.setdefault(text, len(self.failures) + 1)
         key = form(kernel)
-        if key in known:
-            symbols[kernel] = known[key]
-            continue
-        symbols[kernel] = known[key] = f"lithe_kernel{len(known)}"
-        waiting.append(print_kernel(kernel, known[key], failures, program.look_up))
-        lines += waiting[-1].count("\n")
-        if lines > size:
-            yield kernel.source, print_module(waiting)
-            waiting, lines = [], 0
-    if waiting:
-        yield "the last kernels", print_module(waiting)
-    for symbol, part in (entries or {ENTRY: program}).items():
-        used = {kernel: symbols[kernel] for kernel in part.kernels()}
-        yield f"the entry {symbol}", print_entry(part, used, symbol)
-    yield "the threads", print_threads(host().system, host().architecture)
+        if key in self.known:
+            self.symbols[kernel] = self.known[key]
+            return
+        self.symbols[kernel] = self.known[key] = f"lithe_kernel{len(self.known)}"
+        self.waiting.append(print_kernel(kernel, self.known[key], self.failures, self.look_up, self.packs))
+        self.lines += self.waiting[-1].count("\n")
+        if self.lines > self.size:
+            yield kernel.source, print_module(self.waiting)
+            self.waiting, self.lines = [], 0
+
+    def rest(self, entries: Mapping[str, Program]) -> Iterator[tuple[str, str]]:
+        """What is left, then the entries and the threads."""
+        if self.waiting:
+            yield "the last kernels", print_module(self.waiting)
+        for symbol, part in entries.items():
+            used = {kernel: self.symbols[kernel] for kernel in part.kernels()}
+            yield f"the entry {symbol}", print_entry(part, used, symbol)
+        yield "the threads", print_threads(host().system, host().architecture)
 
 
 def layout(graph: Graph, program: Program, variables: Mapping[int, Variable], once: tuple[int, ...] = ()) -> Layout:

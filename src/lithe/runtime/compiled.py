@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,17 +19,17 @@ import numpy as np
 
 from lithe.codegen.llvm.installed import llvm_stamp
 from lithe.errors import ExecutionError
-from lithe.runtime.cache import Cache, key, numbered
+from lithe.runtime.cache import Cache, Entry, key, numbered
 from lithe.runtime.loader import Image
 from lithe.runtime.workers import ALIGNMENT, RUN, Run, Workers, aligned, sync_block, waiting_functions
 from lithe.targets.host import host
-from lithe.types import DTYPES
+from lithe.types import DTYPES, dtype_of
 
 if TYPE_CHECKING:
     from lithe.ops.op import Environment
 
 ENTRY = "lithe_entry"
-LAYOUT = 4  # of artifacts; part of every key
+LAYOUT = 5  # of artifacts; part of every key
 COMPILER_ROOMS = (
     ".", "ir", "ops", "ops/flex", "ops/recurrent", "ops/signal", "ops/stablehlo", "ops/text",
     "passes", "passes/deflex", "targets", "lower", "codegen", "codegen/llvm",
@@ -88,12 +89,14 @@ class Artifact(NamedTuple):
     """A compiled graph: relocatable objects, the constants' bytes, the layout.
 
     outline  the model's interface (see `lithe.runtime.outline`), empty when it is not kept.
+    first    what graphs that are run once leave in variables, by graph, of those that do nothing else.
     """
 
     objects: tuple[bytes | memoryview, ...]
     constants: np.ndarray
     layout: Layout
     outline: bytes = b""
+    first: Mapping[int, Mapping[str, np.ndarray]] = {}
 
 
 def cache_key(source: bytes, graph: int, shapes: dict[int, tuple[int, ...]]) -> bytes:
@@ -102,7 +105,8 @@ def cache_key(source: bytes, graph: int, shapes: dict[int, tuple[int, ...]]) -> 
     source  digest of the model's bytes.
     """
     sizes = json.dumps(sorted((k, list(v)) for k, v in shapes.items()))
-    return key(source, str(graph), sizes, compiler_stamp(), llvm_stamp(), host().fingerprint())
+    loop_work = os.environ.get("LITHE_LOOP_WORK", "")  # of `lithe.ops.verify.Limits`: longer loops become no code
+    return key(source, str(graph), sizes, loop_work, compiler_stamp(), llvm_stamp(), host().fingerprint())
 
 
 def part_key(whole: bytes, number: int) -> bytes:
@@ -129,7 +133,7 @@ def cached(name: bytes, cache: Cache | None = None) -> Artifact | None:
         return None
     constants = np.frombuffer(entry.part("constants"), np.uint8)
     layout, outline = Layout.parse(bytes(entry.part("layout"))), bytes(entry.part("outline"))
-    return Artifact(tuple(entry.sequence("object")), constants, layout, outline)
+    return Artifact(tuple(entry.sequence("object")), constants, layout, outline, _read_first(entry))
 
 
 def store(name: bytes, artifact: Artifact, cache: Cache | None = None) -> bool:
@@ -137,7 +141,29 @@ def store(name: bytes, artifact: Artifact, cache: Cache | None = None) -> bool:
     parts: dict[str, Any] = {
         "layout": artifact.layout.text(), "outline": artifact.outline, "constants": artifact.constants.data,
     }  # fmt: skip
-    return (cache or Cache()).put(name, {**parts, **numbered("object", [bytes(o) for o in artifact.objects])})
+    parts |= numbered("object", [bytes(o) for o in artifact.objects])
+    return (cache or Cache()).put(name, {**parts, **_first_parts(artifact)})
+
+
+def _first_parts(artifact: Artifact) -> dict[str, Any]:
+    """The first values of variables: what they are, then the bytes of each."""
+    if not artifact.first:
+        return {}
+    values = [(number, key, value) for number, leaves in artifact.first.items() for key, value in leaves.items()]
+    table = json.dumps(
+        [list(artifact.first), [(n, key, dtype_of(value).name, value.shape) for n, key, value in values]]
+    )
+    return {"first": table.encode(), **numbered("value", [value.tobytes() for _, _, value in values])}
+
+
+def _read_first(entry: Entry) -> dict[int, dict[str, np.ndarray]]:
+    if "first" not in entry.parts:
+        return {}
+    numbers, table = json.loads(bytes(entry.part("first")))
+    found: dict[int, dict[str, np.ndarray]] = {number: {} for number in numbers}
+    for (number, name, dtype, shape), data in zip(table, entry.sequence("value"), strict=True):
+        found[number][name] = np.frombuffer(data, DTYPES[dtype].numpy).reshape(shape)
+    return found
 
 
 class CompiledExecutor:
@@ -147,6 +173,7 @@ class CompiledExecutor:
     a view of it, and the next executor that needs it copies it over.
 
     workers  the threads that share an inference; None, or when there is nothing to share: the caller's own alone.
+    direct   a whole inference as one native call, which returns the number of a failure; None where it takes more.
     """
 
     def __init__(
@@ -168,7 +195,10 @@ class CompiledExecutor:
         self._arrays = {p.index: self._view(p) for p in artifact.layout.places}
         self._variables = {p.index for p in artifact.layout.places if p.variable}
         self._shared = [(p, self._arrays[p.index]) for p in artifact.layout.places if p.resource]
+        self._first = artifact.first
         self._takes_over = environment if self._shared or artifact.layout.once else None
+        alone = self._workers is None and self._takes_over is None
+        self.direct: Callable[[], int] | None = self._run_alone if alone else None
         self.reset_variables()
 
     def _view(self, p: Place) -> np.ndarray:
@@ -192,13 +222,17 @@ class CompiledExecutor:
         workers = self._workers
         failure = self._run_alone() if workers is None else workers.run(self._image, self._run, *self._job)
         if failure:
-            where, _, problem = self._layout.messages[failure - 1].partition(": ")
-            raise ExecutionError(problem, where=where)
+            self.fail(failure)
+
+    def fail(self, failure: int) -> None:
+        """Raises the ExecutionError of a failure's number."""
+        where, _, problem = self._layout.messages[failure - 1].partition(": ")
+        raise ExecutionError(problem, where=where)
 
     def _take_over(self, environment: Environment) -> None:
         """Brings shared variables into the arena, and runs what is to be run once."""
         for number in self._layout.once:
-            environment.call_once(number)
+            environment.call_once(number, self._first.get(number))
         for place, array in self._shared:
             held = environment.resources.get(place.resource)
             if held is array:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from lithe.errors import CompileError, MissingDependency, UnsupportedOp
+from lithe.errors import CompileError, InputError, MissingDependency, UnsupportedOp
 from lithe.ir.graph import Graph
 from lithe.runtime import compiled
 from lithe.runtime.compiled import Artifact, CompiledExecutor, cached, part_key, store
@@ -18,6 +18,7 @@ from lithe.types import Shape
 if TYPE_CHECKING:
     from lithe.ops.op import Environment
     from lithe.passes.bind_variables import Bound
+    from lithe.runtime.tuning import Tuning
 
 
 class Executor(Protocol):
@@ -67,6 +68,7 @@ def make_executor(
     outline: bytes = b"",
     workers: Workers | None = None,
     fast: bool = False,
+    tuning: Tuning | None = None,
 ) -> Executor:
     """Returns an executor of a prepared graph: all of it compiled, or those parts of it that can be.
 
@@ -75,14 +77,14 @@ def make_executor(
     preserve_all  intermediate tensors keep their values; only the reference executor can do that.
     name          keep compiled code on disk under this key, for the next start; `outline` goes with it.
     workers       the threads that share an inference, where it is compiled.
-    fast          products of floats may round their factors (see `lithe.runtime.compilation.build`).
+    fast, tuning  see `lithe.runtime.compilation.build`; what is not tuned to the end is not kept.
     """
     from lithe.runtime.reference import ReferenceExecutor
 
     if preserve_all or not may_compile(reference):
         return ReferenceExecutor(graph, environment, keep_all=preserve_all)
     try:
-        return _compiled(graph, environment, name, outline, workers, fast)
+        return _compiled(graph, environment, name, outline, workers, fast, tuning)
     except (UnsupportedOp, MissingDependency, CompileError) as cause:
         _say_once(f"{cause.problem} ({cause.where})" if cause.where else cause.problem)
         return ReferenceExecutor(graph, environment)
@@ -96,6 +98,7 @@ def bound_executor(
     outline: bytes = b"",
     workers: Workers | None = None,
     fast: bool = False,
+    tuning: Tuning | None = None,
 ) -> Executor | None:
     """The executor of a prepared graph whose variables are bound; None when it cannot be compiled as a whole."""
     from lithe.lower.lower import compiles
@@ -104,11 +107,11 @@ def bound_executor(
     if not has_places(bound.graph) or not all(compiles(n, environment) for n in bound.graph.nodes):
         return None
     try:
-        (artifact,) = build([bound.graph], environment, bound.variables, bound.once, fast=fast)
+        (artifact,) = build([bound.graph], environment, bound.variables, bound.once, fast=fast, tuning=tuning)
     except (MissingDependency, CompileError) as cause:
         _say_once(cause.problem)
         return None
-    return _kept(artifact, environment, name, outline, workers)
+    return _kept(artifact._replace(first=bound.first), environment, _finished(name, tuning), outline, workers)
 
 
 def has_places(graph: Graph) -> bool:
@@ -124,6 +127,7 @@ def _compiled(
     outline: bytes,
     workers: Workers | None,
     fast: bool,
+    tuning: Tuning | None,
 ) -> Executor:
     from lithe.lower.lower import compiles
     from lithe.runtime.compilation import build
@@ -132,16 +136,19 @@ def _compiled(
 
     able = {n: compiles(n, environment) for n in graph.nodes}
     if has_places(graph) and all(able.values()):
-        (artifact,) = build([graph], environment, fast=fast)
-        return _kept(artifact, environment, name, outline, workers)
+        (artifact,) = build([graph], environment, fast=fast, tuning=tuning)
+        return _kept(artifact, environment, _finished(name, tuning), outline, workers)
     runs = grouped(graph, able.__getitem__)
     parts = {i: part_of(graph, run) for i, run in enumerate(runs) if able[run[0]] and not is_light(run)}
+    if tuning is not None and not parts:
+        raise nothing_to_tune("no part of the model can be compiled")
     names = {i: None if name is None else part_key(name, i) for i in parts}
     artifacts = {i: None if key is None else cached(key) for i, key in names.items()}
     ready = {i: kept_executor(artifact, None, workers) for i, artifact in artifacts.items() if artifact is not None}
     missing = [i for i in parts if ready.get(i) is None]
     if missing:
-        made = build([parts[i][0] for i in missing], environment, fast=fast)
+        made = build([parts[i][0] for i in missing], environment, fast=fast, tuning=tuning)
+        names = {i: _finished(key, tuning) for i, key in names.items()}
         ready.update({i: _kept(a, None, names[i], b"", workers) for i, a in zip(missing, made, strict=True)})
     for i, (_, node) in parts.items():
         node.attrs = ready[i]
@@ -155,6 +162,15 @@ def _kept(
     if name is not None:
         store(name, artifact._replace(outline=outline))
     return executor
+
+
+def _finished(name: bytes | None, tuning: Tuning | None) -> bytes | None:
+    """The key to keep code under; none for code that is not tuned to the end."""
+    return name if tuning is None or tuning.complete else None
+
+
+def nothing_to_tune(reason: str) -> InputError:
+    return InputError(f"there is nothing to tune: {reason}", hint="leave tune=True out")
 
 
 @cache

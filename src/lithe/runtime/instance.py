@@ -7,7 +7,7 @@ Sessions and functions of one model stand on one instance. It is the environment
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from lithe.runtime.executors import (
     kept_executor,
     make_executor,
     may_compile,
+    nothing_to_tune,
 )
 from lithe.runtime.source import Source
 from lithe.runtime.workers import Workers
@@ -29,21 +30,29 @@ from lithe.types import Shape, TensorType
 
 if TYPE_CHECKING:
     from lithe.passes.bind_variables import Bound
+    from lithe.runtime.tuning import Tuning
 
 SHAPES_COMPILED = 4  # of a graph that is called with ever new shapes; the others run on the reference executor
 SHAPES_KEPT = 16
+TUNING_SECONDS = 60.0  # that a model may take where nobody says how many
 PRECISIONS = ("strict", "fast")  # products of floats: float32; bfloat16 where that is quicker
 
 
 class Options(NamedTuple):
     """How the graphs of a model are run (see `make_executor`). `keep`: compiled code may be kept on disk;
-    `num_threads`: threads that share an inference; `precision`: one of `PRECISIONS`, of products of floats."""
+    `num_threads`: threads that share an inference; `precision`: one of `PRECISIONS`, of products of floats;
+    `tune`: seconds to look for the quickest code, 0 for none."""
 
     reference: bool = False
     num_threads: int = 1
     preserve_all: bool = False
     keep: bool = True
     precision: str = "strict"
+    tune: float = 0.0
+
+    def tuned_for(self) -> int:
+        """For how many threads code is tuned; 0: it is not."""
+        return self.num_threads if self.tune else 0
 
     def may_keep(self) -> bool:
         return self.keep and not self.preserve_all and may_compile(self.reference)
@@ -54,6 +63,15 @@ def checked_precision(precision: str) -> str:
     if precision not in PRECISIONS:
         raise InputError(f"precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
     return precision
+
+
+def checked_tune(tune: bool | float) -> float:
+    """Seconds to tune; 0 for none. Raises InputError for what is neither a bool nor a number above 0."""
+    if isinstance(tune, bool):
+        return TUNING_SECONDS if tune else 0.0
+    if not isinstance(tune, int | float) or not tune > 0:
+        raise InputError(f"tune is True, False, or the seconds to spend, got {tune!r}")
+    return float(tune)
 
 
 class Instance:
@@ -73,6 +91,7 @@ class Instance:
         self._compiled_shapes: dict[int, int] = {}
         self._work: dict[int, int] = {}
         self._spent = 0
+        self._tuner: Tuning | None = None
 
     @property
     def fast(self) -> bool:
@@ -98,10 +117,13 @@ class Instance:
         options, name = self.options, self._name(number, shapes)
         kept = None if name is None else cached(name)
         found = None if kept is None else kept_executor(kept, self, self.workers)
+        tuning = None if found is not None else self._tuning()
         if found is None and not options.preserve_all and may_compile(options.reference):
             bound = self._bound(number, shapes)
             if bound is not None:
-                found = bound_executor(bound, self, name=name, outline=outline, workers=self.workers, fast=self.fast)
+                found = bound_executor(
+                    bound, self, name=name, outline=outline, workers=self.workers, fast=self.fast, tuning=tuning
+                )
         return found or make_executor(
             self.prepared(number, shapes),
             self,
@@ -111,7 +133,21 @@ class Instance:
             outline=outline,
             workers=self.workers,
             fast=self.fast,
+            tuning=tuning,
         )
+
+    def _tuning(self) -> Tuning | None:
+        """What looks for the quickest code, None where it was not asked for."""
+        options = self.options
+        if not options.tune:
+            return None
+        if options.preserve_all or not may_compile(options.reference):
+            raise nothing_to_tune("the reference executor was asked for")
+        from lithe.runtime.tuning import Tuning
+
+        if self._tuner is None:  # one for all graphs and shapes, which share the time
+            self._tuner = Tuning(self.workers, options.tune, keep=options.may_keep())
+        return self._tuner
 
     def _bound(self, number: int, shapes: dict[int, Shape]) -> Bound | None:
         """The graph with its variables in place of their handles, None where there are none or that cannot be."""
@@ -178,10 +214,13 @@ class Instance:
 
         return is_light(self.graph(number).nodes)
 
-    def call_once(self, number: int) -> None:
+    def call_once(self, number: int, leaves: Mapping[str, np.ndarray] | None = None) -> None:
         if number in self._once:
             return
         self._once.add(number)
+        if leaves is not None:
+            self.resources.update({key: value.copy() for key, value in leaves.items()})
+            return
         try:
             make_executor(self.prepared(number, {}), self, reference=True).invoke()
         except BaseException:

@@ -14,7 +14,7 @@ from lithe.errors import InputError, ResizeError, StateError, UnsupportedOp
 from lithe.ir.graph import Module, Tensor
 from lithe.runtime.delegate import Delegate, OpResolverType
 from lithe.runtime.details import node_details, tensor_details
-from lithe.runtime.instance import Instance, Options, checked_precision
+from lithe.runtime.instance import Instance, Options, checked_precision, checked_tune
 from lithe.runtime.session import Session
 from lithe.runtime.signature import SignatureRunner
 from lithe.runtime.source import Source
@@ -45,7 +45,7 @@ class Interpreter:
     experimental_op_resolver_type    see `lithe.lite.OpResolverType`.
     experimental_preserve_all_tensors  intermediate tensors can be read after `invoke`, which makes it slow.
 
-    precision                        "strict" or "fast", see `lithe.load`; an addition of ours.
+    precision, tune                  see `lithe.load`; additions of ours.
 
     The other arguments steer delegates of the official runtime; they are accepted and change nothing.
 
@@ -73,6 +73,7 @@ class Interpreter:
         experimental_force_delegate_node_profiling: bool = False,
         *,
         precision: Literal["strict", "fast"] = "strict",
+        tune: bool | float = False,
     ) -> None:
         self._experimental_compress_quantization_zero_points = experimental_compress_quantization_zero_points
         resolver = experimental_op_resolver_type
@@ -99,6 +100,7 @@ class Interpreter:
             num_threads=int(num_threads or 1),
             preserve_all=bool(experimental_preserve_all_tensors),
             precision=checked_precision(precision),
+            tune=checked_tune(tune),
         )
         self._source = self._open(model_path, model_content)
         self._instance = Instance(self._source, self._options)
@@ -113,13 +115,16 @@ class Interpreter:
         return self._source.whole()
 
     def _open(self, path: str | os.PathLike[str] | None, content: Any) -> Source:
-        keep, precision = self._options.may_keep(), self._options.precision
+        options = self._options
+        how: dict[str, Any] = {
+            "keep": options.may_keep(), "precision": options.precision, "tuned": options.tuned_for()
+        }  # fmt: skip
         if path and not content:
-            return Source(path, keep=keep, precision=precision)
+            return Source(path, **how)
         if content and not path:
             if not isinstance(content, bytes | bytearray | memoryview):
                 raise InputError(f"`model_content` must be bytes, got {type(content).__name__}")
-            return Source(bytes(content), keep=keep, precision=precision)
+            return Source(bytes(content), **how)
         if not content and not path:
             raise InputError("`model_path` or `model_content` must be specified.")
         raise InputError("Can't both provide `model_path` and `model_content`")
@@ -137,7 +142,8 @@ class Interpreter:
 
     def invoke(self) -> None:
         """Runs the model once on the inputs that are set."""
-        self._ensure_safe()
+        if self._views.alive:
+            self._ensure_safe()
         self._main.invoke()
 
     def resize_tensor_input(self, input_index: int, tensor_size: Sequence[int], strict: bool = False) -> None:
@@ -292,7 +298,7 @@ class Interpreter:
         set_value(storage, tensor.type.dtype, value, tensor.index, tensor.name)
 
     def _ensure_safe(self) -> None:
-        if self._views.held:
+        if self._views.alive:
             raise StateError(_VIEW_IS_HELD)
 
 

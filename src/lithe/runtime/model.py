@@ -12,7 +12,7 @@ import numpy as np
 from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
 from lithe.runtime.function import Function, TensorInfo
-from lithe.runtime.instance import Instance, Options, checked_precision
+from lithe.runtime.instance import Instance, Options, checked_precision, checked_tune
 from lithe.runtime.source import Source
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def load(
     precision: Literal["strict", "fast"] = "strict",
     cache: bool = True,
     limits: Limits | None = None,
+    tune: bool | float = False,
 ) -> Model:
     """Returns the model in a file (a path) or in bytes, ready to be called.
 
@@ -37,8 +38,12 @@ def load(
                  error of up to 2**-8 each) where the processor multiplies those faster, and sums stay float32.
     cache        keep compiled code on disk, so that the next start is quick.
     limits       a `lithe.ops.verify.Limits`: what a model may ask for at most.
+    tune         look for the quickest code by running it, when the model is called first: True for a minute at most, or
+                 the seconds. What is found is kept beside the compiled code, and later loads with `tune` take it
+                 from there. Integers stay the same bits, floats within the tolerance of their precision.
 
-    Raises FileMissing when there is no such file, ModelError when it is not a sound model.
+    Raises FileMissing when there is no such file, ModelError when it is not a sound model, InputError for options that
+    are none, and, at the first call, where no part of a model to be tuned is compiled.
 
     >>> model = lithe.load("mobilenet.tflite")           # doctest: +SKIP
     >>> model(image)                                     # doctest: +SKIP
@@ -46,8 +51,10 @@ def load(
     if num_threads is not None and (not isinstance(num_threads, int) or num_threads < 1):
         raise InputError(f"num_threads is an integer of at least 1, got {num_threads!r}")
     given = bytes(model) if isinstance(model, bytearray | memoryview) else model
-    options = Options(num_threads=num_threads or 1, keep=cache, precision=checked_precision(precision))
-    source = Source(given, limits, keep=options.may_keep(), precision=precision)
+    options = Options(
+        num_threads=num_threads or 1, keep=cache, precision=checked_precision(precision), tune=checked_tune(tune)
+    )
+    source = Source(given, limits, keep=options.may_keep(), precision=precision, tuned=options.tuned_for())
     name = "" if isinstance(given, bytes) else os.path.basename(os.fspath(given))
     return Model(source, options, name=name)
 
@@ -108,6 +115,10 @@ class Model:
         gives = ", ".join(f"{name}: {info}" for name, info in self.outputs.items())
         title = f" '{self.name}'" if self.name else ""
         return f"<lithe.Model{title} ({takes}) -> ({gives}), {len(self.module.main.nodes)} operators>"
+
+    def prepare(self) -> None:
+        """Makes the code for the declared shapes now, tunes it where that was asked for; else the first call does."""
+        self._main.session()
 
     def reset(self) -> None:
         """Forgets the state that the model keeps between calls."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy import ndarray
 
 from lithe.errors import ModelError, ResizeError, StateError
 from lithe.ir.graph import Graph, Tensor
+from lithe.runtime.compiled import CompiledExecutor
 from lithe.runtime.executors import Executor, kept_executor
 from lithe.runtime.instance import Instance
 from lithe.runtime.outline import outline_of
@@ -30,6 +31,7 @@ class Session:
         self._shapes: dict[int, Shape] = {}
         self._unset: set[int] = set()
         self._executor: Executor | None = None
+        self._direct: Callable[[], int] | None = None
         self._plain: dict[int, ndarray] = {}  # storage of the inputs that `put` serves
         self._index(instance.source.module.graphs[number])
 
@@ -74,7 +76,7 @@ class Session:
         resize_inputs(self.graph, {index: dims})
         self._shapes[index] = dims
         self._unset.add(index)
-        self._plain = {}
+        self._plain, self._direct = {}, None
         self.ready = False
 
     def allocate(self) -> None:
@@ -92,6 +94,7 @@ class Session:
             self._carry_inputs_over(before, executor)
         storages = {i: executor.array(i) for i, t in self._inputs.items() if is_plain(t.type.dtype)}
         self._plain = {i: s for i, s in storages.items() if s is not None and not self._inputs[i].is_constant}
+        self._direct = executor.direct if isinstance(executor, CompiledExecutor) else None
         self.ready = True
 
     def _is_plain(self) -> bool:
@@ -129,6 +132,11 @@ class Session:
                 new[...] = old
 
     def invoke(self) -> None:
+        if self._direct is not None:  # a small model takes less time than a few steps of Python
+            failure = self._direct()
+            if failure and isinstance(self._executor, CompiledExecutor):
+                self._executor.fail(failure)
+            return
         if not self.ready or self._executor is None:
             raise StateError("Invoke called on model that is not ready.", hint="call allocate_tensors() first")
         self._instance.begin()

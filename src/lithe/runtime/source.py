@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from lithe.errors import CompileError, FileMissing, InputError, MissingDependency, ModelError
 from lithe.ir.graph import Module
 from lithe.runtime.compiled import Artifact, cache_key, cached, key
-from lithe.runtime.digest import digest, digest_of_file
+from lithe.runtime.digest import digest
+from lithe.runtime.known_files import known_digest
 from lithe.runtime.outline import module_of
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ class Source:
     keep    compiled code may be kept on disk and taken from there.
     limits  what the model may ask for; with limits of one's own nothing is kept, and the model is always verified.
 
-    digest  of the model's bytes and the precision, None when no code is kept for it: the file does not hold it all, or
-            changed while it was read, or the model was made in memory, or has operators that users registered.
+    tuned   for how many threads the code is to be tuned; 0: it is not.
+
+    digest  of the model's bytes, the precision and `tuned`, None when no code is kept for it: the file does not hold it
+            all, or changed while it was read, or the model was made in memory, or has operators that users registered.
     kept    the code of its main graph at the declared shapes, when there is some.
 
     Raises FileMissing when the path cannot be opened, ModelError when the content is not a sound model.
@@ -40,9 +43,11 @@ class Source:
         *,
         keep: bool = True,
         precision: str = "strict",
+        tuned: int = 0,
     ) -> None:
         self._model: str | bytes = b""
-        self._limits, self._precision = limits, precision
+        self._limits = limits
+        self._manner = [] if precision == "strict" and not tuned else [precision, str(tuned)]
         self._whole: Module | None = None
         self._outline: Module | None = None
         self.digest: bytes | None = None
@@ -112,8 +117,8 @@ class Source:
         return module
 
     def _digest(self) -> bytes:
-        found = digest(self._model) if isinstance(self._model, bytes) else digest_of_file(self._model)
-        return found if self._precision == "strict" else key(found, self._precision)
+        found = digest(self._model) if isinstance(self._model, bytes) else known_digest(self._model)
+        return key(found, *self._manner) if self._manner else found
 
 
 def _existing(path: str | os.PathLike[str]) -> str:

@@ -99,22 +99,18 @@ def _as_bytes(array: np.ndarray, index: int) -> np.ndarray:
 
 
 class Views:
-    """Hands out arrays that share a tensor's storage, and knows whether one of them, or a slice of one, is alive."""
+    """Hands out arrays that share a tensor's storage; `alive` is empty when none of them and no slice is held."""
 
     def __init__(self) -> None:
-        self._alive: set[weakref.ref[_Owner]] = set()  # a WeakSet takes longer to ask
+        self.alive: set[weakref.ref[_Owner]] = set()  # a WeakSet takes longer to ask
 
     def of(self, storage: np.ndarray) -> np.ndarray:
         """A view of the storage (a copy for strings, which have no bytes to share)."""
         if storage.dtype.hasobject:
             return storage.copy()
         owner = _Owner(storage)
-        self._alive.add(weakref.ref(owner, self._alive.discard))
+        self.alive.add(weakref.ref(owner, self.alive.discard))
         return np.asarray(owner).view(storage.dtype)
-
-    @property
-    def held(self) -> bool:
-        return bool(self._alive)
 
 
 class _Owner:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
 from lithe.ir.loops import Instruction
+from lithe.ir.program import Packs
 from lithe.types import BFLOAT16, FLOAT32, INT8, INT16, INT32, UINT8, DType
 
 
@@ -35,6 +37,7 @@ class Target:
     dot           the dot product of bytes, None where there is none worth using.
     words         the dot product of 16-bit values, likewise.
     halves        whether one instruction makes vectors of float32 from float16.
+    across        how many vectors a tile of sums may be wide; empty: the schedules choose.
     triple, features  for LLVM; features is a comma-separated list such as "+avx2,+fma".
     """
 
@@ -48,8 +51,10 @@ class Target:
     words: Dot | None = None
     float_dot: Dot | None = None  # products of floats at less precision, None where they are float32
     look_up: Instruction | None = None  # looks bytes up in a table of 128 of them
+    packs: Packs | None = None  # narrow vectors
     cache_bytes: int = 1 << 19  # share of the second-level cache that one block of rows may take
     halves: bool = False
+    across: tuple[int, ...] = ()
 
     @property
     def lanes(self) -> int:
@@ -138,6 +143,29 @@ VPDPWSSD = Dot(
     2, INT16, INT16,
 )  # fmt: skip
 
+
+def _packing(name: str, operand: DType, result: DType, forms: dict[int, str]) -> Instruction:
+    """Two vectors as one of narrower elements; the meaning leaves the order within the result aside."""
+
+    def meaning(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        both = np.concatenate((a, b))
+        return np.clip(both, result.minimum, result.maximum).astype(result.numpy)
+
+    return Instruction(name, (operand, operand), result, meaning, {"llvm": forms})
+
+
+@functools.cache
+def packs(lanes: int) -> Packs:
+    """Intel's packing instructions for vectors of at most so many lanes of 32 bits."""
+
+    def made(name: str, operand: DType, result: DType) -> Instruction:
+        forms = {4: f"sse2.{name}.128", 8: f"avx2.{name}", 16: f"avx512.{name}.512"}
+        spelling = {n: f"llvm.x86.{form}" for n, form in forms.items() if n <= lanes}
+        return _packing(name, operand, result, spelling)
+
+    return Packs(made("packssdw", INT32, INT16), made("packsswb", INT16, INT8), made("packuswb", INT16, UINT8))
+
+
 GENERIC = Target("generic", "", "", 16, 16, False, None)
 
 
@@ -153,7 +181,8 @@ def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu", *, f
         dot, words = (VPDPBUSD, VPDPWSSD) if "avx512vnni" in features else (WORD_PAIRS, WORD_PAIRS)
         look_up = VPERMI2B if "avx512vbmi" in features else None
         float_dot = VDPBF16PS if fast and "avx512bf16" in features else None
-        return Target("avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up, halves=True)
+        return Target("avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up, packs(16), halves=True)
     if middle:
-        return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS, WORD_PAIRS, halves="f16c" in features)
-    return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS, WORD_PAIRS)
+        halves = "f16c" in features
+        return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS, WORD_PAIRS, packs=packs(8), halves=halves)
+    return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS, WORD_PAIRS, packs=packs(4))

@@ -11,6 +11,7 @@ from lithe.ir.loops import (
     FLOAT_BITS,
     FMA,
     INDEX,
+    MULTIPLY_ADD,
     ROUND_INT,
     Binary,
     Buffer,
@@ -147,7 +148,7 @@ def instructions() -> tuple[Program, list[np.ndarray]]:
     values = np.array([0.0, -0.0, 0.5, 1.5, 2.5, -2.5, 1e6, -123456.78, 8388607.5, 2147483520.0], np.float32)
     x = Buffer("x", FLOAT32, values.shape)
     ints = [Buffer(n, INT32, values.shape) for n in ("rounded", "bits")]
-    floats = [Buffer(n, FLOAT32, values.shape) for n in ("from_bits", "fused")]
+    floats = [Buffer(n, FLOAT32, values.shape) for n in ("from_bits", "fused", "twice")]
     b = Builder("instructions")
     with b.loop(values.size, "vector") as i:
         bits = Intrinsic(FLOAT_BITS, (x[i],))
@@ -155,4 +156,5 @@ def instructions() -> tuple[Program, list[np.ndarray]]:
         b.store(ints[1], i, bits)
         b.store(floats[0], i, Intrinsic(BITS_FLOAT, (bits ^ constant(1, INT32),)))
         b.store(floats[1], i, Intrinsic(FMA, (x[i], constant(2.0), constant(0.25))))
+        b.store(floats[2], i, Intrinsic(MULTIPLY_ADD, (x[i], constant(-2.0), x[i])))
     return single(b, [x], ints + floats), [values]

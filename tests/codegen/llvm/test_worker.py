@@ -110,6 +110,15 @@ def test_objects_come_in_the_order_of_submission():
         assert f"name_{n}".encode() in data
 
 
+def test_the_text_is_forgotten_when_there_is_an_answer():
+    with Compiler(HERE) as compiler:
+        jobs = [compiler.submit(ONE), compiler.submit("nonsense")]
+        assert jobs[0].result()
+        with pytest.raises(CompileError, match="LLVM refused"):
+            jobs[1].result()
+        assert [job.text for job in jobs] == ["", ""]
+
+
 def test_the_named_passes_run():
     with Compiler(HERE, workers=1) as compiler:
         plain = compiler.submit(ONE, settings=Settings(HERE.triple, opt=0, passes=()))

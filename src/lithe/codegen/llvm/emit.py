@@ -21,6 +21,7 @@ from itertools import groupby
 from typing import Any
 
 from lithe.codegen.llvm.expressions import ExpressionWriter
+from lithe.codegen.llvm.narrowing import Waiting
 from lithe.codegen.llvm.threads import DECLARATIONS, THREAD_PARAMETERS, THREAD_TYPES
 from lithe.codegen.llvm.values import memory, vector
 from lithe.ir.loops import (
@@ -38,7 +39,7 @@ from lithe.ir.loops import (
     Var,
     statements,
 )
-from lithe.ir.program import Program, Step
+from lithe.ir.program import Packs, Program, Step
 
 Part = tuple[int, int, int]
 Text = list[Any]  # of str or Text: nested lists keep places where lines are added later
@@ -56,9 +57,15 @@ class KernelWriter(ExpressionWriter):
     """Writes one kernel as `define i32 @symbol(ptr ..., THREAD_PARAMETERS)`; it returns 0 or a failure's number."""
 
     def __init__(
-        self, kernel: Kernel, symbol: str, failures: dict[str, int], look_up: Instruction | None = None
+        self,
+        kernel: Kernel,
+        symbol: str,
+        failures: dict[str, int],
+        look_up: Instruction | None = None,
+        packs: Packs | None = None,
     ) -> None:
         super().__init__()
+        self.waiting = Waiting(self, packs)
         self.kernel, self.symbol, self.failures, self.look_up = kernel, symbol, failures, look_up
         self.pointers = {b: f"%p{i}" for i, b in enumerate(kernel.params)}
         self.read_only = {b for b, w in zip(kernel.params, kernel.writes, strict=True) if not w}
@@ -98,7 +105,7 @@ class KernelWriter(ExpressionWriter):
         # other threads write to the memory of a kernel that meets them inside
         noalias = "" if any(isinstance(s, Barrier) for s in statements(self.kernel.body)) else " noalias"
         params = "".join(f"ptr{noalias} %p{i}, " for i in range(len(self.kernel.params))) + THREAD_PARAMETERS
-        self.statements(self.kernel.body)
+        self.block_of(self.kernel.body)
         failures = [line for code in sorted(self.fails) for line in (f"fail{code}:", f"  ret i32 {code}")]
         body = [
             f"define i32 @{self.symbol}({params}) nounwind {{", "entry:", *self.entry, "  br label %body0", "body0:",
@@ -108,6 +115,11 @@ class KernelWriter(ExpressionWriter):
 
     # statements
 
+    def block_of(self, body: tuple[Stmt, ...]) -> None:
+        """The statements of a loop or a branch, behind which no store waits."""
+        self.statements(body)
+        self.waiting.write()
+
     def statements(self, body: tuple[Stmt, ...]) -> None:
         for s in body:
             self.memo = {}
@@ -115,18 +127,24 @@ class KernelWriter(ExpressionWriter):
                 case Alloc(buffer):
                     self.allocate(buffer)
                 case Store(buffer, index, value):
-                    self.store(buffer, index, value)
+                    if self.waiting.take(s):
+                        self.forget({buffer.storage})
+                    else:
+                        self.store(buffer, index, value)
                 case For(var, extent, inner, kind, part):
                     self.loop(var, extent, inner, kind, part)
                 case If(condition, then, otherwise):
+                    self.waiting.write()
                     self.branch(condition, then, otherwise)
                 case Call("fail_unless", (condition,), text):
+                    self.waiting.write()
                     code = self.failures[text]
                     self.fails.add(code)
                     good = self.label("good")
                     self.do(f"br i1 {self.scalar_of(condition)}, label %{good}, label %fail{code}")
                     self.start(good)
                 case Barrier():
+                    self.waiting.write()
                     self.declarations.add(DECLARATIONS[0])
                     self.do("call void @lithe_barrier(i32 %threads, ptr %sync)")
                     self.forget(set(self.pointers))
@@ -193,6 +211,7 @@ class KernelWriter(ExpressionWriter):
             self.statements(body)
             del self.numbers[var]
             return
+        self.waiting.write()
         self.forget({s.buffer.storage for s in statements(body) if isinstance(s, Store)})
         top, before, end = self.label("loop"), self.block, self.label("done")
         name = f"%i{self.count}"
@@ -208,7 +227,7 @@ class KernelWriter(ExpressionWriter):
         self.lines += [phi, prologue]
         self.scopes.append(Scope(prologue))
         self.depth[var], self.names[var] = len(self.scopes) - 1, name
-        self.statements(body)
+        self.block_of(body)
         after = self.let(f"add nuw nsw i64 {name}, 1")
         again = self.let(f"icmp ult i64 {after}, {stop}")
         self.do(f"br i1 {again}, label %{top}, label %{end}")
@@ -260,7 +279,7 @@ class KernelWriter(ExpressionWriter):
             prologue: list[str] = []
             self.lines.append(prologue)
             self.scopes.append(Scope(prologue))
-            self.statements(body)
+            self.block_of(body)
             self.scopes.pop()
             self.do(f"br label %{end}")
         self.start(end)
@@ -274,9 +293,15 @@ def flat(lines: Text) -> Iterator[str]:
             yield from flat(line)
 
 
-def print_kernel(kernel: Kernel, symbol: str, failures: dict[str, int], look_up: Instruction | None = None) -> str:
-    """The kernel as one LLVM function and the declarations that it needs. look_up: see `Program`."""
-    writer = KernelWriter(kernel, symbol, failures, look_up)
+def print_kernel(
+    kernel: Kernel,
+    symbol: str,
+    failures: dict[str, int],
+    look_up: Instruction | None = None,
+    packs: Packs | None = None,
+) -> str:
+    """The kernel as one LLVM function and the declarations that it needs. look_up, packs: see `Program`."""
+    writer = KernelWriter(kernel, symbol, failures, look_up, packs)
     text = writer.text()
     return "\n".join([text, *sorted(writer.declarations)])
 

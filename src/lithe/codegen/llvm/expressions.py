@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from lithe.codegen.llvm.narrowing import is_sure
 from lithe.codegen.llvm.tables import is_table, look_up
 from lithe.codegen.llvm.values import literal, memory, scalar, suffix, vector
-from lithe.ir.affine import affine, same_for_all
+from lithe.codegen.llvm.words import bytes_of, shuffled
+from lithe.ir.affine import Sum, affine_place, never, same_for_all
 from lithe.ir.loops import (
     INDEX,
     Binary,
@@ -23,7 +25,7 @@ from lithe.ir.loops import (
     Var,
     constant,
 )
-from lithe.types import BFLOAT16, BOOL, FLOAT32, UINT32, DType
+from lithe.types import BFLOAT16, BOOL, FLOAT32, INT32, UINT32, DType
 
 
 class Value(NamedTuple):
@@ -41,7 +43,7 @@ class Place(NamedTuple):
     pointer: str
     step: int
     lanes: int
-    key: object = None
+    key: tuple[Any, ...] | None = None
     pointers: tuple[str, ...] = ()
 
 
@@ -74,6 +76,7 @@ class ExpressionWriter:
     def __init__(self) -> None:
         self.memo: dict[int, Value] = {}
         self.sums: dict[tuple[int, ...], tuple[Any, ...]] = {}  # also keeps the keyed objects alive
+        self.affine: dict[Var | None, dict[int, Sum | None]] = {}  # of indices, by lane variable and identity
         self.declarations: set[str] = set()
 
     # values
@@ -104,9 +107,18 @@ class ExpressionWriter:
             case Binary(op, a, b):
                 if x.dtype is INDEX:
                     return self.index(x)
-                return self.binary(op, self.value(a), self.value(b))
+                parts = bytes_of(x) if op == "xor" and self.lanes > 1 and x.dtype == INT32 else None
+                text = None if parts is None else shuffled(self, *parts)
+                if text is not None:
+                    return Value(text, INT32, self.lanes)
+                left, right = self.value(a), self.value(b)
+                if op == "xor" and isinstance(a, Load) and x.dtype == INT32:  # a broadcast that machines do by the way
+                    left = self.spread(left, self.lanes)
+                return self.binary(op, left, right)
             case Select(c, a, b):
                 return self.select(self.value(c), self.value(a), self.value(b))
+            case Cast(Cast(a, _) as byte, dtype) if dtype.is_integer and dtype.bits >= 32 and is_sure(byte):
+                return self.cast(self.value(a), dtype)
             case Cast(a, dtype):
                 return self.cast(self.value(a), dtype)
             case Intrinsic(instruction, args):
@@ -292,9 +304,10 @@ class ExpressionWriter:
         result = vector(scalar(instruction.result), lanes)
         kinds = [vector(scalar(a.dtype), lanes) for a in args]
         match instruction.name:
-            case "fma":
+            case "fma" | "multiply_add":
+                name = "fma" if instruction.name == "fma" else "fmuladd"
                 text = self.call(
-                    result, f"llvm.fma.{suffix(instruction.result, lanes)}",
+                    result, f"llvm.{name}.{suffix(instruction.result, lanes)}",
                     [(k, a.text) for k, a in zip(kinds, args, strict=True)],
                 )  # fmt: skip
             case "round_int":
@@ -392,14 +405,16 @@ class ExpressionWriter:
         return Place("", step, self.lanes, key, pointers)
 
     def flattened(self, buffer: Buffer, index: tuple[Expr, ...]) -> Any:
-        """(row-major index, its affine form or None); unrolled bodies ask for the same ones again and again."""
+        """(row-major index, None) or (None, its affine form); unrolled bodies ask for the same ones again and again."""
         key = (id(buffer), id(self.lane), *map(id, index))
         known = self.sums.get(key)
         if known is None:
-            flat = constant(0)
-            for i, size in zip(index, buffer.shape, strict=True):
-                flat = flat * size + i
-            sums = affine(flat) if self.lane is None else affine(flat, same_for_all(self.lane, self.private))
+            opaque = never if self.lane is None else same_for_all(self.lane, self.private)
+            flat, sums = None, affine_place(buffer.shape, index, opaque, self.affine.setdefault(self.lane, {}))
+            if sums is None:
+                flat = constant(0)
+                for i, size in zip(index, buffer.shape, strict=True):
+                    flat = flat * size + i
             known = self.sums[key] = (flat, sums, buffer, index, self.lane)
         return known[:2]
 

@@ -51,6 +51,9 @@ def look_up(writer: ExpressionWriter, instruction: Instruction, buffer: Buffer, 
 
 def low_byte(writer: ExpressionWriter, x: Expr, lanes: int) -> str:
     """The lowest 8 bits of an index: sums need no more of their operands than that."""
+    known = writer.memo.get(id(x))
+    if known is not None and known.dtype.bits == 8 and known.lanes == lanes:
+        return known.text
     match x:
         case Const(value, _):
             return literal(int(value), INT8, lanes)

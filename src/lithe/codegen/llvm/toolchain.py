@@ -92,6 +92,7 @@ class Job:
             self._error = answer
         else:
             self._object = answer
+        self.text = ""  # megabytes, for a model
         self._finished.set()
 
 

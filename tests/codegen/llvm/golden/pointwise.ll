@@ -13,84 +13,84 @@ body0:
   store <16 x i32> %v1, ptr %v4, align 4
   %v5 = load <16 x i32>, ptr %local5, align 4
   %v6 = load i32, ptr %p1, align 1
-  %v7 = xor i32 %v6, -2139062144
-  %v8 = load <16 x i32>, ptr %p2, align 4
-  %v9 = insertelement <16 x i32> poison, i32 %v7, i64 0
-  %v10 = shufflevector <16 x i32> %v9, <16 x i32> poison, <16 x i32> zeroinitializer
-  %v11 = bitcast <16 x i32> %v10 to <64 x i8>
-  %v12 = bitcast <16 x i32> %v8 to <64 x i8>
+  %v7 = insertelement <16 x i32> poison, i32 %v6, i64 0
+  %v8 = shufflevector <16 x i32> %v7, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v9 = xor <16 x i32> %v8, splat (i32 -2139062144)
+  %v10 = load <16 x i32>, ptr %p2, align 4
+  %v11 = bitcast <16 x i32> %v9 to <64 x i8>
+  %v12 = bitcast <16 x i32> %v10 to <64 x i8>
   %v13 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v5, <64 x i8> %v11, <64 x i8> %v12)
   store <16 x i32> %v13, ptr %local5, align 4
   %v14 = load <16 x i32>, ptr %v2, align 4
   %v15 = getelementptr i8, ptr %p1, i64 8
   %v16 = load i32, ptr %v15, align 1
-  %v17 = xor i32 %v16, -2139062144
-  %v18 = insertelement <16 x i32> poison, i32 %v17, i64 0
-  %v19 = shufflevector <16 x i32> %v18, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v17 = insertelement <16 x i32> poison, i32 %v16, i64 0
+  %v18 = shufflevector <16 x i32> %v17, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v19 = xor <16 x i32> %v18, splat (i32 -2139062144)
   %v20 = bitcast <16 x i32> %v19 to <64 x i8>
-  %v21 = bitcast <16 x i32> %v8 to <64 x i8>
+  %v21 = bitcast <16 x i32> %v10 to <64 x i8>
   %v22 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v14, <64 x i8> %v20, <64 x i8> %v21)
   store <16 x i32> %v22, ptr %v2, align 4
   %v23 = load <16 x i32>, ptr %v3, align 4
   %v24 = getelementptr i8, ptr %p1, i64 16
   %v25 = load i32, ptr %v24, align 1
-  %v26 = xor i32 %v25, -2139062144
-  %v27 = insertelement <16 x i32> poison, i32 %v26, i64 0
-  %v28 = shufflevector <16 x i32> %v27, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v26 = insertelement <16 x i32> poison, i32 %v25, i64 0
+  %v27 = shufflevector <16 x i32> %v26, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v28 = xor <16 x i32> %v27, splat (i32 -2139062144)
   %v29 = bitcast <16 x i32> %v28 to <64 x i8>
-  %v30 = bitcast <16 x i32> %v8 to <64 x i8>
+  %v30 = bitcast <16 x i32> %v10 to <64 x i8>
   %v31 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v23, <64 x i8> %v29, <64 x i8> %v30)
   store <16 x i32> %v31, ptr %v3, align 4
   %v32 = load <16 x i32>, ptr %v4, align 4
   %v33 = getelementptr i8, ptr %p1, i64 24
   %v34 = load i32, ptr %v33, align 1
-  %v35 = xor i32 %v34, -2139062144
-  %v36 = insertelement <16 x i32> poison, i32 %v35, i64 0
-  %v37 = shufflevector <16 x i32> %v36, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v35 = insertelement <16 x i32> poison, i32 %v34, i64 0
+  %v36 = shufflevector <16 x i32> %v35, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v37 = xor <16 x i32> %v36, splat (i32 -2139062144)
   %v38 = bitcast <16 x i32> %v37 to <64 x i8>
-  %v39 = bitcast <16 x i32> %v8 to <64 x i8>
+  %v39 = bitcast <16 x i32> %v10 to <64 x i8>
   %v40 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v32, <64 x i8> %v38, <64 x i8> %v39)
   store <16 x i32> %v40, ptr %v4, align 4
   %v41 = load <16 x i32>, ptr %local5, align 4
   %v42 = getelementptr i8, ptr %p1, i64 4
   %v43 = load i32, ptr %v42, align 1
-  %v44 = xor i32 %v43, -2139062144
-  %v45 = getelementptr i8, ptr %p2, i64 64
-  %v46 = load <16 x i32>, ptr %v45, align 4
-  %v47 = insertelement <16 x i32> poison, i32 %v44, i64 0
-  %v48 = shufflevector <16 x i32> %v47, <16 x i32> poison, <16 x i32> zeroinitializer
-  %v49 = bitcast <16 x i32> %v48 to <64 x i8>
-  %v50 = bitcast <16 x i32> %v46 to <64 x i8>
+  %v44 = insertelement <16 x i32> poison, i32 %v43, i64 0
+  %v45 = shufflevector <16 x i32> %v44, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v46 = xor <16 x i32> %v45, splat (i32 -2139062144)
+  %v47 = getelementptr i8, ptr %p2, i64 64
+  %v48 = load <16 x i32>, ptr %v47, align 4
+  %v49 = bitcast <16 x i32> %v46 to <64 x i8>
+  %v50 = bitcast <16 x i32> %v48 to <64 x i8>
   %v51 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v41, <64 x i8> %v49, <64 x i8> %v50)
   store <16 x i32> %v51, ptr %local5, align 4
   %v52 = load <16 x i32>, ptr %v2, align 4
   %v53 = getelementptr i8, ptr %p1, i64 12
   %v54 = load i32, ptr %v53, align 1
-  %v55 = xor i32 %v54, -2139062144
-  %v56 = insertelement <16 x i32> poison, i32 %v55, i64 0
-  %v57 = shufflevector <16 x i32> %v56, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v55 = insertelement <16 x i32> poison, i32 %v54, i64 0
+  %v56 = shufflevector <16 x i32> %v55, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v57 = xor <16 x i32> %v56, splat (i32 -2139062144)
   %v58 = bitcast <16 x i32> %v57 to <64 x i8>
-  %v59 = bitcast <16 x i32> %v46 to <64 x i8>
+  %v59 = bitcast <16 x i32> %v48 to <64 x i8>
   %v60 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v52, <64 x i8> %v58, <64 x i8> %v59)
   store <16 x i32> %v60, ptr %v2, align 4
   %v61 = load <16 x i32>, ptr %v3, align 4
   %v62 = getelementptr i8, ptr %p1, i64 20
   %v63 = load i32, ptr %v62, align 1
-  %v64 = xor i32 %v63, -2139062144
-  %v65 = insertelement <16 x i32> poison, i32 %v64, i64 0
-  %v66 = shufflevector <16 x i32> %v65, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v64 = insertelement <16 x i32> poison, i32 %v63, i64 0
+  %v65 = shufflevector <16 x i32> %v64, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v66 = xor <16 x i32> %v65, splat (i32 -2139062144)
   %v67 = bitcast <16 x i32> %v66 to <64 x i8>
-  %v68 = bitcast <16 x i32> %v46 to <64 x i8>
+  %v68 = bitcast <16 x i32> %v48 to <64 x i8>
   %v69 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v61, <64 x i8> %v67, <64 x i8> %v68)
   store <16 x i32> %v69, ptr %v3, align 4
   %v70 = load <16 x i32>, ptr %v4, align 4
   %v71 = getelementptr i8, ptr %p1, i64 28
   %v72 = load i32, ptr %v71, align 1
-  %v73 = xor i32 %v72, -2139062144
-  %v74 = insertelement <16 x i32> poison, i32 %v73, i64 0
-  %v75 = shufflevector <16 x i32> %v74, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v73 = insertelement <16 x i32> poison, i32 %v72, i64 0
+  %v74 = shufflevector <16 x i32> %v73, <16 x i32> poison, <16 x i32> zeroinitializer
+  %v75 = xor <16 x i32> %v74, splat (i32 -2139062144)
   %v76 = bitcast <16 x i32> %v75 to <64 x i8>
-  %v77 = bitcast <16 x i32> %v46 to <64 x i8>
+  %v77 = bitcast <16 x i32> %v48 to <64 x i8>
   %v78 = call <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32> %v70, <64 x i8> %v76, <64 x i8> %v77)
   store <16 x i32> %v78, ptr %v4, align 4
   %v79 = load <16 x i32>, ptr %local5, align 4
@@ -102,49 +102,49 @@ body0:
   %v85 = fcmp olt <16 x float> %v84, splat (float 0x4038000000000000)
   %v86 = select <16 x i1> %v85, <16 x float> %v84, <16 x float> splat (float 0x4038000000000000)
   %v87 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v86)
-  %v88 = add <16 x i32> %v87, splat (i32 5)
-  %v89 = trunc <16 x i32> %v88 to <16 x i8>
-  store <16 x i8> %v89, ptr %p4, align 1
-  %v90 = load <16 x i32>, ptr %v2, align 4
-  %v91 = sitofp <16 x i32> %v90 to <16 x float>
-  %v92 = fmul <16 x float> %v91, %v81
-  %v93 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v92
-  %v94 = select <16 x i1> %v93, <16 x float> %v92, <16 x float> splat (float 0x0000000000000000)
-  %v95 = fcmp olt <16 x float> %v94, splat (float 0x4038000000000000)
-  %v96 = select <16 x i1> %v95, <16 x float> %v94, <16 x float> splat (float 0x4038000000000000)
-  %v97 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v96)
-  %v98 = add <16 x i32> %v97, splat (i32 5)
-  %v99 = trunc <16 x i32> %v98 to <16 x i8>
-  %v100 = getelementptr i8, ptr %p4, i64 16
-  store <16 x i8> %v99, ptr %v100, align 1
-  %v101 = load <16 x i32>, ptr %v3, align 4
-  %v102 = sitofp <16 x i32> %v101 to <16 x float>
-  %v103 = fmul <16 x float> %v102, %v81
-  %v104 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v103
-  %v105 = select <16 x i1> %v104, <16 x float> %v103, <16 x float> splat (float 0x0000000000000000)
-  %v106 = fcmp olt <16 x float> %v105, splat (float 0x4038000000000000)
-  %v107 = select <16 x i1> %v106, <16 x float> %v105, <16 x float> splat (float 0x4038000000000000)
-  %v108 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v107)
-  %v109 = add <16 x i32> %v108, splat (i32 5)
-  %v110 = trunc <16 x i32> %v109 to <16 x i8>
-  %v111 = getelementptr i8, ptr %p4, i64 32
-  store <16 x i8> %v110, ptr %v111, align 1
-  %v112 = load <16 x i32>, ptr %v4, align 4
-  %v113 = sitofp <16 x i32> %v112 to <16 x float>
-  %v114 = fmul <16 x float> %v113, %v81
-  %v115 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v114
-  %v116 = select <16 x i1> %v115, <16 x float> %v114, <16 x float> splat (float 0x0000000000000000)
-  %v117 = fcmp olt <16 x float> %v116, splat (float 0x4038000000000000)
-  %v118 = select <16 x i1> %v117, <16 x float> %v116, <16 x float> splat (float 0x4038000000000000)
-  %v119 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v118)
-  %v120 = add <16 x i32> %v119, splat (i32 5)
-  %v121 = trunc <16 x i32> %v120 to <16 x i8>
-  %v122 = getelementptr i8, ptr %p4, i64 48
-  store <16 x i8> %v121, ptr %v122, align 1
+  %v88 = load <16 x i32>, ptr %v2, align 4
+  %v89 = sitofp <16 x i32> %v88 to <16 x float>
+  %v90 = fmul <16 x float> %v89, %v81
+  %v91 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v90
+  %v92 = select <16 x i1> %v91, <16 x float> %v90, <16 x float> splat (float 0x0000000000000000)
+  %v93 = fcmp olt <16 x float> %v92, splat (float 0x4038000000000000)
+  %v94 = select <16 x i1> %v93, <16 x float> %v92, <16 x float> splat (float 0x4038000000000000)
+  %v95 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v94)
+  %v96 = getelementptr i8, ptr %p4, i64 16
+  %v97 = load <16 x i32>, ptr %v3, align 4
+  %v98 = sitofp <16 x i32> %v97 to <16 x float>
+  %v99 = fmul <16 x float> %v98, %v81
+  %v100 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v99
+  %v101 = select <16 x i1> %v100, <16 x float> %v99, <16 x float> splat (float 0x0000000000000000)
+  %v102 = fcmp olt <16 x float> %v101, splat (float 0x4038000000000000)
+  %v103 = select <16 x i1> %v102, <16 x float> %v101, <16 x float> splat (float 0x4038000000000000)
+  %v104 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v103)
+  %v105 = getelementptr i8, ptr %p4, i64 32
+  %v106 = load <16 x i32>, ptr %v4, align 4
+  %v107 = sitofp <16 x i32> %v106 to <16 x float>
+  %v108 = fmul <16 x float> %v107, %v81
+  %v109 = fcmp olt <16 x float> splat (float 0x0000000000000000), %v108
+  %v110 = select <16 x i1> %v109, <16 x float> %v108, <16 x float> splat (float 0x0000000000000000)
+  %v111 = fcmp olt <16 x float> %v110, splat (float 0x4038000000000000)
+  %v112 = select <16 x i1> %v111, <16 x float> %v110, <16 x float> splat (float 0x4038000000000000)
+  %v113 = call <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float> %v112)
+  %v114 = getelementptr i8, ptr %p4, i64 48
+  %v115 = call <32 x i16> @llvm.x86.avx512.packssdw.512(<16 x i32> %v87, <16 x i32> %v95)
+  %v116 = call <32 x i16> @llvm.sadd.sat.v32i16(<32 x i16> %v115, <32 x i16> splat (i16 5))
+  %v117 = call <32 x i16> @llvm.x86.avx512.packssdw.512(<16 x i32> %v104, <16 x i32> %v113)
+  %v118 = call <32 x i16> @llvm.sadd.sat.v32i16(<32 x i16> %v117, <32 x i16> splat (i16 5))
+  %v119 = call <64 x i8> @llvm.x86.avx512.packsswb.512(<32 x i16> %v116, <32 x i16> %v118)
+  %v120 = bitcast <64 x i8> %v119 to <16 x i32>
+  %v121 = shufflevector <16 x i32> %v120, <16 x i32> poison, <16 x i32> <i32 0, i32 4, i32 8, i32 12, i32 1, i32 5, i32 9, i32 13, i32 2, i32 6, i32 10, i32 14, i32 3, i32 7, i32 11, i32 15>
+  %v122 = bitcast <16 x i32> %v121 to <64 x i8>
+  store <64 x i8> %v122, ptr %p4, align 1
   ret i32 0
 }
 declare <16 x i32> @llvm.lrint.v16i32.v16f32(<16 x float>)
 declare <16 x i32> @llvm.x86.avx512.vpdpbusd.512(<16 x i32>, <64 x i8>, <64 x i8>)
+declare <32 x i16> @llvm.sadd.sat.v32i16(<32 x i16>, <32 x i16>)
+declare <32 x i16> @llvm.x86.avx512.packssdw.512(<16 x i32>, <16 x i32>)
+declare <64 x i8> @llvm.x86.avx512.packsswb.512(<32 x i16>, <32 x i16>)
 
 define i32 @lithe_entry(ptr %arena, ptr %constants, i32 %thread, i32 %threads, ptr %sync) nounwind {
 entry:
