@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0+cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-convert check lint types house format bench dashboard grid digits clean
+.PHONY: help demo test test-slow test-conversion check lint types house format bench dashboard grid digits clean
 
 help:  ## list every command
 	@echo "Lithe: models for devices. Commands:"
@@ -23,8 +23,8 @@ test: $(VENV)/test.stamp  ## run the fast tests (under 10 minutes on 2 cores)
 test-slow: $(VENV)/test.stamp $(VENV)/examples.stamp $(VENV)/bench.stamp  ## run the tests that take minutes
 	$(BIN)/python -m pytest -q -n $(JOBS) -m slow
 
-test-convert: $(VENV)/test.stamp $(VENV)/convert.stamp  ## run the tests of conversion, with each framework installed
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n $(JOBS) tests/convert
+test-conversion: $(VENV)/test.stamp $(VENV)/conversion.stamp  ## run the tests of conversion, with each framework installed
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n $(JOBS) tests/conversion
 
 check: lint types house test  ## everything that a change must pass: lint, types, house rules, fast tests
 
@@ -69,11 +69,11 @@ $(VENV)/base.stamp: pyproject.toml
 	@$(PIP) -e .
 	@touch $@
 
-$(VENV)/convert.stamp: $(VENV)/base.stamp
-	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['convert'], sep='\n')" \
-	  > $(VENV)/convert.txt
+$(VENV)/conversion.stamp: $(VENV)/base.stamp
+	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['conversion'], sep='\n')" \
+	  > $(VENV)/conversion.txt
 	@$(PIP) $(TORCH) --extra-index-url https://download.pytorch.org/whl/cpu
-	@$(PIP) -r $(VENV)/convert.txt
+	@$(PIP) -r $(VENV)/conversion.txt
 	@touch $@
 
 # Dependency groups are read from pyproject.toml here, so that any pip will do.

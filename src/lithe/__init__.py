@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lithe import lite as lite
-    from lithe.convert.door import convert
+    from lithe.conversion.door import convert
     from lithe.errors import (
         CompileError,
         ExecutionError,
@@ -40,7 +40,7 @@ _HOME = {
     "Interpreter": "lithe.runtime.interpreter",
     "Model": "lithe.runtime.model",
     "Op": "lithe.ops.op",
-    "convert": "lithe.convert.door",
+    "convert": "lithe.conversion.door",
     "deflex": "lithe.runtime.deflexed",
     "register_op": "lithe.ops.registration",
     "unregister_op": "lithe.ops.registration",

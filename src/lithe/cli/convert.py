@@ -38,7 +38,7 @@ def command(source: str, output: Path, kind: str, shapes: tuple[str, ...], verif
     lithe convert model.keras -o model.tflite --verify
     lithe convert nets.py:classifier --from torch --shape x=1,3,224,224 -o model.tflite
     """
-    from lithe.convert.door import agreement, converted
+    from lithe.conversion.door import agreement, converted
 
     inputs = dict(_shape(text) for text in shapes) or None
     with working(f"converting {source}"):

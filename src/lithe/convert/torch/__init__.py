@@ -1,7 +1,0 @@
-"""From PyTorch: modules and exported programs. `torch` itself is imported when a model is converted."""
-
-from __future__ import annotations
-
-from lithe.convert.torch.model import convert
-
-__all__ = ["convert"]
