@@ -212,3 +212,58 @@ def test_a_model_that_differs_is_told(monkeypatch):
     assert relative_difference(np.float32([1, 2]), np.float32([1, np.nan])) == np.inf
     assert relative_difference(np.float32([]), np.float32([])) == 0
     assert relative_difference(np.float32([1, np.inf]), np.float32([1.5, np.inf])) == 0.5
+
+
+@pytest.mark.parametrize("state", [False, True], ids=["output", "states"])
+@pytest.mark.parametrize("sequences", [False, True], ids=["last", "all"])
+@pytest.mark.parametrize("layer", ["LSTM", "GRU", "SimpleRNN"])
+def test_the_grid_of_recurrent_layers(layer, sequences, state):
+    """Directions, masks, stacks, dropout and batches inside, so that the grid stays small enough."""
+    make = getattr(L, layer)
+    for batch in (None, 2):
+        for options in ({}, {"go_backwards": True}, {"unroll": True}, {"dropout": 0.3, "recurrent_dropout": 0.2}):
+            x = L.Input(batch_shape=(batch, 5, 4))
+            y = make(3, return_sequences=sequences, return_state=state, **options)(x)
+            model = holds(randomized(keras.Model(x, y)))
+            assert "WHILE" not in operators(model)
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "GRU", "SimpleRNN"])
+def test_both_directions_stacked_and_masked(layer):
+    make = getattr(L, layer)
+    for batch in (None, 1):
+        x = L.Input(batch_shape=(batch, 6), dtype="int32")
+        y = L.Embedding(2, 4, mask_zero=True)(x)
+        y = L.Bidirectional(make(3, return_sequences=True))(y)
+        y = L.Bidirectional(make(3, zero_output_for_mask=True), merge_mode="sum")(y)
+        assert "WHILE" not in operators(holds(randomized(keras.Model(x, y))))
+
+
+@pytest.mark.parametrize(("batch", "fused"), [(1, True), (None, False)])
+def test_an_lstm_is_one_builtin_where_the_batch_is_fixed(batch, fused):
+    x = L.Input(batch_shape=(batch, 5, 4))
+    model = holds(randomized(keras.Model(x, L.LSTM(3, return_sequences=True)(x))))
+    assert (operators(model) == ["UNIDIRECTIONAL_SEQUENCE_LSTM"]) == fused
+
+
+def test_two_directions_reverse_once():
+    x = L.Input(batch_shape=(1, 5, 4))
+    model = holds(randomized(keras.Model(x, L.Bidirectional(L.LSTM(3, return_sequences=True))(x))))
+    assert operators(model).count("REVERSE_V2") == 2
+
+
+def test_an_open_length_is_a_loop():
+    x = L.Input((None, 4))
+    model = holds(randomized(keras.Model(x, L.GRU(3)(x))))
+    assert "WHILE" in operators(model)
+
+
+def test_a_stateful_layer_keeps_its_state():
+    model = keras.Sequential([L.Input(batch_shape=(1, 5, 4)), L.LSTM(3, stateful=True)])
+    made = convert(randomized(model))
+    x = np.random.default_rng(2).standard_normal((1, 5, 4)).astype(np.float32)
+    for _ in range(3):
+        expected = np.asarray(model(x))
+        np.testing.assert_allclose(np.asarray(made(x)), expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(UnsupportedOp, match="stateful"):
+        convert(keras.Sequential([L.Input(batch_shape=(1, 5, 4)), L.GRU(3, stateful=True)]))

@@ -69,7 +69,7 @@ def layer(
 
     The last states are those after the last step that counts. Without `walk.last_cell` there is only the output.
     """
-    (cell, walk), states = _simplified(b, x, cell, walk), _without_zeros(states)
+    (cell, walk), states = _simplified(b, x, cell, walk), _without_zeros(b, states)
     if _has_builtin(x, cell, states, walk, options):
         return _builtin(b, x, cell, walk)
     return steps(b, x, cell, states, walk)
@@ -89,7 +89,7 @@ def bidirectional(
     """
     forward, backward = replace(walk, reverse=False), replace(walk, reverse=True)
     simple = [_simplified(b, x, c, w) for c, w in zip(cells, (forward, backward), strict=True)]
-    zero = [_without_zeros(s) for s in states]
+    zero = [_without_zeros(b, s) for s in states]
     alike = all(getattr(cells[0], f) == getattr(cells[1], f) for f in ("kind", "activations", "cell_clip",
                                                                        "projection_clip"))  # fmt: skip
     if alike and all(_has_builtin(x, c, s, w, options) for (c, w), s in zip(simple, zero, strict=True)):
@@ -135,9 +135,10 @@ def _counting(b: Builder, lengths: Tensor, time: int) -> Tensor:
     return b("LESS", b.reshape(line, (1, time)), b.reshape(b.int32(lengths), (*lengths.type.shape, 1)), dtype=BOOL)
 
 
-def _without_zeros(states: Sequence[Tensor]) -> list[Tensor]:
+def _without_zeros(b: Builder, states: Sequence[Tensor]) -> list[Tensor]:
     """No states where all are zero."""
-    return [] if all(t.data is not None and not np.any(t.data) for t in states) else list(states)
+    known = [b.known(t) for t in states]
+    return [] if all(data is not None and not np.any(data) for data in known) else list(states)
 
 
 # builtins

@@ -54,7 +54,7 @@ def write_equation(b: Builder, equation: Any, inputs: Sequence[Tensor]) -> list[
         made = rule(b, Equation(name, equation.params, types), *inputs)  # type: ignore[misc]
         return [made] if isinstance(made, Tensor) else made
 
-    return b.attempt(name, apply, types)
+    return b.attempt(equation.params.get("what", name), apply, types)
 
 
 def inlined(equation: Any) -> Any:
@@ -96,4 +96,13 @@ def trace(function: Callable[..., Any], inputs: Sequence[TensorType]) -> tuple[A
 
     structs = [jax.ShapeDtypeStruct(t.shape, t.dtype.numpy) for t in inputs]
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*structs)
-    return closed, shapes
+    return without_dead(closed), shapes
+
+
+def without_dead(closed: Any) -> Any:
+    """The closed jaxpr without equations that nothing reads, such as the random numbers of a dropout that is off."""
+    from jax._src.interpreters import partial_eval
+
+    read = [True] * len(closed.jaxpr.outvars)
+    jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, read, instantiate=True)
+    return closed.replace(jaxpr=jaxpr) if len(jaxpr.constvars) == len(closed.consts) else closed

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
+from unittest import mock
 
 from lithe.conversion.builder import Builder
 from lithe.conversion.jax.opaque import opaque
+from lithe.conversion.keras.recurrent import KINDS, loop_of_layer
 from lithe.ir.graph import Tensor
 
 RESIZES = {"bilinear": "RESIZE_BILINEAR", "nearest": "RESIZE_NEAREST_NEIGHBOR"}
@@ -70,16 +73,16 @@ OPERATIONS: dict[tuple[str, str], Around] = {
 
 
 @contextmanager
-def builtins_stand_for_operations() -> Iterator[None]:
-    """While a model is traced, the operations of `OPERATIONS` are written as the builtins that they are."""
-    backend = importlib.import_module("keras.src.backend.jax")
-    before = []
-    for (module, name), around in OPERATIONS.items():
-        owner = getattr(backend, module)
-        before.append((owner, name, getattr(owner, name)))
-        setattr(owner, name, around(getattr(owner, name)))
-    try:
+def builtins_stand_for_operations(unroll: bool = False) -> Iterator[None]:
+    """While a model is traced, operations and recurrent layers are written as the builtins that they are.
+
+    unroll  write the steps of recurrent layers one by one also where a builtin says the same.
+    """
+    backend, keras = importlib.import_module("keras.src.backend.jax"), importlib.import_module("keras")
+    found = [(getattr(backend, module), name, around) for (module, name), around in OPERATIONS.items()]
+    loop = partial(loop_of_layer, unroll=unroll)
+    found += [(getattr(keras.layers, layer), "inner_loop", loop) for layer in KINDS]
+    with ExitStack() as replaced:
+        for owner, name, around in found:
+            replaced.enter_context(mock.patch.object(owner, name, around(getattr(owner, name))))
         yield
-    finally:
-        for owner, name, original in before:
-            setattr(owner, name, original)
