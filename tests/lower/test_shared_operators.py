@@ -40,7 +40,7 @@ def test_results_do_not_depend_on_threads(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CONTRACTIONS[::4], ids=str)
 def test_each_thread_has_its_own_scratch_memory(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_module("lithe.lower.lower"), "LARGEST_LOCAL", 100)
+    monkeypatch.setattr(import_module("lithe.lower.lower"), "LARGEST_LOCAL", 256)
     program = lowered(case)
     inputs = [a for i, a in enumerate(case.arrays()) if a is not None and i not in case.constants]
     check(case, run(program, inputs, host_target().features, threads=(1, 2, 5)))

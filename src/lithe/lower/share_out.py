@@ -46,6 +46,7 @@ LEAST = 300.0  # nanoseconds of work below which a kernel is one thread's
 LEAST_INSIDE = {"parallel": 1_000.0, "serial": 8_000.0}  # the same for one iteration of a loop
 IDEAL = 1.02  # more than equal shares would take, and no other way is looked for
 NODE = 0.1  # nanoseconds for one operation of a vector
+VECTOR = 64  # bytes of a vector; where they are shorter, more of them are in a loop of their own
 SLOW = {"div": 10, "mod": 10, "sqrt": 10}
 
 
@@ -70,6 +71,12 @@ def share_out(
             yield from (_shared(c, largest_local) if work >= LEAST else c.body for c, work in waiting)
             waiting.clear()
     yield from (c.body for c, _ in waiting)
+
+
+def vectors(lanes: int, body: tuple[Stmt, ...]) -> int:
+    """How many vectors of VECTOR bytes the lanes of a vector loop are, by what is stored."""
+    width = max((s.buffer.dtype.bytes for s in body if isinstance(s, Store)), default=1)
+    return max(1, lanes * width // VECTOR)
 
 
 def work_of(body: tuple[Stmt, ...]) -> float:
@@ -121,7 +128,7 @@ class _Chooser:
         """Nanoseconds of one thread, roughly: operations times iterations."""
         match s:
             case For(_, extent, body, kind):
-                return (1 if kind == "vector" else extent) * sum(map(self.work, body))
+                return (vectors(extent, body) if kind == "vector" else extent) * sum(map(self.work, body))
             case If(_, then, otherwise):
                 return operations(s) * NODE + max(sum(map(self.work, part)) for part in (then, otherwise))
         if id(s) not in self.works:
