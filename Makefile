@@ -24,7 +24,7 @@ test-slow: $(VENV)/test.stamp $(VENV)/examples.stamp $(VENV)/bench.stamp  ## run
 	$(BIN)/python -m pytest -q -n $(JOBS) -m slow
 
 test-conversion: $(VENV)/test.stamp $(VENV)/conversion.stamp  ## run the tests of conversion, with each framework installed
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n $(JOBS) tests/conversion
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n $(JOBS) tests/conversion tests/cli/test_convert.py tests/docs -k "conversion or convert"
 
 check: lint types house test  ## everything that a change must pass: lint, types, house rules, fast tests
 
