@@ -3,10 +3,12 @@
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
+# PyTorch without libraries for graphics cards, which are gigabytes
+TORCH ?= torch==2.13.0+cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check lint types house format bench dashboard grid digits clean
+.PHONY: help demo test test-slow test-conversion check lint types house format bench dashboard grid digits clean
 
 help:  ## list every command
 	@echo "Lithe: models for devices. Commands:"
@@ -20,6 +22,9 @@ test: $(VENV)/test.stamp  ## run the fast tests (under 10 minutes on 2 cores)
 
 test-slow: $(VENV)/test.stamp $(VENV)/examples.stamp $(VENV)/bench.stamp  ## run the tests that take minutes
 	$(BIN)/python -m pytest -q -n $(JOBS) -m slow
+
+test-conversion: $(VENV)/test.stamp $(VENV)/conversion.stamp  ## run the tests of conversion, with each framework installed
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n $(JOBS) tests/conversion tests/cli/test_convert.py tests/docs -k "conversion or convert"
 
 check: lint types house test  ## everything that a change must pass: lint, types, house rules, fast tests
 
@@ -62,6 +67,13 @@ $(VENV)/base.stamp: pyproject.toml
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $$python -m venv --clear $(VENV) \
 	  || { echo "python's venv module is needed: apt-get install python3-venv"; exit 3; }
 	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/conversion.stamp: $(VENV)/base.stamp
+	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups']['conversion'], sep='\n')" \
+	  > $(VENV)/conversion.txt
+	@$(PIP) $(TORCH) --extra-index-url https://download.pytorch.org/whl/cpu
+	@$(PIP) -r $(VENV)/conversion.txt
 	@touch $@
 
 # Dependency groups are read from pyproject.toml here, so that any pip will do.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lithe import lite as lite
+    from lithe.conversion.door import convert
     from lithe.errors import (
         CompileError,
         ExecutionError,
@@ -39,6 +40,7 @@ _HOME = {
     "Interpreter": "lithe.runtime.interpreter",
     "Model": "lithe.runtime.model",
     "Op": "lithe.ops.op",
+    "convert": "lithe.conversion.door",
     "deflex": "lithe.runtime.deflexed",
     "register_op": "lithe.ops.registration",
     "unregister_op": "lithe.ops.registration",
@@ -77,6 +79,7 @@ __all__ = [
     "StateError",
     "UnsupportedOp",
     "__version__",
+    "convert",
     "deflex",
     "lite",
     "load",

@@ -57,6 +57,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 ALL = [block for page in PAGES for block in blocks(page)]
+FRAMEWORK = re.compile(r"^import (keras|jax|torch|onnx)$", re.MULTILINE)
 EXCERPT = re.compile(r"# (\S+\.py)\n")
 
 
@@ -73,7 +74,10 @@ def printed_as_shown(printed: str, shown: str) -> bool:
 
 
 @pytest.mark.parametrize("block", [b for b in ALL if b.language == "python" and not EXCERPT.match(b.text)], ids=str)
-def test_python(block: Block, folder: Path) -> None:
+def test_python(block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in FRAMEWORK.findall(block.text):
+        monkeypatch.setenv("KERAS_BACKEND", "jax")
+        pytest.importorskip(name, reason=f"{name} is not installed")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(block.text, str(block), "exec", dont_inherit=True), {"__name__": "example"})

@@ -115,6 +115,7 @@ def binary(
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types, "Attrs": attrs,
             "operands": (("input1", "input2"), ("output",)),
             "infer": infer, "evaluate": evaluate, "lower": lower, "lowers": lowers, "elementwise": True,
+            "broadcasts": True,
             "activations": ACTIVATIONS,
         })
     )  # fmt: skip

@@ -51,6 +51,7 @@ def elementwise(name: str, code: int, doc: str, types: str, rule: Callable[[Site
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types,
             "operands": (("input1", "input2"), ("output",)),
             "infer": broadcast_of_all, "evaluate": evaluate, "lower": lower, "lowers": lowers, "elementwise": True,
+            "broadcasts": True,
         })
     )  # fmt: skip
 
@@ -130,7 +131,7 @@ class Select(Movement):
     """z = x where the condition holds, y elsewhere; the condition has their shape, or one entry for each row."""
 
     name, code = "SELECT", 64
-    elementwise = True
+    elementwise = row_aligned = True
     operands = (("condition", "x", "y"), ("output",))
     types = f"bool T T -> T: {PLAIN}"
 
@@ -159,7 +160,7 @@ class SelectV2(Movement):
     """z = x where the condition holds, y elsewhere; all three broadcast."""
 
     name, code = "SELECT_V2", 123
-    elementwise = True
+    elementwise = broadcasts = True
     operands = (("condition", "x", "y"), ("output",))
     types = f"bool T T -> T: {PLAIN}"
 

@@ -13,7 +13,7 @@ from lithe.ir.arithmetic import activate, activation_range, clamp
 from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer, Const
 from lithe.ops.layout import PLAIN, Movement, integers, known_integers
-from lithe.ops.op import Site, register
+from lithe.ops.op import Axes, Site, register
 from lithe.types import Shape, TensorType
 
 
@@ -47,6 +47,7 @@ class Concatenation(Movement):
     """
 
     name, code = "CONCATENATION", 2
+    named_axes = Axes(joins=True, attribute="axis")
     operands = (("inputs*",), ("output",))
     types = f"T* -> T: {PLAIN}"
     activations = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6")
@@ -220,6 +221,7 @@ class Split(Movement):
     """x cut into num_splits equal pieces along an axis."""
 
     name, code = "SPLIT", 49
+    named_axes = Axes(data=1, numbers=0)
     operands = (("split_dim", "value"), ("outputs*",))
     types = f"int32 T -> T*: {PLAIN}"
 
@@ -260,6 +262,7 @@ class SplitV(Movement):
     """x cut along an axis into pieces of the given sizes; one size may be -1, "what is left"."""
 
     name, code = "SPLIT_V", 102
+    named_axes = Axes(numbers=2)
     operands = (("value", "size_splits", "split_dim"), ("outputs*",))
     types = f"T I int32 -> T*: T= {PLAIN}; I= int32 int64"
 

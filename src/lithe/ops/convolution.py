@@ -68,6 +68,7 @@ class Conv2D(Op):
     """
 
     name, code = "CONV_2D", 3
+    weights_axis = 0
     contracts = True
     operands = (("input", "filter", "bias?"), ("output",))
     types = TYPES

@@ -25,6 +25,7 @@ class DepthwiseConv2D(Op):
     """
 
     name, code = "DEPTHWISE_CONV_2D", 4
+    weights_axis = 3
     contracts = True
     operands = (("input", "filter", "bias?"), ("output",))
     types = TYPES

@@ -20,7 +20,7 @@ from lithe.ops.contraction import (
     wide_bias,
     zero_point,
 )
-from lithe.ops.op import Op, Site, register
+from lithe.ops.op import Axes, Op, Site, register
 from lithe.ops.padding import Window, actual
 from lithe.types import FLOAT32, DType, Shape
 
@@ -40,6 +40,8 @@ class FullyConnected(Op):
     """
 
     name, code = "FULLY_CONNECTED", 9
+    named_axes = Axes(last=True, weights=1)
+    weights_axis = 0
     contracts = True
     blocks = True
     operands = (("input", "weights", "bias?"), ("output", "shuffled_input?"))

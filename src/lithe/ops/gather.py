@@ -22,7 +22,7 @@ from lithe.ops.layout import (
     vector_length,
     zero,
 )
-from lithe.ops.op import Op, Site, register
+from lithe.ops.op import Axes, Op, Site, register
 from lithe.types import BOOL, FLOAT32, INT8, UINT8, Shape
 
 
@@ -31,6 +31,7 @@ class Gather(Movement):
     """y[batch, before, k, after] = params[batch, before, indices[batch, k], after]; k may stand for several axes."""
 
     name, code = "GATHER", 36
+    named_axes = Axes(attribute="axis")
     operands = (("params", "indices"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64 int16"
 

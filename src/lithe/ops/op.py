@@ -209,6 +209,31 @@ class Call:
     results: bool = True
 
 
+@dataclass(frozen=True)
+class Axes:
+    """How an operator that treats all axes of a tensor alike names some of them, so that they may change places.
+
+    data       the input whose axes are meant; `joins`: every input's.
+    attribute  the attribute that holds an axis.
+    numbers    the input that holds numbers of axes.
+    rows       the inputs with an entry for each axis.
+    masks      attributes with a bit for each axis.
+    dropped    whether the axes in `numbers` are missing in the result, unless an attribute `keep_dims` is true.
+    last       whether the last axis has a part of its own, so that it must stay the last.
+    weights    the constant input whose last axis is summed up with the data's last one.
+    """
+
+    data: int = 0
+    joins: bool = False
+    attribute: str = ""
+    numbers: int | None = None
+    rows: tuple[int, ...] = ()
+    masks: tuple[str, ...] = ()
+    dropped: bool = False
+    last: bool = False
+    weights: int | None = None
+
+
 class Op:
     """Base of operators; see the module's text for what a subclass holds."""
 
@@ -227,6 +252,10 @@ class Op:
     calls: ClassVar[Mapping[str, Call]] = {}  # how it calls the graph that an option names
     inlined: ClassVar[str] = ""  # the attribute with the number of the graph that the operator stands for
     elementwise: ClassVar[bool] = False  # on operands of one shape, each element depends on those in its place alone
+    row_aligned: ClassVar[bool] = False  # an elementwise operand of fewer axes belongs to the first ones, not the last
+    named_axes: ClassVar[Axes | None] = None  # how it names axes, where their order does not matter to it
+    weights_axis: ClassVar[int | None] = None  # of a constant operand of weights: the one along which outputs lie
+    broadcasts: ClassVar[bool] = False  # operands of other shapes are repeated to one shape, as in numpy
     contracts: ClassVar[bool] = False  # its output is written by one contraction of the builder, as epilogues of sums
     blocks: ClassVar[bool] = False  # input 1 may have a scale for each block (see `lithe.types.Quantization`)
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
@@ -305,6 +334,7 @@ def dtype_named(word: str) -> DType:
 
 __all__ = [
     "REGISTRY",
+    "Axes",
     "Call",
     "Environment",
     "NoAttrs",

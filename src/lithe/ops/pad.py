@@ -11,7 +11,7 @@ from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, Expr, select
 from lithe.ops.layout import PLAIN, Movement, known_integers, zero, zeros
-from lithe.ops.op import Site, register
+from lithe.ops.op import Axes, Site, register
 from lithe.types import Shape
 
 Borders = list[tuple[int, int]]  # (elements before, elements after) for each axis
@@ -99,6 +99,7 @@ class Pad(Movement):
     """x with zeros around it: paddings[a] = (elements before, elements after) along axis a."""
 
     name, code = "PAD", 34
+    named_axes = Axes(rows=(1,))
     operands = (("input", "paddings"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64 int16 int8"
     infer = padded_shape
@@ -116,6 +117,7 @@ class PadWith(Movement):
     """x with a given value around it (stored as the elements are)."""
 
     name, code = "PADV2", 60
+    named_axes = Axes(rows=(1,))
     operands = (("input", "paddings", "constant_values?"), ("output",))
     types = f"T I T? -> T: T= {PLAIN}; I= int32 int64 int16 int8"
 
@@ -145,6 +147,7 @@ class MirrorPad(Movement):
     """x with its own elements mirrored around it; SYMMETRIC repeats the edge element, REFLECT does not."""
 
     name, code = "MIRROR_PAD", 100
+    named_axes = Axes(rows=(1,))
     operands = (("input", "paddings"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"
 

@@ -13,7 +13,7 @@ from lithe.ir.arithmetic import F, cast, clamp, maximum, minimum, requantize
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, Const, Expr, all_of, select
 from lithe.ops.fixed_point import multiplier_of
-from lithe.ops.op import Op, Site, register
+from lithe.ops.op import Axes, Op, Site, register
 from lithe.ops.precision import FLOATS, is_half, is_rescaled
 from lithe.types import BOOL, FLOAT32, INT32, INT64, DType, Shape
 
@@ -212,7 +212,7 @@ def reduction(
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types, "Attrs": ReducerAttrs,
             "operands": (("input", "axis"), ("output",)), "infer": infer, "evaluate": evaluate, "lower": lower,
-            "lowers": _axis_is_known,
+            "lowers": _axis_is_known, "named_axes": Axes(numbers=1, dropped=True),
         })
     )  # fmt: skip
 
@@ -366,7 +366,7 @@ def extreme(name: str, code: int, doc: str, most: bool) -> type[Op]:
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "Attrs": Attrs,
             "types": f"T A -> I: T= {FLOATS} int8 uint8 int16 int32 int64 bool; A= int32 int64; I= int32 int64",
             "operands": (("input", "axis"), ("output",)), "infer": infer, "evaluate": evaluate, "lower": lower,
-            "lowers": _axis_is_known,
+            "lowers": _axis_is_known, "named_axes": Axes(numbers=1, dropped=True),
         })
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
 from lithe.ops.layout import PLAIN, Movement, copy, integers, known_integers, vector_length
-from lithe.ops.op import NoAttrs, Op, Site, register
+from lithe.ops.op import Axes, NoAttrs, Op, Site, register
 from lithe.types import INT32, DType, Shape
 
 
@@ -213,6 +213,7 @@ class BroadcastTo(Movement):
     """x repeated along its axes of size 1 (and new leading axes) to the given shape."""
 
     name, code = "BROADCAST_TO", 130
+    named_axes = Axes(rows=(1,))
     operands = (("input", "shape"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"
 
@@ -245,6 +246,7 @@ class Tile(Movement):
     """x repeated `multiples[a]` times along each axis a."""
 
     name, code = "TILE", 69
+    named_axes = Axes(rows=(1,))
     operands = (("input", "multiples"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"
 

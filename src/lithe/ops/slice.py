@@ -10,7 +10,7 @@ from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
 from lithe.ir.loops import INDEX, Buffer, Expr, all_of
 from lithe.ops.layout import PLAIN, Movement, integers, known_integers, vector_length
-from lithe.ops.op import RuleViolation, Site, register
+from lithe.ops.op import Axes, RuleViolation, Site, register
 from lithe.types import Shape
 
 
@@ -30,6 +30,7 @@ class Slice(Movement):
     """size[a] elements of x along each axis a, from begin[a] on; a size of -1 means all that is left."""
 
     name, code = "SLICE", 65
+    named_axes = Axes(rows=(1, 2))
     operands = (("input", "begin", "size"), ("output",))
     types = f"T I I -> T: T= {PLAIN}; I= int32 int64"
 
@@ -134,6 +135,7 @@ class StridedSlice(Movement):
     """Every strides[a]-th element of x from begin[a] to (not including) end[a], as in Python's x[b:e:s]."""
 
     name, code = "STRIDED_SLICE", 45
+    named_axes = Axes(rows=(1, 2, 3), masks=("begin_mask", "end_mask"))
     operands = (("input", "begin", "end", "strides"), ("output",))
     types = f"T I I I -> T: T= {PLAIN}; I= int32 int64"
 

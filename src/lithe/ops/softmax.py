@@ -14,7 +14,7 @@ from lithe.ir.build import Builder
 from lithe.ir.elementary import decay, exp, log, portable
 from lithe.ir.loops import INDEX, Buffer, Expr, constant
 from lithe.ops import softmax_integer as sixteen
-from lithe.ops.op import Op, Site, register
+from lithe.ops.op import Axes, Op, Site, register
 from lithe.ops.precision import FLOATS
 from lithe.types import FLOAT32, INT32, DType, Shape
 
@@ -69,6 +69,7 @@ class Softmax(Op):
     """
 
     name, code = "SOFTMAX", 25
+    named_axes = Axes(last=True)
     types = """
         T -> T: float32 float16 bfloat16 int8q uint8q int16q
         X -> int16q: X= int8q uint8q
@@ -183,6 +184,7 @@ class LogSoftmax(Op):
     """y[..., c] = x[..., c] - log(sum over k of exp(x[..., k]))"""
 
     name, code = "LOG_SOFTMAX", 50
+    named_axes = Axes(last=True)
     types = f"T -> T: {FLOATS} int8q uint8q int16q"
 
     infer = _with_channels
@@ -249,6 +251,7 @@ class L2Normalization(Op):
     """
 
     name, code = "L2_NORMALIZATION", 11
+    named_axes = Axes(last=True)
     types = f"T -> T: {FLOATS} int8q uint8q"
 
     @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from lithe.ir.arithmetic import F, cast, quantize_real, requantize
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer, Expr
-from lithe.ops.op import Op, Site, register
+from lithe.ops.op import Axes, Op, Site, register
 from lithe.ops.precision import FLOATS, in_float32, is_half, is_rescaled
 from lithe.types import FLOAT32, INT32, DType, Shape
 
@@ -75,6 +75,7 @@ class Cumsum(Op):
     """
 
     name, code = "CUMSUM", 128
+    named_axes = Axes(numbers=1)
     operands = (("input", "axis"), ("output",))
     types = f"T int32 -> T: {FLOATS} int32 int64 int8q"
 

@@ -8,7 +8,7 @@ from lithe.errors import ExecutionError
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
 from lithe.ops.layout import PLAIN, Movement, integers, known_integers, transpose, vector_length
-from lithe.ops.op import Site, register
+from lithe.ops.op import Axes, Site, register
 from lithe.types import Shape
 
 
@@ -46,6 +46,7 @@ class Reverse(Movement):
     """x with the order of elements along some axes turned round."""
 
     name, code = "REVERSE_V2", 105
+    named_axes = Axes(numbers=1)
     operands = (("input", "axis"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"
 

@@ -166,6 +166,7 @@ class TransposeConv(Op):
     """
 
     name, code = "TRANSPOSE_CONV", 67
+    weights_axis = 0
     operands = (("output_shape", "weights", "input", "bias?"), ("output",))
     types = """
     int32 W float32 B? -> float32: W= float32 float16 int8q; B= float32 float16

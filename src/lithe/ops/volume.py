@@ -72,6 +72,7 @@ class Conv3D(Op):
     """y[n, z, r, c, o] = activation(bias[o] + the sum of x[n, z', r', c', k] * w[i, j, l, k, o] over i, j, l, k)"""
 
     name, code = "CONV_3D", 132
+    weights_axis = 4
     operands = (("input", "filter", "bias?"), ("output",))
     types = "float32 float32 float32? -> float32"
     Attrs = VolumeAttrs

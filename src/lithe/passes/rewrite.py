@@ -11,6 +11,7 @@ and changes nothing itself.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from lithe.ir.graph import Graph, Node, Tensor
@@ -23,16 +24,25 @@ class Neighbours:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._producers = graph.producers()
+        self._readers = Counter(t for n in graph.nodes for t in n.inputs)
+        self._readers.update(graph.outputs)
 
     def producer(self, tensor: Tensor | None) -> Node | None:
         """The node that makes the tensor; None for inputs, constants and absent operands."""
         return None if tensor is None else self._producers.get(tensor)
 
-    def replaced(self, old: Node, new: Node | None) -> None:
+    def read_once(self, tensor: Tensor | None) -> bool:
+        """Whether one node alone reads the tensor, which is no output of the graph. In doubt it says no."""
+        return self._readers[tensor] == 1
+
+    def replaced(self, old: Node, new: Node | Tensor) -> None:
         for tensor in old.outputs:
             self._producers.pop(tensor, None)
-        if new is not None:
+        if isinstance(new, Node):
             self._producers.update(dict.fromkeys(new.outputs, new))
+            self._readers.update(set(new.inputs).difference(old.inputs))
+        else:
+            self._readers[new] += self._readers[old.outputs[0]]
 
 
 Rule = Callable[[Neighbours, Node], Node | Tensor | None]
@@ -67,11 +77,14 @@ def _sweep(graph: Graph, rules: tuple[Rule, ...]) -> int:
                 node = found
                 changes += 1
             elif isinstance(found, Tensor) and not kept_by_caller.intersection(node.outputs):
-                around.replaced(node, None)
+                around.replaced(node, found)
                 instead[node.outputs[0]] = found
                 changes += 1
                 break
         else:
             nodes.append(node)
     graph.nodes = nodes
+    mentioned = dict.fromkeys(t for n in nodes for t in n.inputs if t is not None)  # constants that rules made
+    known = set(graph.tensors)
+    graph.tensors += [t for t in mentioned if t not in known]
     return changes

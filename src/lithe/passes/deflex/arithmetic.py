@@ -12,7 +12,8 @@ from typing import Any
 
 from lithe.ir.elementary import polynomial
 from lithe.ir.graph import Tensor
-from lithe.passes.deflex.draft import RULES, Draft, Value, rule, where
+from lithe.passes.deflex.draft import RULES, Draft, rule
+from lithe.passes.writer import Value, where
 from lithe.types import BOOL, FLOAT32, INT32
 
 PLAIN = {"fused_activation_function": "NONE"}
@@ -49,6 +50,9 @@ def same(builtin: str) -> Callable[[Draft], Tensor]:
 RULES.update({name: same(builtin) for name, builtin in {**SAME, **COMPARISONS}.items()})
 
 
+FORMULAS: dict[str, Callable[..., Value]] = {}
+
+
 def formula(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Value]]:
     """Decorator: the operators with these names are this function of their operands."""
 
@@ -57,6 +61,7 @@ def formula(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Value
             return function(*(Value(d, t) for t in d.inputs)).tensor
 
         RULES.update(dict.fromkeys(names, write))
+        FORMULAS.update(dict.fromkeys(names, function))
         return function
 
     return add
@@ -64,7 +69,7 @@ def formula(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Value
 
 def floating(x: Value) -> Value:
     """The value, which must have 32-bit floats: a formula's constants are chosen for them."""
-    x.draft.require(x.tensor.type.dtype == FLOAT32)
+    x.writer.require(x.tensor.type.dtype == FLOAT32)
     return x
 
 
@@ -202,6 +207,14 @@ def erf(x: Value) -> Value:
     return where(abs(x) < 1.0, near, far)
 
 
+def complement_of_erf(x: Value) -> Value:
+    """1 - erf(x) to an absolute precision. No rule for TensorFlow's Erfc, whose small values are precise too."""
+    return 1.0 - erf(x)
+
+
+FORMULAS["Erfc"] = complement_of_erf
+
+
 @formula("Reciprocal", "Inv")
 def reciprocal(x: Value) -> Value:
     return 1.0 / x
@@ -260,8 +273,10 @@ def invert(x: Value) -> Value:
 
 @formula("OnesLike")
 def ones_like(x: Value) -> Value:
-    shape = x.draft("SHAPE", x.tensor, dtype=INT32, out_type=INT32)
-    return Value(x.draft, x.draft("FILL", shape, x.like(1).tensor, dtype=x.tensor.type.dtype, rank=x.tensor.type.rank))
+    shape = x.writer("SHAPE", x.tensor, dtype=INT32, out_type=INT32)
+    return Value(
+        x.writer, x.writer("FILL", shape, x.like(1).tensor, dtype=x.tensor.type.dtype, rank=x.tensor.type.rank)
+    )
 
 
 @formula("Atan")
@@ -272,11 +287,11 @@ def atan(x: Value) -> Value:
 
 @formula("L2Loss")
 def half_of_squares(x: Value) -> Value:
-    return Value(x.draft, x.draft("SUM", (x * x).tensor, _all_axes(x), keep_dims=False)) * 0.5
+    return Value(x.writer, x.writer("SUM", (x * x).tensor, _all_axes(x), keep_dims=False)) * 0.5
 
 
 def _all_axes(x: Value) -> Tensor:
-    return x.draft.constant(list(range(x.tensor.type.rank)))
+    return x.writer.constant(list(range(x.tensor.type.rank)))
 
 
 @rule("Div", "TruncateDiv")

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lithe.ir.graph import Tensor
-from lithe.passes.deflex.draft import RULES, Draft, Value, rule, where
+from lithe.passes.deflex.draft import RULES, Draft, rule
+from lithe.passes.writer import Value, where
 from lithe.types import BOOL, FLOAT32, INT32, INT64, DType
 
 REDUCTIONS = {

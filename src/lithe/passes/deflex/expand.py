@@ -12,9 +12,10 @@ from lithe.ops.flex.operators import INSTALL, NodeDef, is_flex, tensorflow_is_in
 from lithe.passes.deflex import arithmetic as arithmetic
 from lithe.passes.deflex import arrays as arrays
 from lithe.passes.deflex import layers as layers
-from lithe.passes.deflex.draft import RULES, Draft, Inexpressible
+from lithe.passes.deflex.draft import RULES, Draft
 from lithe.passes.fold_constants import fold_node
 from lithe.passes.infer_shapes import BAD_NUMBERS, infer_node, is_dynamic
+from lithe.passes.writer import Inexpressible
 from lithe.types import INT32, Shape, TensorType
 
 # What a rule meets in operands and attributes that TensorFlow would not take either.

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from lithe.ir.graph import Tensor
-from lithe.passes.deflex.draft import Draft, Value, rule
+from lithe.passes.deflex.draft import Draft, rule
+from lithe.passes.writer import Value
 from lithe.types import COMPLEX64, FLOAT32
 
 MOST_CHANNELS = 1 << 20

@@ -1,0 +1,62 @@
+"""A function of JAX with example inputs as a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lithe.conversion.builder import Conversion
+from lithe.conversion.jax.trace import trace, write
+from lithe.conversion.signature import input_spec, named_inputs
+from lithe.errors import InputError
+
+
+def convert_function(conversion: Conversion, function: Callable[..., Any], inputs: Any) -> None:
+    """Writes the function as the main graph: its arguments are the named inputs, in order; results are flattened."""
+    given = named_inputs(inputs)
+    if not given:
+        raise InputError("the inputs of a function must be described", hint="convert(f, inputs={'x': (None, 28, 28)})")
+    specs = {name: input_spec(value, name) for name, value in given.items()}
+    write_function(conversion, function, {name: s.type(conversion.sizes) for name, s in specs.items()})
+
+
+def write_function(conversion: Conversion, function: Callable[..., Any], types: dict[str, Any],
+                   names: list[str] | None = None, key: str = "serving_default") -> None:  # fmt: skip
+    """Writes a graph for a function of named inputs; `names` are those of its flattened results."""
+    import jax
+
+    b = conversion.graph("main" if not conversion.graphs else key)
+    if not conversion.input_types:
+        conversion.input_types = dict(types)
+        conversion.reference = lambda given: jax.tree_util.tree_leaves(function(*given.values()))
+    tensors = {name: b.input(name, t.shape, t.dtype) for name, t in types.items()}
+    try:
+        closed, shapes = trace(function, [t.type for t in tensors.values()])
+    except (TypeError, ValueError, IndexError, AttributeError) as cause:
+        given = ", ".join(f"{name}: {spoken(conversion, t)}" for name, t in types.items())
+        raise InputError(f"the {conversion.source} model does not take {given}: {_first_line(cause)}") from cause
+    results = write(b, closed, list(tensors.values()))
+    titles = names or result_names(shapes)
+    outputs = {n: b.output(t, n) for n, t in zip(titles, results, strict=True)}
+    conversion.sign(key, b, tensors, outputs)
+
+
+def result_names(shapes: Any) -> list[str]:
+    """Names of results: the keys of dictionaries, output0, output1, ... otherwise."""
+    import jax
+
+    paths, _ = jax.tree_util.tree_flatten_with_path(shapes)
+    if len(paths) == 1:
+        return [jax.tree_util.keystr(paths[0][0], simple=True, separator="/") or "output"]
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    return [f"output{n}" if n.isdigit() else n for n in names]
+
+
+def spoken(conversion: Conversion, type_: Any) -> str:
+    """A type with names for open dimensions."""
+    dims = [conversion.sizes.name_of(n) or str(n) for n in type_.shape]
+    return f"{type_.dtype}[{', '.join(dims)}]"
+
+
+def _first_line(cause: Exception) -> str:
+    return next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)

@@ -1,0 +1,108 @@
+"""A function of JAX as a graph: it is traced to a jaxpr, and each equation is written in builtins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lithe.conversion.builder import Builder
+from lithe.conversion.jax import control as control
+from lithe.conversion.jax import layers as layers
+from lithe.conversion.jax import opaque as opaque
+from lithe.conversion.jax.rules import RULES, Equation
+from lithe.ir.graph import Tensor
+from lithe.types import DTYPES, TensorType
+
+OWN = os.sep + "lithe" + os.sep
+
+
+def write(b: Builder, closed: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """What a closed jaxpr gives for these tensors."""
+    constants = [constant(b, c) for c in closed.consts]
+    return write_jaxpr(b, closed.jaxpr, [*constants, *inputs])
+
+
+def write_jaxpr(b: Builder, jaxpr: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """What a jaxpr gives; `inputs` are its constants and its arguments."""
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
+
+    def read(atom: Any) -> Tensor:
+        if hasattr(atom, "val"):  # a literal
+            return constant(b, atom.val, atom.aval.dtype)
+        return values[atom]
+
+    for equation in jaxpr.eqns:
+        with b.at(place(equation, b.where)):
+            results = write_equation(b, equation, [read(v) for v in equation.invars])
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(v) for v in jaxpr.outvars]
+
+
+def write_equation(b: Builder, equation: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
+    name = equation.primitive.name
+    types = [type_of(v.aval) for v in equation.outvars]
+    inner = inlined(equation)
+    if inner is not None:
+        return write(b, inner, inputs)
+    rule = RULES.get(name)
+
+    def apply() -> Sequence[Tensor]:
+        b.require(rule is not None, "there is no builtin for it")
+        made = rule(b, Equation(name, equation.params, types), *inputs)  # type: ignore[misc]
+        return [made] if isinstance(made, Tensor) else made
+
+    return b.attempt(equation.params.get("what", name), apply, types)
+
+
+def inlined(equation: Any) -> Any:
+    """The jaxpr of an equation that only calls it."""
+    params = equation.params
+    if equation.primitive.name in CALLS:
+        return next((params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params), None)
+    return None
+
+
+CALLS = {
+    "jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "remat",
+    "checkpoint", "remat2", "custom_lin", "run_state",
+}  # fmt: skip
+
+
+def type_of(aval: Any) -> TensorType:
+    return TensorType(DTYPES[aval.dtype.name], tuple(int(n) for n in aval.shape))
+
+
+def constant(b: Builder, value: Any, dtype: Any = None) -> Tensor:
+    array = np.asarray(value, dtype)
+    return b.constant(array, DTYPES[array.dtype.name])
+
+
+def place(equation: Any, before: str) -> str:
+    """The line of the user's source that an equation comes from, and its named scopes."""
+    from jax._src import source_info_util
+
+    frame = source_info_util.user_frame(equation.source_info.traceback)
+    scopes = str(equation.source_info.name_stack)
+    line = f"{os.path.basename(frame.file_name)}:{frame.start_line} ({frame.function_name})" if frame else before
+    return f"{scopes}, {line}" if scopes else line
+
+
+def trace(function: Callable[..., Any], inputs: Sequence[TensorType]) -> tuple[Any, Any]:
+    """The jaxpr of a function for inputs of these types, and the tree of its results."""
+    import jax
+
+    structs = [jax.ShapeDtypeStruct(t.shape, t.dtype.numpy) for t in inputs]
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*structs)
+    return without_dead(closed), shapes
+
+
+def without_dead(closed: Any) -> Any:
+    """The closed jaxpr without equations that nothing reads, such as the random numbers of a dropout that is off."""
+    from jax._src.interpreters import partial_eval
+
+    read = [True] * len(closed.jaxpr.outvars)
+    jaxpr, _ = partial_eval.dce_jaxpr(closed.jaxpr, read, instantiate=True)
+    return closed.replace(jaxpr=jaxpr) if len(jaxpr.constvars) == len(closed.consts) else closed
