@@ -159,7 +159,7 @@ class KernelWriter(TileWriter):
 
     def allocate(self, buffer: Buffer) -> None:
         if buffer in self.registers.tiles:
-            self.registers.take(buffer)
+            self.allocate_tile(buffer)
             return
         self.forget({buffer})
         if buffer in self.pointers:  # another copy of an unrolled body
