@@ -1,9 +1,11 @@
 """Runs code for AMX in a process of its own: natively, or with the tiles of `tile_unit.c` where the processor has none.
 
     python -m tests.emulated cases          contractions against their meaning, and against code without tiles
+    python -m tests.emulated chains         contractions that follow each other in one kernel, against the same
     python -m tests.emulated model PATH     a model's outputs against those of code without tiles
 
-Prints JSON: [problems by name ("" where there is none), products that the emulation did, configurations].
+Prints JSON: [problems by name ("" where there is none), products that the emulation did, configurations, threads that
+had a unit].
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +27,18 @@ import numpy as np
 from lithe.formats import tflite
 from lithe.ir import interpret
 from lithe.ir.program import Program
-from lithe.lower import lower
+from lithe.lower import lower, rows, share_out
 from lithe.passes import prepare
 from lithe.targets.host import host
+from lithe.types import INT8, UINT8
 from tests.llvm_backend import graph_of, run
+from tests.lower.test_rows import Block, values
 from tests.ops.test_matrix import agree, evaluated
 from tests.tiled import WIDE, all_cases, is_tiled, target, without_tiles
 
 SOURCE = Path(__file__).with_name("tile_unit.c")
 THREADS = (1, 2)
+CHANNELS, CACHE = 32, 1 << 14  # of a chain, with twice as many channels between, and where those do not fit
 
 
 def missing() -> str:
@@ -45,15 +52,15 @@ def missing() -> str:
     return ""
 
 
-def in_child(*arguments: str) -> tuple[dict[str, str], int, int]:
+def in_child(*arguments: str) -> tuple[dict[str, str], int, int, int]:
     """What this module prints, run with these arguments."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.emulated", *arguments], capture_output=True, text=True, timeout=1200,
         cwd=Path(__file__).resolve().parents[1], check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"the process ended with {done.returncode}: {done.stderr[-4000:]}"
-    problems, products, configurations = json.loads(done.stdout.splitlines()[-1])
-    return problems, products, configurations
+    problems, products, configurations, threads = json.loads(done.stdout.splitlines()[-1])
+    return problems, products, configurations, threads
 
 
 @lru_cache(None)
@@ -70,10 +77,10 @@ def unit() -> ctypes.CDLL | None:
 
 
 def executed(program: Program, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """Outputs, the same with one thread and with two. The unit must be free afterwards."""
+    """Outputs, the same with one thread and with two. Every thread's unit must be free afterwards."""
     found = unit()
     got = run(program, inputs, target().features, THREADS)
-    assert found is None or not found.is_configured(), "the unit is not released"
+    assert found is None or not found.counted_configured(), "a unit is not released"
     return got
 
 
@@ -81,7 +88,13 @@ def same(got: list[np.ndarray], want: list[np.ndarray]) -> bool:
     return all(g.tobytes() == w.tobytes() for g, w in zip(got, want, strict=True))
 
 
+def share_everything() -> None:
+    """Threads share the smallest work."""
+    share_out.LEAST = share_out.LEAST_RUN = 0.0
+
+
 def cases() -> Iterator[tuple[str, str]]:
+    share_everything()
     for case in all_cases():
         for fast in (False, True):
             t = target(fast=fast)
@@ -99,6 +112,20 @@ def cases() -> Iterator[tuple[str, str]]:
             problem = agree(case, shaped, evaluated(case), 0, max(case.tolerance, 2e-6))
             vectors = run(lower(graph_of(case), without_tiles(t), case.model()), given, t.features)
             yield str(case), problem or ("" if same(got, vectors) else "other bits than without tiles")
+
+
+def chains() -> Iterator[tuple[str, str]]:
+    share_everything()
+    rows.MOST_TWICE = 9.0
+    for dtype, stride in product((INT8, UINT8), (1, 2)):
+        graph = Block(dtype, channels=CHANNELS).graph(stride, expanded=2 * CHANNELS, out=CHANNELS)
+        t = replace(target(), cache_bytes=CACHE)
+        program = lower(graph, t)
+        assert is_tiled(program)
+        assert len(program.steps) == 1
+        given = values(graph)
+        vectors = run(lower(graph, without_tiles(t)), given, t.features)
+        yield f"{dtype}, stride {stride}", "" if same(executed(program, given), vectors) else "other bits"
 
 
 def model(path: str) -> Iterator[tuple[str, str]]:
@@ -119,7 +146,7 @@ def model(path: str) -> Iterator[tuple[str, str]]:
 
 if __name__ == "__main__":
     command, *rest = sys.argv[1:]
-    problems = dict({"cases": cases, "model": model}[command](*rest))
+    problems = dict({"cases": cases, "chains": chains, "model": model}[command](*rest))
     found = unit()
-    counts = (0, 0) if found is None else (found.counted_products(), found.counted_configurations())
-    print(json.dumps([problems, *counts]))
+    names = ("products", "configurations", "threads")
+    print(json.dumps([problems, *(0 if found is None else getattr(found, f"counted_{name}")() for name in names)]))

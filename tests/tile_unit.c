@@ -19,7 +19,8 @@ typedef struct {
 } Unit;
 
 static __thread Unit unit;
-static long products, configurations;
+static __thread int is_known;
+static long products, configurations, threads, configured; /* threads that ever had a unit, those that have one now */
 
 static const int REGISTERS[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                   REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
@@ -70,8 +71,13 @@ static int decode(const greg_t *registers, Instruction *in) {
     return 1;
 }
 
-static const char *configure(const uint8_t *c) {
+static void release(void) {
+    __atomic_fetch_sub(&configured, unit.configured, __ATOMIC_RELAXED);
     memset(&unit, 0, sizeof unit);
+}
+
+static const char *configure(const uint8_t *c) {
+    release();
     if (c[0] == 0) return 0;
     if (c[0] != 1) return "an unknown palette";
     for (int i = 1; i < 64; i++)
@@ -84,6 +90,9 @@ static const char *configure(const uint8_t *c) {
     }
     unit.configured = 1;
     __atomic_fetch_add(&configurations, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&configured, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&threads, !is_known, __ATOMIC_RELAXED);
+    is_known = 1;
     return 0;
 }
 
@@ -158,7 +167,7 @@ static const char *execute(const greg_t *registers, Instruction *in) {
     enum { NONE, P66, F3, F2 };
     if (!decode(registers, in)) return "this instruction is unknown";
     if (in->opcode == 0x49 && in->is_register && in->prefix == NONE && in->reg == 0) {
-        memset(&unit, 0, sizeof unit); /* TILERELEASE */
+        release(); /* TILERELEASE */
         return 0;
     }
     if (in->opcode == 0x49 && in->is_register && in->prefix == F2) { /* TILEZERO */
@@ -192,6 +201,7 @@ void install(void) {
     sigaction(SIGILL, &action, 0);
 }
 
-int is_configured(void) { return unit.configured; }
+long counted_configured(void) { return configured; }
 long counted_products(void) { return products; }
 long counted_configurations(void) { return configurations; }
+long counted_threads(void) { return threads; }

@@ -120,12 +120,23 @@ needs_code = pytest.mark.skipif(bool(emulated.missing()), reason=emulated.missin
 
 @needs_code
 def test_machine_code_has_the_bits_of_the_meaning_and_of_vectors() -> None:
-    problems, products, configurations = emulated.in_child("cases")
+    problems, products, configurations, threads = emulated.in_child("cases")
     assert {str(c) for c in CHOSEN} <= set(problems)
     assert {name: problem for name, problem in problems.items() if problem} == {}
     if not emulated.host().has("amx-tile"):
         assert products > 1000
         assert configurations >= len(problems)
+        assert threads > len(CHOSEN) // 2  # each run has a second thread of its own
+
+
+@needs_code
+def test_chains_of_contractions_configure_the_unit_for_each() -> None:
+    problems, _, configurations, threads = emulated.in_child("chains")
+    assert len(problems) == 4
+    assert set(problems.values()) == {""}
+    if not emulated.host().has("amx-tile"):
+        assert configurations > 4 * len(problems)
+        assert threads == 1 + len(problems)  # every run with two threads has a second one that computes
 
 
 @needs_code

@@ -12,7 +12,7 @@ from lithe.codegen.llvm.emit import print_kernel
 from lithe.codegen.llvm.toolchain import Settings, compile_modules
 from lithe.ir.build import Builder, Convolution
 from lithe.ir.interpret import run_kernel
-from lithe.ir.loops import Buffer, Expr, Intrinsic, Kernel
+from lithe.ir.loops import INDEX, Buffer, Expr, Intrinsic, Kernel, minimum
 from lithe.ir.verify import verify_kernel
 from lithe.lower import lower
 from lithe.lower.schedule import schedule
@@ -106,6 +106,36 @@ def test_registers_are_free_again_behind_their_loop() -> None:
     assert print_kernel(b.kernel(), "k", {}).count("call void @llvm.x86.tdpbssd(i8 0, i8 1, i8 2)") == 3
 
 
+def test_more_shapes_than_registers_are_configured_one_group_after_the_other() -> None:
+    b = Builder("chain")
+    sizes = ((16, 16), (16, 15), (16, 14), (16, 13))  # left and right of their own, sums of one shape: nine
+    for rows, words in sizes:
+        with b.scope():
+            for statement in product(rows, words).kernel().body:
+                b.emit(statement)
+    text = print_kernel(b.kernel(), "k", {})
+    found = re.findall(r'@(k_tiles\d*) = internal constant \[64 x i8\] c"(.*)", align 64', text)
+    assert len({described for _, described in found}) == len(sizes)
+    used = re.findall(r"call void @llvm.x86.ldtilecfg\(ptr @(\w+)\)", text)
+    assert used == ["k_tiles", "k_tiles1", "k_tiles2", "k_tiles3"]
+    assert text.count("call void @llvm.x86.tilerelease") == 1
+
+
+def test_rows_may_begin_at_any_number() -> None:
+    b = product()
+    loops = b.kernel().body
+    b, x, n = Builder("clamped"), Buffer("x", INT32, (99, 16)), Buffer("n", INT32, (1,))
+    for statement in loops:
+        b.emit(statement)
+    with b.scope():
+        a, w, c = (b.local(INT32, (16, 16), name) for name in "awc")
+        with b.loop(16, "tile", "r") as r, b.loop(16, "vector", "l") as l:
+            b.store(a, (r, l), x[minimum(n[0].to(INDEX), 83) + r, l])
+        with b.loop(16, "tile", "r") as r, b.loop(16, "vector", "l") as l, b.loop(16, "serial", "d") as d:
+            b.store(c, (r, l), Intrinsic(TDPBSSD.instruction, (c[r, l], a[r, d], w[d, l])))
+    assert re.search(r"tileloadd64\(i8 \d, ptr %\w+, i64 64\)", print_kernel(b.kernel(), "k", {}))
+
+
 def odd_rows() -> Builder:
     b, x, y = product(), Buffer("x", INT32, (64,)), Buffer("y", INT32, (64,))
     with b.loop(4, "tile", "r") as r, b.loop(16, "vector", "l") as l:
@@ -124,6 +154,17 @@ def scattered() -> Builder:
     return b
 
 
+def clamped_rows() -> Builder:
+    b = Builder("clamped")
+    a, w, c = (b.local(INT32, (16, 16), name) for name in "awc")
+    x = Buffer("x", INT32, (16, 16))
+    with b.loop(16, "tile", "r") as r, b.loop(16, "vector", "l") as l:
+        b.store(a, (r, l), x[minimum(r, 9), l])
+    with b.loop(16, "tile", "r") as r, b.loop(16, "vector", "l") as l, b.loop(16, "serial", "d") as d:
+        b.store(c, (r, l), Intrinsic(TDPBSSD.instruction, (c[r, l], a[r, d], w[d, l])))
+    return b
+
+
 @pytest.mark.parametrize(
     ("made", "problem"),
     [
@@ -131,6 +172,7 @@ def scattered() -> Builder:
         (lambda: product(rows=17), "no register is left for .*, or none is that large"),
         (lambda: product(words=17), "no register is left for .*, or none is that large"),
         (odd_rows, "no rule for this tile loop"),
+        (clamped_rows, "the rows of a tile do not lie at one distance in x"),
         (scattered, "the rows of a tile do not lie at one distance in x"),
     ],
 )
