@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lithe.codegen.llvm.emit import print_kernel
 from lithe.ir import interpret
 from lithe.ir.build import Builder, Convolution
+from lithe.ir.graph import Graph
 from lithe.ir.interpret import run_kernel
 from lithe.ir.loops import Buffer, For, Intrinsic, expressions, nodes, statements
 from lithe.ir.program import Program
 from lithe.ir.verify import verify_program
 from lithe.lower import lower
-from lithe.lower.schedule import schedule
+from lithe.lower.schedule import choices, schedule
+from lithe.passes import prepare
 from lithe.targets.cpu import TDPBF16PS, TDPBSSD, TDPBUSD, x86
 from lithe.types import INT8, INT32
 from tests import emulated
 from tests.llvm_backend import graph_of
+from tests.lower.test_movement import convolved
 from tests.ops.cases import Case, every_case
+from tests.passes.graphs import Draft
 from tests.tiled import CHOSEN, TILES, WIDE, is_tiled, pointwise, target, window, without_tiles
 
 FACTOR = 2.0**-8  # of a factor rounded to bfloat16, relative
@@ -113,6 +119,59 @@ def test_every_output_is_finished_once(height: int, width: int, taps: int) -> No
     windows = np.lib.stride_tricks.sliding_window_view(given[0].astype(np.int32), (taps, taps), (0, 1))
     want = np.einsum("hwcyx,oyxc->hwo", windows, weights.astype(np.int32))
     np.testing.assert_array_equal(got[0] - before[0], want)
+
+
+def joined() -> Graph:
+    d = Draft()
+    x = d.input((1, 8, 10, 32))
+    both = d("CONCATENATION", convolved(d, x, 64, 32), convolved(d, x, 32, 32), axis=3)
+    part = d("SLICE", both, d.constant([0, 0, 0, 32], np.int32), d.constant([-1, -1, -1, 64], np.int32))
+    return d.graph(convolved(d, both, 40, 96), convolved(d, part, 16, 64))
+
+
+def padded() -> Graph:
+    """Whoever reads all pixels in a row does not find them in the middle of the padding in one."""
+    d = Draft()
+    x = convolved(d, d.input((1, 7, 6, 32)), 32, 32)
+    wide = d("PAD", x, d.constant([[0, 0], [1, 1], [1, 1], [0, 0]], np.int32))
+    weights = d.constant(np.random.default_rng(2).normal(size=(20, 3, 3, 32)))
+    return d.graph(d("CONV_2D", wide, weights, None, shape=(1, 7, 6, 20), padding="VALID"), convolved(d, x, 24, 32))
+
+
+@pytest.mark.parametrize(("made", "gone"), [(joined, "CONCATENATION"), (joined, "SLICE"), (padded, "")])
+def test_copies_fall_away_around_tiles(made: Callable[[], Graph], gone: str) -> None:
+    graph = prepare(made())
+    program = lower(graph, target(fast=True))
+    verify_program(program)
+    assert sum(any(isinstance(s, For) and s.kind == "tile" for s in statements(k.body)) for k in program.kernels()) > 1
+    assert not gone or not any(gone in step.source for step in program.steps)
+    for kernel in program.kernels():
+        print_kernel(kernel, "k", {})  # or it raises an error
+    given = [np.random.default_rng(1).uniform(-1, 1, t.type.shape).astype(np.float32) for t in graph.inputs]
+    for got, want in zip(interpret.run(program, given), interpret.run(lower(graph), given), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=0.01 * np.abs(want).max())
+
+
+def test_every_choice_has_the_same_bits() -> None:
+    random = np.random.default_rng(4)
+    x, out = Buffer("x", INT8, (1, 40, 1, 64)), Buffer("out", INT32, (1, 40, 1, 24))
+    given, weights = random.integers(-128, 128, x.shape, np.int8), random.integers(-127, 128, (24, 1, 1, 64), np.int8)
+    want = given[0, :, 0].astype(np.int32) @ weights[:, 0, 0].astype(np.int32).T
+    tiled = set()
+    for choice in choices(target(fast=True), threads=2):
+        b = Builder("chosen", schedule(target(fast=True), choice))
+        b.convolution(
+            Convolution(
+                x, b.constant(weights), None, out, (1, 1), (1, 1), (0, 0), 1, INT32, lambda total, o, pixel: total
+            )
+        )
+        kernel, got = b.kernel(), np.zeros(out.shape, np.int32)
+        run_kernel(kernel, {x: given, out: got})
+        np.testing.assert_array_equal(got[0, :, 0], want, choice.name)
+        if any(isinstance(s, For) and s.kind == "tile" for s in statements(kernel.body)):
+            tiled.add(choice.name)
+    assert tiled == {c.name for c in choices(target(fast=True), threads=2)} - {"vectors", "float32"}
+    assert "vectors" not in {c.name for c in choices(without_tiles(target()))}
 
 
 needs_code = pytest.mark.skipif(bool(emulated.missing()), reason=emulated.missing())
