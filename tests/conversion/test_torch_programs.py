@@ -296,6 +296,12 @@ BAD = {
 }
 
 
+def test_inputs_are_named_as_the_arguments_are():
+    with pytest.raises(InputError, match=r"Head.forward has no argument 'x'") as caught:
+        convert(Head(), {"x": (1, 3, 16, 16)})
+    assert "its arguments are image" in str(caught.value)
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_source_gets_one_clear_error(name):
     source, inputs, kind, text = BAD[name]
