@@ -39,7 +39,7 @@ from lithe.lower.window import Window
 from lithe.targets.cpu import Dot, Target, Tiles
 from lithe.types import BFLOAT16, FLOAT32, INT8, INT32
 
-# What the unit is for. A tile's product takes as long for fewer rows, and for shorter ones, as for whole ones.
+# What the unit is for: counted, not timed. A product is taken to last as long for tiles that are not full.
 LEAST_PIXELS = 8  # of an output: fewer share too little of the weights that are loaded
 LEAST_STRIP = 4  # pixels
 LEAST_RUN = 24  # bytes of a run: of shorter ones, vectors make as much
