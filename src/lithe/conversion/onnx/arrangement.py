@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from lithe.conversion.builder import Builder
-from lithe.conversion.onnx.call import Call, Value, cast, dtype_of_number, has_open, rule, widened
+from lithe.conversion.onnx.call import Call, Value, cast, dtype_of_number, has_open, rule, sizes, widened
 from lithe.conversion.sizes import is_fixed, is_open
 from lithe.conversion.torch.arrangement import line, sliced
+from lithe.conversion.torch.lookups import non_negative
 from lithe.conversion.windows import pad as padded
 from lithe.ir.graph import Tensor
-from lithe.types import BOOL, DTYPES, FLOAT32, INT32, INT64, DType
+from lithe.types import BOOL, DTYPES, FLOAT32, INT32, DType, TensorType
 
 SMALL = 1 << 10  # elements of a constant that is made here
 
@@ -24,13 +25,13 @@ SMALL = 1 << 10  # elements of a constant that is made here
 
 @rule("Shape")
 def shape(b: Builder, c: Call) -> np.ndarray:
-    sizes = np.array(c.shape(0), np.int64)
-    return sizes[c.attr("start", 0) : c.attr("end", None)]
+    whole = np.array(c.shape(0), np.int64)
+    return sizes(whole[c.attr("start", 0) : c.attr("end", None)])
 
 
 @rule("Size")
 def size(b: Builder, c: Call) -> np.ndarray:
-    return np.asarray(math.prod(c.shape(0)), np.int64)
+    return sizes(np.asarray(math.prod(c.shape(0)), np.int64))
 
 
 @rule("Constant")
@@ -55,7 +56,10 @@ def filled(b: Builder, c: Call, i: int, value: Any) -> Value:
     dtype = DTYPES[np.asarray(value).dtype.name]
     given = c.known(i)
     if given is None:
-        return c.found("FILL", [b.int32(c[i]), b.constant(value, dtype)], c.declared(0, c.shape(i)[0]), dtype)
+        wanted = c.declared(0, c.shape(i)[0])
+        if not is_fixed(wanted):
+            return c.found("FILL", [b.int32(c[i]), b.constant(value, dtype)], wanted, dtype)
+        given = np.asarray(wanted)
     shape = [int(n) for n in given]
     if is_fixed(shape) and math.prod(shape) <= SMALL:
         return np.full(shape, value)
@@ -76,7 +80,7 @@ def count(b: Builder, c: Call) -> Value:
             n = int(limit) - int(start)
             whole = b.sized("RANGE", [b.constant(int(start)), b.reshape(b.size(int(limit)), ()), b.constant(1)], (n,))
             return b.cast(whole, c.dtype(0))
-        if not any(has_open(np.asarray(v)) for v in known):
+        if not any(has_open(v) for v in (start, limit, delta)):
             return np.arange(start, limit, delta, dtype=np.asarray(start).dtype)
     ends = [widened(b, b.reshape(c[i], ())) for i in range(3)]
     made = c.found("RANGE", ends, c.declared(0, 1), ends[0].type.dtype)
@@ -99,20 +103,23 @@ def reshape(b: Builder, c: Call) -> Value:
     x = c[0]
     given = c.known(1) if c.has(1) else np.asarray(c.attr("shape"))
     if given is None:
-        return c.found("RESHAPE", [x, b.int32(c[1])], c.declared(0, c.shape(1)[0]), x.type.dtype)
+        wanted = c.declared(0, c.shape(1)[0])
+        if is_fixed(wanted):
+            return b.reshape(x, wanted)
+        return c.found("RESHAPE", [x, b.int32(c[1])], wanted, x.type.dtype)
     return b.reshape(x, whole_shape(b, x, [int(n) for n in given], bool(c.attr("allowzero", 0))))
 
 
 def whole_shape(b: Builder, x: Tensor, wanted: Sequence[int], zero_is_zero: bool = False) -> list[int]:
     """A shape without 0 (as before) and -1 (what is left)."""
-    sizes = [x.type.shape[i] if n == 0 and not zero_is_zero else n for i, n in enumerate(wanted)]
-    if -1 in sizes:
-        rest = math.prod(n for n in sizes if n != -1)
+    whole = [x.type.shape[i] if n == 0 and not zero_is_zero else n for i, n in enumerate(wanted)]
+    if -1 in whole:
+        rest = math.prod(n for n in whole if n != -1)
         have = math.prod(x.type.shape)
         b.require(rest > 0 and have % rest == 0, f"{list(x.type.shape)} as {list(wanted)}")
-        sizes[sizes.index(-1)] = have // rest
-    b.require(math.prod(sizes) == math.prod(x.type.shape), f"{list(x.type.shape)} as {list(wanted)}")
-    return sizes
+        whole[whole.index(-1)] = have // rest
+    b.require(math.prod(whole) == math.prod(x.type.shape), f"{list(x.type.shape)} as {list(wanted)}")
+    return whole
 
 
 def _axes(c: Call, i: int, rank: int) -> list[int] | None:
@@ -162,9 +169,12 @@ def expand(b: Builder, c: Call) -> Tensor:
     given = c.known(1)
     if given is None:
         rank = max(c.shape(1)[0], x.type.rank)
+        wanted = c.declared(0, rank)
+        if is_fixed(wanted):
+            return b.broadcast(b.reshape(x, (*[1] * (rank - x.type.rank), *x.type.shape)), wanted)
         own = b.vector(x.type.shape)
         target = b("BROADCAST_ARGS", own, b.int32(c[1])) if x.type.rank else b.int32(c[1])
-        return c.found("BROADCAST_TO", [x, target], c.declared(0, rank), x.type.dtype)
+        return c.found("BROADCAST_TO", [x, target], wanted, x.type.dtype)
     shape = broadcast_shape(x.type.shape, [int(n) for n in given])
     return b.broadcast(b.reshape(x, (*[1] * (len(shape) - x.type.rank), *x.type.shape)), shape)
 
@@ -198,17 +208,32 @@ def split(b: Builder, c: Call) -> Sequence[Tensor]:
     x = c[0]
     axis, count = c.attr("axis", 0) % x.type.rank, len(c.results)
     n = x.type.shape[axis]
-    sizes = c.ints(1, "the sizes of the parts") if c.has(1) else c.attr("split")
-    if sizes is None:
+    if c.has(1) and c.known(1) is None:
+        return _split_at_run_time(b, c, x, axis)
+    parts = c.ints(1) if c.has(1) else c.attr("split")
+    if parts is None:
         each = -(-n // count)
-        sizes = [each] * (count - 1) + [n - each * (count - 1)]
-    if len(sizes) == 1:
+        parts = [each] * (count - 1) + [n - each * (count - 1)]
+    if len(parts) == 1:
         return [x]
-    b.require(sum(sizes) == n, f"parts {sizes} of {n}")
-    if len(set(sizes)) == 1 and sizes[0]:
+    b.require(sum(parts) == n, f"parts {parts} of {n}")
+    if len(set(parts)) == 1 and parts[0]:
         return b.several("SPLIT", b.constant(axis), x, dtypes=[x.type.dtype] * count, num_splits=count)
-    starts = np.cumsum([0, *sizes])
-    return [sliced(b, x, axis, int(s), int(s + k)) for s, k in zip(starts, sizes, strict=False)]
+    starts = np.cumsum([0, *parts])
+    return [sliced(b, x, axis, int(s), int(s + k)) for s, k in zip(starts, parts, strict=False)]
+
+
+def _split_at_run_time(b: Builder, c: Call, x: Tensor, axis: int) -> list[Tensor]:
+    """SPLIT_V with sizes that are computed."""
+    made = []
+    for i in range(len(c.results)):
+        along = c.declared(i, x.type.rank)[axis]
+        shape = tuple(along if a == axis else n for a, n in enumerate(x.type.shape))
+        made.append(Tensor(f"{b.name()}/{len(b.tensors) + i}", TensorType(x.type.dtype, shape)))
+    b.add(b._node("SPLIT_V", [x, b.int32(c[1]), b.constant(axis)], made, num_splits=len(made)))
+    for t in made:
+        b.originate(t)
+    return made
 
 
 @rule("Slice")
@@ -241,35 +266,41 @@ def one_part(b: Builder, x: Tensor, axis: int, start: int, end: int, step: int) 
 
 def _part_at_run_time(b: Builder, c: Call, x: Tensor) -> Tensor:
     """Bounds that are computed: STRIDED_SLICE over all axes."""
-    rank, limit = x.type.rank, 1 << 30
-    count = c.shape(1)[0]
-    axes = [a % rank for a in (c.ints(3, "the axes") if c.has(3) and c.known(3) is not None else range(count))]
-    if c.has(3) and c.known(3) is None:
-        b.require(count == rank, "a part along axes that are computed")
-    steps = c.ints(4, "the steps") if c.has(4) and c.known(4) is not None else [1] * count
-    b.require(not c.has(4) or c.known(4) is not None or all(
-        n is not None for n in c.declared(0, rank)), "a part with computed steps")  # fmt: skip
-    bounds = [b("MAXIMUM", b("MINIMUM", b.cast(c[i], INT64), b.constant(limit, INT64)), b.constant(-limit, INT64))
-              for i in (1, 2)]  # fmt: skip
-    low, high = (b.cast(t, INT32) for t in bounds)
-    full = axes == list(range(rank))
-    if not full:
-        b.require(is_fixed(x.type.shape), "a computed part of an open dimension")
-        pieces = [[b.slice(t, [axes.index(i)], [1]) if i in axes else b.constant([0 if t is low else x.type.shape[i]])
-                   for i in range(rank)] for t in (low, high)]  # fmt: skip
-        low, high = (p[0] if rank == 1 else b("CONCATENATION", *p, axis=0) for p in pieces)
-    strides = b.constant([steps[axes.index(i)] if i in axes else 1 for i in range(rank)])
-    if c.has(4) and c.known(4) is None:
-        strides = b.int32(c[4])
-        b.require(full, "a part with computed steps along some axes")
-    return c.found("STRIDED_SLICE", [x, low, high, strides], c.declared(0, rank), x.type.dtype)
+    rank, limit, count = x.type.rank, 1 << 30, c.shape(1)[0]
+    axes = c[3] if c.has(3) else b.constant(np.arange(count))
+    bounds = [b.cast(_within(b, c[i], limit), INT32) for i in (1, 2)]
+    steps = b.int32(c[4]) if c.has(4) else b.constant([1] * count)
+    defaults = ([0] * rank, list(x.type.shape), [1] * rank)
+    begin, end, strides = (spread(b, axes, v, d) for v, d in zip((*bounds, steps), defaults, strict=True))
+    return c.found("STRIDED_SLICE", [x, begin, end, strides], c.declared(0, rank), x.type.dtype)
+
+
+def _within(b: Builder, x: Tensor, limit: int) -> Tensor:
+    dtype = x.type.dtype
+    return b("MAXIMUM", b("MINIMUM", x, b.constant(limit, dtype)), b.constant(-limit, dtype))
+
+
+def spread(b: Builder, axes: Tensor, values: Tensor, defaults: Sequence[int]) -> Tensor:
+    """A number for each axis of a tensor: the value where the axis is among `axes`, else the default."""
+    rank, count = len(defaults), values.type.shape[0]
+    if axes.data is not None and [int(a) % rank for a in axes.data] == list(range(rank)):
+        return values
+    places = b.reshape(non_negative(b, axes, rank), (count, 1))
+
+    def put(values: Tensor) -> Tensor:
+        made = b.sized("SCATTER_ND", [places, values, b.constant([rank])], (rank,))
+        made.type = TensorType(INT32, (rank,))
+        return made
+
+    hit = b("GREATER", put(b.constant([1] * count)), b.constant(0), dtype=BOOL)
+    return b("SELECT_V2", hit, put(values), b.vector(defaults), dtype=INT32)
 
 
 @rule("Pad")
 def pad(b: Builder, c: Call) -> Tensor:
     x, mode = c[0], c.attr("mode", "constant")
     rank = x.type.rank
-    if c.version >= 11 and c.known(1) is None:
+    if c.version >= 11 and (c.known(1) is None or (c.has(3) and c.known(3) is None)):
         return _padded_at_run_time(b, c, x)
     flat = c.ints(1) if c.version >= 11 else list(c.attr("pads"))
     value = (c.get(2) if c.has(2) else None) if c.version >= 11 else b.constant(c.attr("value", 0.0), x.type.dtype)
@@ -312,14 +343,36 @@ def constant_pad(b: Builder, x: Tensor, pairs: Sequence[tuple[int, int]], value:
 
 
 def _padded_at_run_time(b: Builder, c: Call, x: Tensor) -> Tensor:
-    rank, mode = x.type.rank, c.attr("mode", "constant")
-    b.require(mode in ("constant", "reflect") and not (c.has(3) and c.ints(3, "the axes") != list(range(rank))),
-              f"computed padding by '{mode}'")  # fmt: skip
-    pairs = b.transpose(b.reshape(b.int32(c[1]), (2, rank)), (1, 0))
-    if mode == "reflect":
-        return c.found("MIRROR_PAD", [x, pairs], c.declared(0, rank), x.type.dtype, mode="REFLECT")
-    value = b.reshape(c[2], ()) if c.has(2) else b.constant(0, x.type.dtype)
-    return c.found("PADV2", [x, pairs, value], c.declared(0, rank), x.type.dtype)
+    """Constants by PADV2; other modes look each place up where it comes from."""
+    rank, mode, count = x.type.rank, c.attr("mode", "constant"), c.shape(1)[0] // 2
+    axes = c[3] if c.has(3) else b.constant(np.arange(rank))
+    flat = b.int32(c[1])
+    low, high = (spread(b, axes, b.slice(flat, [i * count], [count]), [0] * rank) for i in (0, 1))
+    shape = c.declared(0, rank)
+    if mode == "constant":
+        value = b.reshape(c[2], ()) if c.has(2) else b.constant(0, x.type.dtype)
+        zero = b.constant([0] * rank)
+        pairs = b("PACK", *(b("MAXIMUM", t, zero) for t in (low, high)), values_count=2, axis=1)
+        wide = c.found("PADV2", [x, pairs, value], shape, x.type.dtype)
+        begin, size = b("NEG", b("MINIMUM", low, zero)), b.vector(shape)
+        return b.sized("SLICE", [wide, begin, size], shape) if is_fixed(shape) else wide
+    for axis in range(rank):
+        lo, hi = (b.reshape(b.slice(t, [axis], [1]), ()) for t in (low, high))
+        n = b.constant(x.type.shape[axis])
+        line_ = c.found("RANGE", [b("NEG", lo), b("ADD", n, hi), b.constant(1)], (shape[axis],), INT32)
+        x = b("GATHER", x, _looked_up(b, line_, x.type.shape[axis], mode), axis=axis, batch_dims=0)
+    return x
+
+
+def _looked_up(b: Builder, places: Tensor, n: int, mode: str) -> Tensor:
+    """Where the place of a padded axis comes from."""
+    if mode == "edge":
+        return b("MAXIMUM", b("MINIMUM", places, b.constant(n - 1)), b.constant(0))
+    if mode == "wrap":
+        return b("FLOOR_MOD", places, b.constant(n))
+    period = max(2 * (n - 1), 1)
+    inside = b("FLOOR_MOD", places, b.constant(period))
+    return b("MINIMUM", inside, b("SUB", b.constant(period), inside))
 
 
 @rule("DepthToSpace")
@@ -366,7 +419,7 @@ def random(b: Builder, c: Call) -> Tensor:
     dtype: DType = FLOAT32
     if "dtype" in c.attributes or c.op.endswith("Like"):
         dtype = dtype_of_number(c.attr("dtype")) if "dtype" in c.attributes else c.dtype(0)
-    made = Tensor(f"{b.name()}/{len(b.tensors)}", type(b.constant(0.0, FLOAT32).type)(FLOAT32, shape))
+    made = Tensor(f"{b.name()}/{len(b.tensors)}", TensorType(FLOAT32, tuple(shape)))
     op = "RANDOM_STANDARD_NORMAL" if normal else "RANDOM_UNIFORM"
     b.add(b._node(op, [b.vector(shape)], [made], seed=seed, seed2=0))
     low, high = c.attr("low", 0.0), c.attr("high", 1.0)
@@ -379,7 +432,7 @@ def random(b: Builder, c: Call) -> Tensor:
 def bernoulli(b: Builder, c: Call) -> Tensor:
     """Whether a number that is drawn is below the probability."""
     shape = c.shape(0)
-    made = Tensor(f"{b.name()}/{len(b.tensors)}", type(b.constant(0.0, FLOAT32).type)(FLOAT32, shape))
+    made = Tensor(f"{b.name()}/{len(b.tensors)}", TensorType(FLOAT32, tuple(shape)))
     b.add(b._node("RANDOM_UNIFORM", [b.vector(shape)], [made], seed=int(c.attr("seed", 0.0) or 0), seed2=0))
     dtype = dtype_of_number(c.attr("dtype")) if "dtype" in c.attributes else c.dtype(0)
     below = b("LESS", made, b.cast(c[0], FLOAT32), dtype=BOOL)

@@ -17,7 +17,7 @@ from lithe.conversion.builder import Builder
 from lithe.conversion.sizes import is_open
 from lithe.ir.graph import Tensor
 from lithe.passes.writer import Inexpressible
-from lithe.types import BOOL, DTYPES, INT64, STRING, DType, Shape, TensorType
+from lithe.types import BOOL, DTYPES, INT64, STRING, UINT64, DType, Shape, TensorType
 
 if TYPE_CHECKING:
     from lithe.conversion.onnx.graph import Scope
@@ -145,9 +145,19 @@ def dtype_of_array(array: np.ndarray) -> DType:
     return DTYPES[array.dtype.name]
 
 
+class OpenSizes(np.ndarray):
+    """Integers (or float64) of which some are stand-ins of open dimensions, or were computed from them."""
+
+
+def sizes(array: np.ndarray) -> np.ndarray:
+    """The array, marked where one of its elements depends on an open dimension."""
+    marked = array.dtype.kind in "iuf" and array.size and is_open(np.abs(array).max())
+    return array.view(OpenSizes) if marked else np.asarray(array).view(np.ndarray)
+
+
 def has_open(array: np.ndarray) -> bool:
     """Whether a stand-in of an open dimension is among the elements."""
-    return array.dtype.kind in "iuf" and array.size > 0 and array.size < 1 << 12 and bool(is_open(np.abs(array).max()))
+    return isinstance(array, OpenSizes)
 
 
 def tensor(b: Builder, value: Value) -> Tensor:
@@ -169,7 +179,7 @@ def cast(b: Builder, x: Tensor, dtype: DType) -> Tensor:
     b.require(STRING not in (dtype, x.type.dtype), "a conversion from or to strings")
     if dtype == BOOL:
         return b("NOT_EQUAL", *(widened(b, t) for t in (x, b.constant(0, x.type.dtype))), dtype=BOOL)
-    return b.cast(x, dtype)
+    return converted(b, x, dtype)
 
 
 # What the kernels of elementwise builtins take, and in which type others are computed.
@@ -179,7 +189,7 @@ WIDER = {
     "int2": "int32",
 }  # fmt: skip
 # builtins that do not take integers of 64 bits, and those that take floats alone
-NARROW = {"POW", "DIV", "SIGN", "ABS", "SQUARED_DIFFERENCE", "ADD_N", "REDUCE_WINDOW", "SEGMENT_SUM"}
+NARROW = {"POW", "DIV", "FLOOR_DIV", "SIGN", "ABS", "SQUARED_DIFFERENCE", "ADD_N", "REDUCE_WINDOW", "SEGMENT_SUM"}
 FLOATS = {
     "CEIL", "FLOOR", "ROUND", "COS", "SIN", "EXP", "LOG", "SQRT", "RSQRT", "LOGISTIC", "TANH", "ELU", "RELU", "RELU6",
     "LEAKY_RELU", "GELU", "HARD_SWISH", "SOFTMAX", "LOG_SOFTMAX", "PRELU", "ATAN2", "SQUARE", "MEAN",
@@ -196,10 +206,21 @@ def working_dtype(builtin: str, dtype: DType) -> DType:
 
 def widened(b: Builder, x: Tensor, builtin: str = "") -> Tensor:
     dtype = working_dtype(builtin, x.type.dtype)
-    return x if dtype == x.type.dtype else b.cast(x, dtype)
+    return converted(b, x, dtype)
+
+
+def converted(b: Builder, x: Tensor, dtype: DType) -> Tensor:
+    """CAST; unsigned integers of 64 bits, which it does not take, keep their bits as signed ones."""
+    if x.type.dtype == dtype:
+        return x
+    if x.type.dtype == UINT64:
+        return b.cast(b("BITCAST", x, dtype=INT64), dtype)
+    if dtype == UINT64:
+        return b("BITCAST", b.cast(x, INT64), dtype=UINT64)
+    return b.cast(x, dtype)
 
 
 def computed(b: Builder, builtin: str, *xs: Tensor, dtype: DType | None = None, **attrs: Any) -> Tensor:
     """A builtin in a type that it takes; the result has the type of the first operand, or the one given."""
     made = b(builtin, *(widened(b, x, builtin) for x in xs), dtype=dtype, **attrs)
-    return made if dtype is not None else b.cast(made, xs[0].type.dtype)
+    return made if dtype is not None else converted(b, made, xs[0].type.dtype)

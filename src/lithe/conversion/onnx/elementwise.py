@@ -9,7 +9,7 @@ from functools import reduce
 import numpy as np
 
 from lithe.conversion.builder import Builder
-from lithe.conversion.onnx.call import RULES, Call, Rule, cast, computed, dtype_of_number, rule, widened, working_dtype
+from lithe.conversion.onnx.call import RULES, Call, Rule, cast, computed, converted, dtype_of_number, rule, widened
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value, where
@@ -114,7 +114,7 @@ def compare(b: Builder, builtin: str, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _shifted(b: Builder, x: Tensor) -> Tensor:
-    return b("ADD", b.cast(x, INT64), b.constant(-(1 << 63), INT64))
+    return b("ADD", converted(b, x, INT64), b.constant(-(1 << 63), INT64))
 
 
 def _comparison(builtin: str) -> Rule:
@@ -191,16 +191,8 @@ def quotient(b: Builder, c: Call) -> Tensor:
 
 
 def divided(b: Builder, x: Tensor, y: Tensor) -> Tensor:
-    dtype = x.type.dtype
-    if working_dtype("", dtype) != INT64:
-        return computed(b, "DIV", x, y)
-    left, right = b.cast(x, INT64), b.cast(y, INT64)
-    if dtype.kind == "uint":
-        return b.cast(b("FLOOR_DIV", left, right), dtype)
-    size = b("FLOOR_DIV", *(b("MAXIMUM", t, b("NEG", t)) for t in (left, right)))
-    zero = b.constant(0, INT64)
-    apart = b("NOT_EQUAL", *(b("LESS", t, zero, dtype=BOOL) for t in (left, right)), dtype=BOOL)
-    return b("SELECT_V2", apart, b("NEG", size), size, dtype=INT64)
+    """Places and sizes, which is what integers of 64 bits are here, are divided as those of 32 bits."""
+    return computed(b, "DIV", x, y)
 
 
 @rule("Mod")
@@ -306,55 +298,65 @@ def _converted(b: Builder, x: Tensor, dtype: DType) -> Tensor:
 # bits
 
 
-def _bits(b: Builder, x: Tensor) -> Tensor:
-    """Each element's bits as integers of 64 bits, the lowest first, along a new last axis."""
-    count = x.type.dtype.bits
-    places = 1 << np.arange(min(count, 63), dtype=np.int64)
-    wide = b.reshape(b.cast(x, INT64), (*x.type.shape, 1))
-    low = b("FLOOR_MOD", b("FLOOR_DIV", wide, b.constant(places, INT64)), b.constant(2, INT64))
-    if count < 64:
-        return low
-    top = b.cast(b("LESS", wide, b.constant(0, INT64), dtype=BOOL), INT64)
-    return b("CONCATENATION", low, top, axis=x.type.rank)
+def _words(b: Builder, x: Tensor) -> Tensor:
+    """Elements as integers of 32 bits; those of 64 bits as two, along a new last axis."""
+    return b("BITCAST", x, dtype=INT32) if x.type.dtype.bits == 64 else b.cast(x, INT32)
 
 
-def _from_bits(b: Builder, bits: Tensor, dtype: DType) -> Tensor:
-    weights = [1 << i for i in range(dtype.bits)]
-    if dtype.kind == "int" or dtype.bits == 64:
-        weights[-1] = -weights[-1]
-    total = b("SUM", b("MUL", bits, b.constant(weights, INT64)), b.constant([-1]), keep_dims=False)
-    return b.cast(total, dtype)
+def _from_words(b: Builder, words: Tensor, dtype: DType) -> Tensor:
+    return b("BITCAST", words, dtype=dtype) if dtype.bits == 64 else b.cast(words, dtype)
+
+
+def _bits(b: Builder, x: Tensor, count: int) -> Tensor:
+    """Each integer's bits, the lowest first, along a new last axis."""
+    wide = b.broadcast(b.reshape(x, (*x.type.shape, 1)), (*x.type.shape, count))
+    places = b.broadcast(b.constant(np.arange(count).reshape([1] * x.type.rank + [count])), wide.type.shape)
+    return b("FLOOR_MOD", b("RIGHT_SHIFT", wide, places), b.constant(2))
+
+
+def _from_bits(b: Builder, bits: Tensor) -> Tensor:
+    """Integers of 32 bits; sums wrap round."""
+    weights = b.constant(np.left_shift(1, np.arange(bits.type.shape[-1], dtype=np.int32), dtype=np.int32))
+    return b("SUM", b("MUL", bits, weights), b.constant([bits.type.rank - 1]), keep_dims=False)
 
 
 @rule("BitwiseAnd", "BitwiseOr", "BitwiseXor")
 def bitwise(b: Builder, c: Call) -> Tensor:
-    """XOR has a builtin up to 32 bits; the others are taken bit by bit."""
-    x, y = c[0], c[1]
-    if c.op == "BitwiseXor" and x.type.dtype.bits < 64:
-        return b("BITWISE_XOR", x, y)
-    left, right = _bits(b, x), _bits(b, y)
+    """XOR has a builtin; the others are taken bit by bit."""
+    dtype = c[0].type.dtype
+    left, right = _words(b, c[0]), _words(b, c[1])
     if c.op == "BitwiseXor":
-        made = b.cast(b("NOT_EQUAL", left, right, dtype=BOOL), INT64)
-    else:
-        made = b("MUL" if c.op == "BitwiseAnd" else "MAXIMUM", left, right)
-    return _from_bits(b, made, x.type.dtype)
+        return _from_words(b, b("BITWISE_XOR", left, right), dtype)
+    count = min(dtype.bits, 32)
+    builtin = "MUL" if c.op == "BitwiseAnd" else "MAXIMUM"
+    return _from_words(b, _from_bits(b, b(builtin, _bits(b, left, count), _bits(b, right, count))), dtype)
 
 
 @rule("BitwiseNot")
 def bitwise_not(b: Builder, c: Call) -> Tensor:
-    """-1 - x, of which the lowest bits are kept."""
-    wide = b.cast(c[0], INT64)
-    return b.cast(b("SUB", b.constant(-1, INT64), wide), c[0].type.dtype)
+    """-1 - x in each word."""
+    words = _words(b, c[0])
+    return _from_words(b, b("SUB", b.constant(-1), words), c[0].type.dtype)
 
 
 @rule("BitShift")
 def bit_shift(b: Builder, c: Call) -> Tensor:
-    """A product with a power of two, or a division by it."""
-    x, count = c[0], c[1]
-    powers = b.constant([1 << i for i in range(63)], INT64)
-    factor = b("GATHER", powers, b.int32(b("MINIMUM", b.cast(count, INT64), b.constant(62, INT64))), axis=0)
-    builtin = "MUL" if c.attr("direction") == "LEFT" else "FLOOR_DIV"
-    return b.cast(b(builtin, b.cast(x, INT64), factor), x.type.dtype)
+    """Bits are looked up in their new places; those from outside are 0 (or the sign)."""
+    x, count, dtype = c[0], c[1], c[0].type.dtype
+    shape = np.broadcast_shapes(x.type.shape, count.type.shape)
+    x, count = (b.broadcast(b.reshape(t, (*[1] * (len(shape) - t.type.rank), *t.type.shape)), shape) for t in (x, count))
+    bits = _bits(b, _words(b, x), min(dtype.bits, 32))
+    whole = b.reshape(bits, (*shape, dtype.bits))
+    steps = b.reshape(converted(b, count, INT32), (*shape, 1))
+    line = b.constant(np.arange(dtype.bits).reshape([1] * len(shape) + [dtype.bits]))
+    from_ = b("SUB" if c.attr("direction") == "LEFT" else "ADD", b.broadcast(line, whole.type.shape), steps)
+    kept = b("MAXIMUM", b("MINIMUM", from_, b.constant(dtype.bits - 1)), b.constant(0))
+    found = b("GATHER", whole, kept, axis=len(shape), batch_dims=len(shape))
+    inside = b("EQUAL", from_, kept, dtype=BOOL)
+    if dtype.kind == "int":
+        inside = b("LOGICAL_OR", inside, b("GREATER", from_, kept, dtype=BOOL), dtype=BOOL)
+    made = b("SELECT_V2", inside, found, b.constant(0), dtype=INT32)
+    return _from_words(b, _from_bits(b, b.reshape(made, bits.type.shape)), dtype)
 
 
 @rule("BitCast")

@@ -157,7 +157,7 @@ class Scope:
         versions = {("" if o.domain in DEFAULT else o.domain): o.version for o in body.opset_import} or self.versions
         inner = Scope(self.b, {**self.versions, **versions}, prefix=f"{self.prefix}{node.name or node.output[0]}/",
                       depth=self.depth + 1, unroll=self.unroll, functions=self.functions)  # fmt: skip
-        defaults = {a.name: a for a in body.attribute_proto}
+        defaults = {**_defaults(node, version, domain), **{a.name: a for a in body.attribute_proto}}
         given = {**defaults, **{a.name: a for a in node.attribute}}
         nodes = [_with_attributes(n, given) for n in body.node]
         inner.look_at(nodes, body.output)
@@ -197,6 +197,17 @@ class Scope:
             body.ParseFromString(text)
             return body if body.node else None
         return None
+
+
+def _defaults(node: Any, version: int, domain: str) -> dict[str, Any]:
+    """The attributes that an operator has where a node does not give them."""
+    import onnx
+
+    try:
+        schema = onnx.defs.get_schema(node.op_type, version, domain)
+    except onnx.defs.SchemaError:
+        return {}
+    return {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
 
 
 def type_proto(value: Value | None) -> Any:

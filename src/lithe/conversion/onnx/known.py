@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lithe.conversion.onnx.call import has_open
+from lithe.conversion.onnx.call import has_open, sizes
 
 LARGEST = 1 << 16  # elements of what is computed here; larger constants are folded by the builder
 Known = Callable[..., Any]
@@ -78,8 +78,9 @@ def with_sizes(op: str, attributes: dict[str, Any], operands: Sequence[np.ndarra
     """The result for arrays of which one holds a stand-in; None where that cannot be computed."""
     if op not in WITH_SIZES:
         return None
-    made = np.asarray(WITH_SIZES[op](attributes, *operands))
-    return [made.astype(np.int64) if made.dtype.kind in "iu" else made]
+    plain = [None if o is None else np.asarray(o) for o in operands]
+    made = np.asarray(WITH_SIZES[op](attributes, *plain))
+    return [sizes(made.astype(np.int64) if made.dtype.kind in "iu" else made)]
 
 
 def evaluated(node: Any, version: int, operands: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:

@@ -28,7 +28,7 @@ from lithe.passes.writer import Inexpressible
 from lithe.types import TensorType
 
 KEY = "serving_default"
-OLDEST = 7
+OLDEST = 1
 
 
 def convert(source: Any, inputs: Any = None, *, unroll: bool = False) -> Module:

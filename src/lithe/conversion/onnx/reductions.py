@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lithe.conversion.builder import Builder
-from lithe.conversion.onnx.call import RULES, Call, Rule, cast, computed, rule, widened
+from lithe.conversion.onnx.call import RULES, Call, Rule, cast, computed, converted, rule, widened
 from lithe.conversion.sizes import is_open
 from lithe.conversion.torch.arrangement import line, sliced
+from lithe.conversion.torch.lookups import non_negative
 from lithe.conversion.torch.reductions import along_last
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
@@ -31,19 +32,21 @@ def axes_of(b: Builder, c: Call, i: int = 1) -> list[int] | None:
     return [int(a) % max(rank, 1) for a in given]
 
 
+OF_TRUTH = {"REDUCE_MAX": "REDUCE_ANY", "REDUCE_MIN": "REDUCE_ALL"}
+
+
 def reduced(b: Builder, builtin: str, x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
     """A reduction; of no axes it is the tensor itself."""
     if not axes or not x.type.rank:
         return x
     if x.type.dtype == BOOL:
-        return b({"REDUCE_MAX": "REDUCE_ANY", "REDUCE_MIN": "REDUCE_ALL"}[builtin], x, b.constant(list(axes)),
-                 keep_dims=keep)  # fmt: skip
+        return b(OF_TRUTH[builtin], x, b.constant(list(axes)), keep_dims=keep)
     top = x.type.dtype == UINT64 and builtin in ("REDUCE_MAX", "REDUCE_MIN")
-    wide = b("ADD", b.cast(x, INT64), b.constant(-(1 << 63), INT64)) if top else widened(b, x, builtin)
+    wide = b("ADD", converted(b, x, INT64), b.constant(-(1 << 63), INT64)) if top else widened(b, x, builtin)
     made = b(builtin, wide, b.constant(list(axes)), keep_dims=keep)
     if top:
         made = b("ADD", made, b.constant(-(1 << 63), INT64))
-    return b.cast(made, x.type.dtype)
+    return converted(b, made, x.type.dtype)
 
 
 def _at_run_time(b: Builder, c: Call, builtin: str, x: Tensor) -> Tensor:
@@ -52,9 +55,11 @@ def _at_run_time(b: Builder, c: Call, builtin: str, x: Tensor) -> Tensor:
     given = c[1]
     if given.type.shape == (0,):
         return x if c.attr("noop_with_empty_axes", 0) else reduced(b, builtin, x, list(range(x.type.rank)), keep)
-    wide = widened(b, x, builtin)
-    made = c.found(builtin, [wide, b.int32(given)], c.declared(0, x.type.rank if keep else None), wide.type.dtype,
-                   keep_dims=keep)  # fmt: skip
+    truth = x.type.dtype == BOOL
+    wide = x if truth else widened(b, x, builtin)
+    rank = x.type.rank if keep else x.type.rank - given.type.shape[0]
+    made = c.found(OF_TRUTH[builtin] if truth else builtin, [wide, b.int32(given)], c.declared(0, rank),
+                   wide.type.dtype, keep_dims=keep)  # fmt: skip
     return b.cast(made, x.type.dtype)
 
 
@@ -149,9 +154,21 @@ def running_sum(b: Builder, c: Call) -> Tensor:
 
 @rule("CumProd")
 def running_product(b: Builder, c: Call) -> Tensor:
-    """Doubling steps: after step i each element holds the product of 2**i elements before it."""
+    """Along an axis that is computed: along each, and the one is chosen."""
     x = widened(b, c[0])
-    axis = c.ints(1, "the axis")[0] % x.type.rank
+    known = c.known(1)
+    if known is not None:
+        return b.cast(_running_product(b, c, x, int(known.reshape(-1)[0]) % x.type.rank), c[0].type.dtype)
+    at = b.reshape(non_negative(b, c[1], x.type.rank), ())
+    made = _running_product(b, c, x, 0)
+    for axis in range(1, x.type.rank):
+        this = b("EQUAL", at, b.constant(axis), dtype=BOOL)
+        made = b("SELECT_V2", this, _running_product(b, c, x, axis), made, dtype=x.type.dtype)
+    return b.cast(made, c[0].type.dtype)
+
+
+def _running_product(b: Builder, c: Call, x: Tensor, axis: int) -> Tensor:
+    """Doubling steps: after step i each element holds the product of 2**i elements before it."""
     n = x.type.shape[axis]
     b.require(not is_open(n), "running products along an open dimension")
     if c.attr("reverse", 0):
@@ -165,7 +182,7 @@ def running_product(b: Builder, c: Call) -> Tensor:
         x, step = b("CONCATENATION", head, b("MUL", rest, moved), axis=axis), step * 2
     if c.attr("reverse", 0):
         x = b("REVERSE_V2", x, b.constant([axis]))
-    return b.cast(x, c[0].type.dtype)
+    return x
 
 
 @rule("TopK")
