@@ -117,8 +117,6 @@ def repeated(b: Builder, c: Call) -> list[Value]:
             and int(count.reshape(-1)[0]) <= MOST_UNROLLED and _goes_on(body)):  # fmt: skip
         if scanned or any(isinstance(v, np.ndarray) for v in values):
             return _unrolled_loop(b, c, int(count.reshape(-1)[0]), values, {**known, **given}, carried)
-    b.require(scanned == 0 or (count is not None and not is_open(int(count.reshape(-1)[0]))),
-              "results of a loop's runs, whose number is not known")  # fmt: skip
     return list(_loop(b, c, body, values, known, given, scanned))
 
 
@@ -179,16 +177,27 @@ def _loop(b: Builder, c: Call, body: Any, values: list[Value | None], known: dic
             same = t.type.shape == before.type.shape
             inner.require(same, "a value that changes its shape from run to run of a loop")
         whole = []
-        for row, all_rows in zip(made[1 + carried :], rest[carried:], strict=True):
+        for row, before in zip(made[1 + carried :], rest[carried:], strict=True):
             shape = row.type.shape
+            one = inner.reshape(row, (1, *shape))
+            if is_open(before.type.shape[0]):
+                whole.append(_grown(inner, before, one))
+                continue
             begin = inner("PACK", number, *[inner.constant(0)] * len(shape), values_count=len(shape) + 1, axis=0)
-            whole.append(inner("DYNAMIC_UPDATE_SLICE", all_rows, inner.reshape(row, (1, *shape)), begin))
+            whole.append(inner("DYNAMIC_UPDATE_SLICE", before, one, begin))
         return [inner("ADD", number, inner.constant(1)), inner.reshape(made[0], ()), *made[1 : 1 + carried], *whole]
 
-    found = loop(b, [b.constant(0), condition, *start, *rows], [limit, *along], test, run, c.op)
+    found = loop(b, [b.constant(0), condition, *start, *rows], [limit, *along], test, run)
     for t in found:
         b.originate(t)
     return found[2:]
+
+
+def _grown(b: Builder, before: Tensor, one: Tensor) -> Tensor:
+    """Rows of all runs so far, and one more."""
+    made = Tensor(f"{b.name()}/{len(b.tensors)}", before.type)
+    b.add(b._node("CONCATENATION", [before, one], [made], axis=0))
+    return made
 
 
 def _as_declared(b: Builder, c: Call, body: Any, i: int, t: Tensor) -> Tensor:
@@ -198,11 +207,16 @@ def _as_declared(b: Builder, c: Call, body: Any, i: int, t: Tensor) -> Tensor:
 
 
 def _room(b: Builder, c: Call, body: Any, i: int, carried: int) -> Tensor:
-    """Zeros for what the runs give."""
+    """Room for what the runs give: zeros where their number is known, else a tensor that grows."""
     number, dims = declared_type(body.output[1 + carried + i])
     b.require(dims is not None and all(isinstance(d, int) for d in dims), "results of runs whose shape is not declared")
-    shape = (c.ints(0)[0], *(int(d) for d in dims or () if isinstance(d, int)))
-    return b.filled(0, dtype_of_number(number), shape)
+    row = [int(d) for d in dims or () if isinstance(d, int)]
+    count = c.known(0) if c.has(0) else None
+    if count is not None and not is_open(int(count.reshape(-1)[0])) and _goes_on(body):
+        return b.filled(0, dtype_of_number(number), (int(count.reshape(-1)[0]), *row))
+    runs = b.sizes.stand_in(f"{b.scope}_runs")
+    none = b.constant(np.zeros((0, *row)), dtype_of_number(number))
+    return c.found("RESHAPE", [none, b.constant([-1, *row]) if 0 not in row else none], (runs, *row), none.type.dtype)
 
 
 @rule("Scan")

@@ -189,10 +189,9 @@ def _column_major(b: Builder, places: Tensor, shape: Sequence[int]) -> Tensor:
     """Numbers that count along the first axis first."""
     total = math.prod(shape)
     turned = np.arange(total).reshape(shape[::-1]).transpose(range(len(shape))[::-1]).reshape(-1)
-    size = b.constant(total, INT64)
-    base, inner = b("FLOOR_DIV", places, size), b("FLOOR_MOD", places, size)
+    inner = b("FLOOR_MOD", places, b.constant(total, INT64))
     looked = b("GATHER", b.constant(turned, INT64), b.int32(inner), axis=0)
-    return b("ADD", b("MUL", base, size), looked)
+    return b("ADD", b("SUB", places, inner), looked)
 
 
 @rule("AveragePool")

@@ -217,7 +217,8 @@ def _joined(b: Builder, c: Call, rows: Sequence[Tensor]) -> Tensor:
 @rule("Unique")
 def unique(b: Builder, c: Call) -> Sequence[Tensor]:
     """The sorted different elements, where each was first, which each is, and how many there are of each."""
-    b.require(c.attr("axis") is None or len(c.shape(0)) == 1, "different rows")
+    if c.attr("axis") is not None and len(c.shape(0)) > 1:
+        return _different_rows(b, c)
     x = widened(b, c[0])
     size = x.type.size
     b.require(is_fixed(x.type.shape), "the different elements of an open dimension")
@@ -245,3 +246,39 @@ def _sorted(b: Builder, values: Tensor, which: Tensor, n: int) -> tuple[Tensor, 
     made = b.sized("SCATTER_ND", [places, values, b.vector((n,))], (n,))
     made.type = type(made.type)(values.type.dtype, (n,))
     return made, b("GATHER", rank, which, axis=0)
+
+
+def _different_rows(b: Builder, c: Call) -> Sequence[Tensor]:
+    """Slices along an axis, compared each with each: which come first, and how many smaller ones there are."""
+    x = widened(b, c[0])
+    axis = c.attr("axis") % x.type.rank
+    n = x.type.shape[axis]
+    b.require(is_fixed(x.type.shape), "the different rows of an open dimension")
+    order = [axis, *(i for i in range(x.type.rank) if i != axis)]
+    turned = b.transpose(x, order)
+    size = x.type.size // n
+    rows = b.reshape(turned, (n, size))
+    left, right = b.reshape(rows, (n, 1, size)), b.reshape(rows, (1, n, size))
+    same = b("EQUAL", left, right, dtype=BOOL)
+    equal = b("REDUCE_ALL", same, b.constant([2]), keep_dims=False)
+    before = b("CUMSUM", b.cast(b("LOGICAL_NOT", same), INT32), b.constant(2), exclusive=True)
+    decides = b("LOGICAL_AND", b("EQUAL", before, b.constant(0), dtype=BOOL), b("LESS", right, left, dtype=BOOL))
+    smaller = b("REDUCE_ANY", decides, b.constant([2]), keep_dims=False)  # [row, other]: the other one is smaller
+    first = b("ARG_MAX", b.cast(equal, INT32), b.constant(1), dtype=INT32, output_type=INT32)
+    heads = b("EQUAL", first, b.constant(np.arange(n)), dtype=BOOL)
+    known = b("LOGICAL_AND", smaller, b.reshape(heads, (1, n)))
+    rank = b("SUM", b.cast(known, INT32), b.constant([1]), keep_dims=False)
+    count = c.declared(0, x.type.rank)[axis]
+    places = b.cast(b.reshape(c.found("WHERE", [heads], (count, 1), INT64), (count,)), INT32)
+    if c.attr("sorted", 1):
+        at = b.reshape(b("GATHER", rank, places, axis=0), (count, 1))
+        made = b.sized("SCATTER_ND", [at, places, b.vector((count,))], (count,))
+        made.type = type(made.type)(INT32, (count,))
+        places = made
+    values = b.transpose(b("GATHER", turned, places, axis=0), [order.index(i) for i in range(x.type.rank)])
+    if not c.attr("sorted", 1):
+        rank = b("ARG_MAX", b.cast(b("EQUAL", b.reshape(first, (n, 1)), b.reshape(places, (1, count)), dtype=BOOL),
+                                   INT32), b.constant(1), dtype=INT32, output_type=INT32)  # fmt: skip
+    each = b("EQUAL", b.reshape(line(b, count), (count, 1)), b.reshape(rank, (1, n)), dtype=BOOL)
+    counts = b("SUM", b.cast(each, INT64), b.constant([1]), keep_dims=False)
+    return [b.cast(values, c[0].type.dtype), b.cast(places, INT64), b.cast(rank, INT64), counts][: len(c.results)]

@@ -17,6 +17,8 @@ from lithe.conversion.onnx import quantized as quantized
 from lithe.conversion.onnx import recurrent as recurrent
 from lithe.conversion.onnx import reductions as reductions
 from lithe.conversion.onnx import resize as resize
+from lithe.conversion.onnx import sampling as sampling
+from lithe.conversion.onnx import signals as signals
 from lithe.conversion.onnx import text as text
 from lithe.conversion.onnx.call import dtype_of_number, tensor
 from lithe.conversion.onnx.graph import DEFAULT, Scope, declared_type

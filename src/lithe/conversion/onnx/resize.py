@@ -15,10 +15,12 @@ import numpy as np
 
 from lithe.conversion import matrices
 from lithe.conversion.builder import Builder
+from lithe.conversion.onnx import resize_computed
 from lithe.conversion.onnx.call import Call, rule
 from lithe.conversion.sizes import is_fixed, is_open
 from lithe.conversion.torch.layers import channels_first, channels_last
 from lithe.ir.graph import Tensor
+from lithe.passes.writer import Value
 from lithe.types import BOOL, FLOAT32
 
 
@@ -36,60 +38,94 @@ class Axis:
 @rule("Upsample")
 def upsample(b: Builder, c: Call) -> Tensor:
     """The oldest form of Resize."""
-    x = c[0]
-    scales = [float(s) for s in (c.attr("scales") or c.array(1))]
-    axes = [Axis(n, int(n * s), s) for n, s in zip(x.type.shape, scales, strict=True)]
     mode = {"nearest": "nearest", "linear": "linear", "bilinear": "linear"}[c.attr("mode", "nearest")]
-    return resized(b, c, x, axes, mode, "asymmetric", "floor")
+    if c.attr("scales") is None and c.known(1) is None:
+        return _computed(b, c, c[0], list(range(c[0].type.rank)), c[1], None)
+    scales = [float(s) for s in (c.attr("scales") or c.array(1))]
+    axes = [Axis(n, int(n * s), s) for n, s in zip(c[0].type.shape, scales, strict=True)]
+    return resized(b, c, c[0], axes, mode, "asymmetric", "floor")
 
 
 @rule("Resize")
 def resize(b: Builder, c: Call) -> Tensor:
-    x = c[0]
-    rank = x.type.rank
-    mode = c.attr("mode", "nearest")
-    if c.version < 11:
-        axes = [Axis(n, int(math.floor(n * s)), s) for n, s in
-                zip(x.type.shape, map(float, c.array(1, "the scales")), strict=True)]  # fmt: skip
-        return resized(b, c, x, axes, mode, "asymmetric", "floor")
+    x, mode = c[0], c.attr("mode", "nearest")
     coordinates = c.attr("coordinate_transformation_mode", "half_pixel")
-    along = [a % rank for a in c.attr("axes", list(range(rank)))]
-    axes = [Axis(n, n, 1.0) for n in x.type.shape]
-    region = c.array(1, "the region") if c.has(1) and c.shape(1)[0] and coordinates == "tf_crop_and_resize" else None
-    sizes = c.ints(3, "the sizes") if c.has(3) else None
-    scales = None if sizes is not None else [float(s) for s in c.array(2, "the scales")]
+    along = [a % x.type.rank for a in c.attr("axes", list(range(x.type.rank)))]
+    if c.version < 11:
+        if c.known(1) is None:
+            return _computed(b, c, x, along, c[1], None)
+        axes = [Axis(n, math.floor(n * s), s) for n, s in zip(x.type.shape, map(float, c.array(1)), strict=True)]
+        return resized(b, c, x, axes, mode, "asymmetric", "floor")
+    crops = coordinates == "tf_crop_and_resize" and c.has(1) and c.shape(1)[0] > 0
+    by_size = c.has(3) and c.shape(3)[0] > 0
     policy = c.attr("keep_aspect_ratio_policy", "stretch")
-    if sizes is not None and policy != "stretch":
-        ratios = [m / x.type.shape[a] for a, m in zip(along, sizes, strict=True)]
-        ratio = min(ratios) if policy == "not_larger" else max(ratios)
-        sizes = [math.floor(ratio * x.type.shape[a] + 0.5) for a in along]
-        scales_kept = [ratio] * len(along)
+    wanted = _sizes_wanted(c, x, along, policy) if by_size else None
+    if (crops and c.known(1) is None) or (wanted is None and c.known(3 if by_size else 2) is None):
+        scales = c[2] if not by_size else _ratios(b, c, x, along, policy)
+        return _computed(b, c, x, along, scales, c[1] if crops else None)
+    region = c.array(1) if crops else None
+    ends = [(0.0, 1.0) if region is None else (float(region[i]), float(region[i + len(along)]))
+            for i in range(len(along))]  # fmt: skip
+    axes = [Axis(n, n, 1.0) for n in x.type.shape]
     for i, a in enumerate(along):
-        n = x.type.shape[a]
-        start, end = (0.0, 1.0) if region is None else (float(region[i]), float(region[i + len(along)]))
-        if sizes is not None:
-            scale = scales_kept[i] if policy != "stretch" else sizes[i] / n
-            axes[a] = Axis(n, sizes[i], scale, start, end)
+        n, (start, end) = x.type.shape[a], ends[i]
+        if wanted is not None:
+            axes[a] = Axis(n, wanted[i][0], wanted[i][1], start, end)
         else:
-            assert scales is not None
-            span = n * (end - start) if region is not None else n
-            m = (
-                int(n * scales[i])
-                if is_open(n) and scales[i] == int(scales[i])
-                else math.floor(span * scales[i] + 1e-9)
-            )
-            axes[a] = Axis(n, m, scales[i], start, end)
+            scale = float(c.array(2)[i])
+            span = n * (end - start)
+            whole = is_open(n) and scale == int(scale)
+            axes[a] = Axis(n, n * int(scale) if whole else math.floor(span * scale + 1e-9), scale, start, end)
     return resized(b, c, x, axes, mode, coordinates, c.attr("nearest_mode", "round_prefer_floor"))
+
+
+def _sizes_wanted(c: Call, x: Tensor, along: Sequence[int], policy: str) -> list[tuple[int, float]] | None:
+    """For each axis the size and the scale; None where they are computed when the model runs."""
+    known = c.known(3)
+    sizes = [int(n) for n in known] if known is not None else [c.declared(0, x.type.rank)[a] for a in along]
+    if policy == "stretch":
+        if known is None and not is_fixed(sizes):
+            return None
+        return [(m, m / x.type.shape[a]) for a, m in zip(along, sizes, strict=True)]
+    if known is None:
+        return None
+    ratios = [m / x.type.shape[a] for a, m in zip(along, sizes, strict=True)]
+    ratio = min(ratios) if policy == "not_larger" else max(ratios)
+    return [(math.floor(ratio * x.type.shape[a] + 0.5), ratio) for a in along]
+
+
+def _ratios(b: Builder, c: Call, x: Tensor, along: Sequence[int], policy: str) -> Tensor:
+    """Scales from sizes that are computed."""
+    have = b.constant([x.type.shape[a] for a in along], FLOAT32)
+    ratios = b("DIV", b.cast(c[3], FLOAT32), have)
+    if policy == "stretch":
+        return ratios
+    builtin = "REDUCE_MIN" if policy == "not_larger" else "REDUCE_MAX"
+    return b.broadcast(b(builtin, ratios, b.constant([0]), keep_dims=True), (len(along),))
+
+
+def _computed(b: Builder, c: Call, x: Tensor, along: Sequence[int], scales: Tensor, region: Tensor | None) -> Tensor:
+    """Scales that a run tells; the size of the result must be declared."""
+    shape = c.declared(0, x.type.rank)
+    b.require(is_fixed(shape) and is_fixed(x.type.shape), "a resizing by computed scales of an open dimension")
+    work = b.cast(x, FLOAT32)
+
+    def number(t: Tensor, i: int) -> Value:
+        return Value(b, b.reshape(b.cast(b.slice(t, [i], [1]), FLOAT32), ()))
+
+    for i, axis in enumerate(along):
+        if region is None and shape[axis] == x.type.shape[axis] and axis < 2:
+            continue  # batch and channels
+        ends = None if region is None else (number(region, i), number(region, i + len(along)))
+        work = resize_computed.along(b, c, work, axis, shape[axis], number(scales, i), ends)
+    return b.cast(work, x.type.dtype)
 
 
 def resized(b: Builder, c: Call, x: Tensor, axes: Sequence[Axis], mode: str, coordinates: str, rounding: str) -> Tensor:
     dtype = x.type.dtype
     if all(a.n == a.m and (a.start, a.end) == (0.0, 1.0) for a in axes):
         return x
-    if c.attr("antialias", 0) and all(a.m >= a.n for a in axes):
-        antialias = False
-    else:
-        antialias = bool(c.attr("antialias", 0))
+    antialias = bool(c.attr("antialias", 0)) and any(a.m < a.n for a in axes)
     builtin = None if antialias or c.attr("exclude_outside", 0) else _builtin(axes, mode, coordinates, rounding)
     if builtin is not None and x.type.rank == 4:
         name, attrs = builtin
@@ -125,10 +161,9 @@ def _builtin(axes: Sequence[Axis], mode: str, coordinates: str, rounding: str) -
         return "RESIZE_BILINEAR", {"align_corners": corners, "half_pixel_centers": half}
     if mode == "nearest" and coordinates == "asymmetric" and rounding == "floor":
         return "RESIZE_NEAREST_NEIGHBOR", {"align_corners": False, "half_pixel_centers": False}
-    if mode == "nearest" and half and all(a.m % a.n == 0 for a in axes[2:]):
-        # for whole factors the place lies in the middle between two only where rounding goes to the right one
-        if rounding in ("round_prefer_floor", "round_prefer_ceil") and all((a.m // a.n) >= 1 for a in axes[2:]):
-            return "RESIZE_NEAREST_NEIGHBOR", {"align_corners": False, "half_pixel_centers": True}
+    upwards = all(a.m % a.n == 0 for a in axes[2:])  # then no place lies in the middle between two
+    if mode == "nearest" and half and upwards and rounding.startswith("round"):
+        return "RESIZE_NEAREST_NEIGHBOR", {"align_corners": False, "half_pixel_centers": True}
     return None
 
 
