@@ -21,8 +21,8 @@ from lithe.errors import InputError
 from lithe.types import Shape
 
 LARGEST = 10_000_000  # a dimension above it is made of stand-ins
-FIRST, STEP = 1_234_560_000, 101_000_000  # stand-ins are the next primes, below 2**31, and no round numbers
-MOST = 8
+FIRST, STEP = 1_234_560_000, 37_000_000  # stand-ins are the next primes, below 2**31, and no round numbers
+MOST = 24
 MOST_LOOKED_AT = 1 << 16  # elements of a constant; what is computed from a size is small
 FACTORS = 1 << 14  # of a stand-in in a size, at most
 DIVISORS = (1, 2, 4, 8, 16, 32)

@@ -1,0 +1,91 @@
+"""Reading ONNX files, and what their graphs declare."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from lithe.conversion.onnx.graph import declared_type, graphs_of
+from lithe.errors import FileMissing, InputError, MissingDependency, ModelError
+
+LARGEST = (1 << 31) - (1 << 20)  # bytes: what protobuf takes in one piece
+
+Types = dict[str, tuple[int, "list[int | str | None] | None"]]
+
+
+def loaded(source: Any) -> tuple[Any, Types]:
+    """The model, checked, and the declared and inferred types by name. Raises FileMissing, ModelError, InputError."""
+    try:
+        import onnx
+    except ImportError as cause:
+        raise MissingDependency("ONNX models are read by the package onnx", hint="pip install 'lithe[onnx]'") from cause
+    model = _read(source)
+    if not model.graph.node and not model.graph.output:
+        raise ModelError("this is no ONNX model: there is no graph in it")
+    if not model.opset_import:
+        raise ModelError("the model does not say which operators it uses: it imports no operator set")
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as cause:
+        if not _about_unknown_operators(str(cause)):
+            raise ModelError(f"the model breaks ONNX's rules: {_short(cause)}") from cause
+    except ValueError:  # too large to be checked in one piece
+        pass
+    return model, _types(model)
+
+
+def _read(source: Any) -> Any:
+    import google.protobuf.message
+    import onnx
+
+    if isinstance(source, onnx.ModelProto):
+        return source
+    try:
+        if isinstance(source, bytes | bytearray):
+            return onnx.load_from_string(bytes(source))
+        if isinstance(source, str | os.PathLike):
+            if not os.path.exists(source):
+                raise FileMissing(f"there is no file {os.fspath(source)}")
+            return onnx.load(os.fspath(source))
+    except google.protobuf.message.DecodeError as cause:
+        raise ModelError("this is no ONNX model, or a part of it is missing") from cause
+    except onnx.checker.ValidationError as cause:
+        raise ModelError(f"weights beside the file cannot be read: {_short(cause)}") from cause
+    except FileMissing:
+        raise
+    except OSError as cause:
+        raise ModelError(f"weights beside the file cannot be read: {_short(cause)}") from cause
+    except ValueError as cause:
+        raise ModelError(f"the file cannot be read: {_short(cause)}") from cause
+    raise InputError(f"a path, bytes or an onnx.ModelProto is needed, this is {type(source).__name__}")
+
+
+def _about_unknown_operators(text: str) -> bool:
+    """Operators that nobody knows are listed with all others that have no builtin."""
+    return "No Op registered" in text or "No opset import" in text or "is not a registered function" in text
+
+
+def _short(cause: BaseException) -> str:
+    return " ".join(str(cause).split())[:300]
+
+
+def _types(model: Any) -> Types:
+    """Declared types of all names, and those that ONNX's own inference finds."""
+    import onnx
+
+    try:
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
+        pass  # then what is declared must do
+    found: Types = {}
+    _collect(model.graph, found)
+    return found
+
+
+def _collect(graph: Any, found: Types) -> None:
+    for info in [*graph.value_info, *graph.output, *graph.input]:
+        found.setdefault(info.name, declared_type(info))
+    for node in graph.node:
+        for a in node.attribute:
+            for inner in graphs_of(a):
+                _collect(inner, found)
