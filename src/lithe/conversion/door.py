@@ -58,12 +58,19 @@ def _torch(conversion: Conversion, source: Any, inputs: Any) -> None:
     convert_model(conversion, source, inputs)
 
 
+def _onnx(conversion: Conversion, source: Any, inputs: Any) -> None:
+    from lithe.conversion.onnx.model import convert_model
+
+    convert_model(conversion, source, inputs)
+
+
 # In the order in which they are asked; a plain function is taken for one of JAX.
 FRONTS = {
     "keras": Front(
         "Keras", lambda s: bool(_class_names(s) & {"keras.Layer", "keras.Model"}), _keras, (".keras", ".h5")
     ),
     "torch": Front("PyTorch", lambda s: bool(_class_names(s) & {"torch.Module", "torch.ExportedProgram"}), _torch),
+    "onnx": Front("ONNX", lambda s: "onnx.ModelProto" in _class_names(s), _onnx, (".onnx",)),
     "jax": Front("JAX", callable, _jax),
 }
 

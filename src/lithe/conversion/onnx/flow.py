@@ -113,10 +113,10 @@ def repeated(b: Builder, c: Call) -> list[Value]:
     scanned = len(body.output) - 1 - carried
     known, given = captured_names(c, [body])
     values = [c.operands[i + 2] for i in range(carried)]
-    if (c.has(0) and count is not None and start is not None and bool(start.reshape(-1)[0])
-            and int(count.reshape(-1)[0]) <= MOST_UNROLLED and _goes_on(body)):  # fmt: skip
-        if scanned or any(isinstance(v, np.ndarray) for v in values):
-            return _unrolled_loop(b, c, int(count.reshape(-1)[0]), values, {**known, **given}, carried)
+    fixed = c.has(0) and count is not None and start is not None and bool(start.reshape(-1)[0]) and _goes_on(body)
+    collects = scanned or any(isinstance(v, np.ndarray) for v in values)
+    if fixed and collects and count is not None and int(count.reshape(-1)[0]) <= MOST_UNROLLED:
+        return _unrolled_loop(b, c, int(count.reshape(-1)[0]), values, {**known, **given}, carried)
     return list(_loop(b, c, body, values, known, given, scanned))
 
 

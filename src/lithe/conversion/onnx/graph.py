@@ -183,7 +183,7 @@ class Scope:
         if (domain, node.op_type) in self.functions:
             return self.functions[domain, node.op_type]
         try:
-            schema = onnx.defs.get_schema(node.op_type, version, domain)
+            schema: Any = onnx.defs.get_schema(node.op_type, version, domain)
         except onnx.defs.SchemaError:
             return None
         if schema.has_function:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -73,10 +74,8 @@ def _types(model: Any) -> Types:
     """Declared types of all names, and those that ONNX's own inference finds."""
     import onnx
 
-    try:
+    with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError, RuntimeError):  # what is declared must do
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
-        pass  # then what is declared must do
     found: Types = {}
     _collect(model.graph, found)
     return found

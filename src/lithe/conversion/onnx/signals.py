@@ -48,10 +48,8 @@ def fourier(b: Builder, c: Call) -> Tensor:
     """[..., n, ..., parts] to [..., m, ..., 2]"""
     x = b.cast(c[0], FLOAT32)
     last = x.type.rank - 1
-    if c.version >= 20:
-        axis = c.ints(2, "the axis")[0] if c.has(2) else -2
-    else:
-        axis = c.attr("axis", 1)
+    given = (c.ints(2, "the axis")[0] if c.has(2) else -2) if c.version >= 20 else c.attr("axis", 1)
+    axis = int(given)
     axis = axis % x.type.rank if axis < 0 else axis
     inverse, one_side = bool(c.attr("inverse", 0)), bool(c.attr("onesided", 0))
     n = x.type.shape[axis]
