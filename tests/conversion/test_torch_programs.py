@@ -280,7 +280,7 @@ BAD = {
     "not a model": (lambda x: x, (X,), InputError, "torch.nn.Module"),
     "a wrong example": (Head(), (X,), UnsupportedOp, "trace"),
     "a missing example": (Head(), (), UnsupportedOp, "trace"),
-    "an unknown name": (Head(), {"picture": X}, UnsupportedOp, "trace"),
+    "an unknown name": (Head(), {"picture": X}, InputError, "no argument 'picture'"),
     "a strange description": (Head(), (object(),), InputError, "described by"),
     "control flow that depends on data": (DependsOnData(), (X,), UnsupportedOp, "data-dependent"),
     "a size that depends on data": (Nonzero(), (X,), UnsupportedOp, "nonzero"),
