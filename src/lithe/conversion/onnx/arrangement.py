@@ -389,8 +389,14 @@ def depth_to_space(b: Builder, c: Call) -> Tensor:
 
 @rule("SpaceToDepth")
 def space_to_depth(b: Builder, c: Call) -> Tensor:
-    return b.transpose(b("SPACE_TO_DEPTH", b.transpose(c[0], (0, 2, 3, 1)), block_size=c.attr("blocksize")),
-                       (0, 3, 1, 2))  # fmt: skip
+    x, r = c[0], c.attr("blocksize")
+    last = b("SPACE_TO_DEPTH", b.transpose(x, (0, 2, 3, 1)), block_size=r)
+    channels = x.type.shape[1]
+    if c.attr("mode", "DCR") == "CRD" and channels != 1:
+        batch, height, width, _ = last.type.shape
+        parted = b.reshape(last, (batch, height, width, r * r, channels))
+        last = b.reshape(b.transpose(parted, (0, 1, 2, 4, 3)), last.type.shape)
+    return b.transpose(last, (0, 3, 1, 2))
 
 
 @rule("Trilu")

@@ -223,7 +223,7 @@ def power(b: Builder, c: Call) -> Tensor:
         if known == -1:
             return formulas.reciprocal(Value(b, x)).tensor
     wide = FLOAT32 if dtype.is_float or exponent.type.dtype.is_float else INT32
-    return b.cast(b("POW", b.cast(x, wide), b.cast(exponent, wide)), dtype)
+    return converted(b, b("POW", converted(b, x, wide), converted(b, exponent, wide)), dtype)
 
 
 @rule("Clip")
@@ -347,7 +347,8 @@ def bit_shift(b: Builder, c: Call) -> Tensor:
     x, count = (b.broadcast(b.reshape(t, (*[1] * (len(shape) - t.type.rank), *t.type.shape)), shape) for t in (x, count))
     bits = _bits(b, _words(b, x), min(dtype.bits, 32))
     whole = b.reshape(bits, (*shape, dtype.bits))
-    steps = b.reshape(converted(b, count, INT32), (*shape, 1))
+    steps = b.reshape(converted(b, count, INT32), (*shape, 1))  # a negative number is a very large unsigned one
+    steps = b("SELECT_V2", b("LESS", steps, b.constant(0), dtype=BOOL), b.constant(dtype.bits), steps, dtype=INT32)
     line = b.constant(np.arange(dtype.bits).reshape([1] * len(shape) + [dtype.bits]))
     from_ = b("SUB" if c.attr("direction") == "LEFT" else "ADD", b.broadcast(line, whole.type.shape), steps)
     kept = b("MAXIMUM", b("MINIMUM", from_, b.constant(dtype.bits - 1)), b.constant(0))

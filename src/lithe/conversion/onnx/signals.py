@@ -7,6 +7,7 @@ import numpy as np
 from lithe.conversion import matrices
 from lithe.conversion.builder import Builder
 from lithe.conversion.onnx.call import Call, rule
+from lithe.conversion.onnx.reductions import along_one_of
 from lithe.conversion.sizes import is_fixed, is_open
 from lithe.conversion.torch.arrangement import sliced
 from lithe.conversion.windows import pad
@@ -45,14 +46,28 @@ def _fitted(b: Builder, x: Tensor, axis: int, length: int) -> Tensor:
 
 @rule("DFT")
 def fourier(b: Builder, c: Call) -> Tensor:
-    """[..., n, ..., parts] to [..., m, ..., 2]"""
+    """[..., n, ..., parts] to [..., m, ..., 2]; along an axis that is computed where only one fits the result, or by
+    choosing."""
     x = b.cast(c[0], FLOAT32)
+    if c.version >= 20 and c.has(2) and c.known(2) is None:
+        declared = c.declared(0, x.type.rank)
+        fitting = [a for a in range(x.type.rank - 1) if _result(c, x, a) == declared]
+        return b.cast(along_one_of(b, c[2], x.type.rank, fitting, lambda a: _fourier(b, c, x, a)), c[0].type.dtype)
+    axis = (c.ints(2)[0] if c.has(2) else -2) if c.version >= 20 else c.attr("axis", 1)
+    return b.cast(_fourier(b, c, x, axis % x.type.rank), c[0].type.dtype)
+
+
+def _result(c: Call, x: Tensor, axis: int) -> tuple[int, ...]:
+    """The shape of the transform along an axis."""
+    inverse, one_side = bool(c.attr("inverse", 0)), bool(c.attr("onesided", 0))
+    n, parts = x.type.shape[axis], 1 if inverse and one_side else 2
+    length = int(c.array(1).reshape(-1)[0]) if c.has(1) else (n - 1) * 2 if inverse and one_side else n
+    m = length // 2 + 1 if one_side and not inverse else length
+    return (*(m if i == axis else k for i, k in enumerate(x.type.shape[:-1])), parts)
+
+
+def _fourier(b: Builder, c: Call, x: Tensor, axis: int) -> Tensor:
     last = x.type.rank - 1
-    if c.version >= 20:
-        axis = c.ints(2, "the axis")[0] if c.has(2) else -2
-    else:
-        axis = c.attr("axis", 1)
-    axis = axis % x.type.rank if axis < 0 else axis
     inverse, one_side = bool(c.attr("inverse", 0)), bool(c.attr("onesided", 0))
     n = x.type.shape[axis]
     if c.has(1):
@@ -75,7 +90,7 @@ def fourier(b: Builder, c: Call) -> Tensor:
     outer = turned.type.shape[:-2]
     rows = b.reshape(turned, (*outer, turned.type.shape[-2] * parts))
     made = b.reshape(matrices.dense(b, rows, b.constant(weights, FLOAT32)), (*outer, m, results))
-    return b.cast(b.transpose(made, [order.index(i) for i in range(x.type.rank)]), c[0].type.dtype)
+    return b.transpose(made, [order.index(i) for i in range(x.type.rank)])
 
 
 @rule("STFT")
