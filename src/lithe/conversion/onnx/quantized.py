@@ -7,6 +7,7 @@ import numpy as np
 from lithe.conversion import windows
 from lithe.conversion.builder import Builder
 from lithe.conversion.onnx.call import Call, dtype_of_number, rule
+from lithe.conversion.onnx.elementwise import FLOATS_OF_8_BITS, from_byte, to_byte
 from lithe.conversion.onnx.layers import product, window_of
 from lithe.conversion.sizes import is_open
 from lithe.conversion.torch.layers import channels_first, channels_last
@@ -58,8 +59,10 @@ def quantized(
 @rule("DequantizeLinear")
 def dequantize(b: Builder, c: Call) -> Tensor:
     axis = c.attr("axis", 1)
-    b.require(c[0].type.dtype.is_integer, f"dequantizing {c[0].type.dtype}")
-    made = dequantized(b, c[0], c[1], c.get(2), axis, c.attr("block_size", 0))
+    x, zero = c[0], c.get(2)
+    if x.type.dtype in FLOATS_OF_8_BITS:
+        x, zero = from_byte(b, x), None  # their zero point is 0
+    made = dequantized(b, x, c[1], zero, axis, c.attr("block_size", 0))
     wanted = dtype_of_number(c.attr("output_dtype")) if c.attr("output_dtype") else c[1].type.dtype
     return b.cast(made, wanted)
 
@@ -70,6 +73,9 @@ def quantize(b: Builder, c: Call) -> Tensor:
     dtype = zero.type.dtype if zero is not None else UINT8
     if zero is None and c.attr("output_dtype"):
         dtype = dtype_of_number(c.attr("output_dtype"))
+    if dtype in FLOATS_OF_8_BITS:
+        factor = along(b, b.cast(c[1], FLOAT32), c.attr("axis", 1) % max(c[0].type.rank, 1), c[0].type.rank, c[0])
+        return to_byte(b, b("DIV", b.cast(c[0], FLOAT32), factor), dtype, bool(c.attr("saturate", 1)))
     b.require(dtype.is_integer, f"quantizing to {dtype}")
     return quantized(b, c[0], c[1], zero, dtype, c.attr("axis", 1), c.attr("block_size", 0))
 

@@ -12,6 +12,8 @@ from lithe.conversion.sizes import is_fixed, is_open
 from lithe.conversion.torch.arrangement import sliced
 from lithe.conversion.windows import pad
 from lithe.ir.graph import Tensor
+from lithe.passes.deflex import arithmetic as formulas
+from lithe.passes.writer import Value, where
 from lithe.types import FLOAT32
 
 
@@ -119,3 +121,27 @@ def short_time_fourier(b: Builder, c: Call) -> Tensor:
     rows = b.reshape(framed, (batch, frames, length * parts))
     made = matrices.dense(b, rows, b.constant(transform(length, m, parts), FLOAT32))
     return b.cast(b.reshape(made, (batch, frames, m, 2)), c[0].type.dtype)
+
+
+@rule("MelWeightMatrix")
+def mel_weights(b: Builder, c: Call) -> Tensor:
+    """[bins, mels]: triangles whose corners lie evenly on the mel scale, 2595 log10(1 + f / 700)."""
+    bins, mels = c.declared(0, 2)
+    b.require(is_fixed((bins, mels)), "an open number of mel bins")
+    length, rate, low, high = (Value(b, b.cast(b.reshape(c[i], ()), FLOAT32)) for i in (1, 2, 3, 4))
+    scale = 2595 / np.log(10)
+
+    def mel(f: Value) -> Value:
+        return formulas.log1p(f * (1 / 700)) * scale
+
+    step = (mel(high) - mel(low)) * (1 / (mels + 2))
+    line = Value(b, b.constant(np.arange(mels + 2), FLOAT32)) * step + mel(low)
+    corners = ((length + 1.0) * formulas.expm1(line * (1 / scale)) * 700.0 / rate).apply("FLOOR").tensor
+    left, top, right = (Value(b, b.slice(corners, [i], [mels])) for i in range(3))
+    j = Value(b, b.constant(np.arange(bins)[:, None], FLOAT32))
+    rises, falls = top - left, right - top
+    up = where(rises > 0.0, (j - left) / formulas.maximum(rises, 1.0), 1.0)
+    down = where(falls > 0.0, (right - j) / formulas.maximum(falls, 1.0), 0.0)
+    before = b("LOGICAL_AND", j.compare("GREATER_EQUAL", left).tensor, j.compare("LESS_EQUAL", top).tensor)
+    after = b("LOGICAL_AND", j.compare("GREATER", top).tensor, j.compare("LESS", right).tensor)
+    return where(Value(b, before), up, where(Value(b, after), down, 0.0)).tensor
