@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -81,7 +81,7 @@ def count(b: Builder, c: Call) -> Value:
             whole = b.sized("RANGE", [b.constant(int(start)), b.reshape(b.size(int(limit)), ()), b.constant(1)], (n,))
             return b.cast(whole, c.dtype(0))
         if not any(has_open(v) for v in (start, limit, delta)):
-            return np.arange(start, limit, delta, dtype=np.asarray(start).dtype)
+            return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
     ends = [widened(b, b.reshape(c[i], ())) for i in range(3)]
     made = c.found("RANGE", ends, c.declared(0, 1), ends[0].type.dtype)
     return b.cast(made, c.dtype(0))
@@ -329,7 +329,11 @@ def _reflected(i: np.ndarray, n: int) -> np.ndarray:
     return np.where(j < n, j, period - j)
 
 
-PLACES = {"edge": lambda i, n: np.clip(i, 0, n - 1), "wrap": np.mod, "reflect": _reflected}
+PLACES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "edge": lambda i, n: np.clip(i, 0, n - 1),
+    "wrap": np.mod,
+    "reflect": _reflected,
+}
 
 
 def constant_pad(b: Builder, x: Tensor, pairs: Sequence[tuple[int, int]], value: Tensor | None) -> Tensor:
@@ -337,7 +341,7 @@ def constant_pad(b: Builder, x: Tensor, pairs: Sequence[tuple[int, int]], value:
         whole = constant_pad(b, b.cast(x, INT32), pairs, None if value is None else b.cast(value, INT32))
         return cast(b, whole, BOOL)
     if value is None or value.data is not None:
-        return padded(b, x, pairs, 0 if value is None else value.data.reshape(-1)[0].item())
+        return padded(b, x, pairs, 0 if value is None else b.array(value).reshape(-1)[0].item())
     b.require(all(lo >= 0 and hi >= 0 for lo, hi in pairs), "padding that cuts off, with a computed value")
     return b("PADV2", x, b.constant([list(p) for p in pairs]), b.reshape(value, ()))
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from functools import reduce
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -233,7 +234,7 @@ def clip(b: Builder, c: Call) -> Tensor:
     low, high = ((c.attr(n), None) if n in c.attributes else (None, c.get(i)) for i, n in ((1, "min"), (2, "max")))
     bounds = [b.constant(v, x.type.dtype) if v is not None else t for v, t in (low, high)]
     known = tuple(None if t is None or t.data is None else float(t.data) for t in bounds)
-    ranges = {(0, 6): "RELU6", (-1, 1): "RELU_N1_TO_1", (0, 1): "RELU_0_TO_1"}
+    ranges: dict[Any, str] = {(0, 6): "RELU6", (-1, 1): "RELU_N1_TO_1", (0, 1): "RELU_0_TO_1"}
     if x.type.dtype == FLOAT32 and known in ranges:
         return b(ranges[known], x)
     if x.type.dtype == FLOAT32 and known[0] == 0 and bounds[1] is None:
@@ -374,7 +375,9 @@ def bit_shift(b: Builder, c: Call) -> Tensor:
     """Bits are looked up in their new places; those from outside are 0 (or the sign)."""
     x, count, dtype = c[0], c[1], c[0].type.dtype
     shape = np.broadcast_shapes(x.type.shape, count.type.shape)
-    x, count = (b.broadcast(b.reshape(t, (*[1] * (len(shape) - t.type.rank), *t.type.shape)), shape) for t in (x, count))
+    x, count = (
+        b.broadcast(b.reshape(t, (*[1] * (len(shape) - t.type.rank), *t.type.shape)), shape) for t in (x, count)
+    )
     bits = _bits(b, _words(b, x), min(dtype.bits, 32))
     whole = b.reshape(bits, (*shape, dtype.bits))
     steps = b.reshape(converted(b, count, INT32), (*shape, 1))  # a negative number is a very large unsigned one

@@ -113,10 +113,11 @@ def repeated(b: Builder, c: Call) -> list[Value]:
     scanned = len(body.output) - 1 - carried
     known, given = captured_names(c, [body])
     values = [c.operands[i + 2] for i in range(carried)]
-    if (c.has(0) and count is not None and start is not None and bool(start.reshape(-1)[0])
-            and int(count.reshape(-1)[0]) <= MOST_UNROLLED and _goes_on(body)):  # fmt: skip
-        if scanned or any(isinstance(v, np.ndarray) for v in values):
-            return _unrolled_loop(b, c, int(count.reshape(-1)[0]), values, {**known, **given}, carried)
+    runs = int(count.reshape(-1)[0]) if count is not None else MOST_UNROLLED + 1
+    begins = start is not None and bool(start.reshape(-1)[0])
+    grows = scanned or any(isinstance(v, np.ndarray) for v in values)
+    if runs <= MOST_UNROLLED and begins and grows and _goes_on(body):
+        return _unrolled_loop(b, c, runs, values, {**known, **given}, carried)
     return list(_loop(b, c, body, values, known, given, scanned))
 
 
@@ -174,8 +175,10 @@ def _loop(b: Builder, c: Call, body: Any, values: list[Value | None], known: dic
         inputs = dict(zip((i.name for i in body.input), [inner.cast(number, INT64), going, *rest[:carried]],
                           strict=True))  # fmt: skip
         made = written(inner, c, body, inputs, {**known, **dict(zip(names, captured[1:], strict=True))})
-        made[1 : 1 + carried] = [_as_before(inner, t, before.type.shape, declared_type(body.output[1 + i])[1])
-                                 for i, (t, before) in enumerate(zip(made[1 : 1 + carried], rest, strict=False))]
+        made[1 : 1 + carried] = [
+            _as_before(inner, t, before.type.shape, declared_type(body.output[1 + i])[1])
+            for i, (t, before) in enumerate(zip(made[1 : 1 + carried], rest, strict=False))
+        ]
         whole = []
         for row, before in zip(made[1 + carried :], rest[carried:], strict=True):
             shape = before.type.shape[1:]

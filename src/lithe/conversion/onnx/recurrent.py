@@ -77,7 +77,8 @@ def _part(b: Builder, t: Tensor | None, direction: int) -> Tensor | None:
 
 def _cell(b: Builder, c: Call, kind: str, direction: int, activations: tuple[Activation, ...]) -> Cell:
     weights, recurrent = (_part(b, c[i], direction) for i in (1, 2))
-    assert weights is not None and recurrent is not None
+    assert weights is not None
+    assert recurrent is not None
     both = _part(b, c.get(3), direction)
     parts = split(b, both, 2, 0) if both is not None else [None, None]
     given, wanted = ORDERS[kind]
@@ -94,7 +95,8 @@ def _cell(b: Builder, c: Call, kind: str, direction: int, activations: tuple[Act
             enter, _, output = split(b, peephole, 3, 0)
             peephole = b("CONCATENATION", enter, b("NEG", enter), output, axis=0)
     first, second, bias, recurrent_bias = tensors
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     return Cell(kind, first, second, bias, recurrent_bias, peephole, activations=activations,
                 clip=float(c.attr("clip", 0.0)), coupled=coupled,
                 reset_after=kind == "gru" and bool(c.attr("linear_before_reset", 0)))  # fmt: skip

@@ -84,7 +84,8 @@ def _extreme(builtin: str) -> Rule:
         if made.type.dtype != FLOAT32 or not any(n.op_type in COMPARED for n in c.scope.readers.get(c.results[0], ())):
             return made
         low = builtin == "REDUCE_MAX"
-        end = b("LESS_EQUAL" if low else "GREATER_EQUAL", made, b.constant(-limit if low else limit, FLOAT32), dtype=BOOL)
+        most = b.constant(-limit if low else limit, FLOAT32)
+        end = b("LESS_EQUAL" if low else "GREATER_EQUAL", made, most, dtype=BOOL)
         return b("SELECT_V2", end, b.constant(-np.inf if low else np.inf, FLOAT32), made, dtype=FLOAT32)
 
     return write

@@ -14,7 +14,9 @@ from lithe.passes.writer import Value, where
 from lithe.types import FLOAT32, INT32
 
 
-def along(b: Builder, c: Call, x: Tensor, axis: int, m: int, scale: Value, region: tuple[Value, Value] | None) -> Tensor:
+def along(
+    b: Builder, c: Call, x: Tensor, axis: int, m: int, scale: Value, region: tuple[Value, Value] | None
+) -> Tensor:
     """m places along an axis, `scale` times as many as there are."""
     n = x.type.shape[axis]
     mode, rounding = c.attr("mode", "nearest"), c.attr("nearest_mode", "round_prefer_floor")
@@ -38,9 +40,7 @@ def along(b: Builder, c: Call, x: Tensor, axis: int, m: int, scale: Value, regio
     return made
 
 
-def _coordinates(
-    b: Builder, kind: str, n: int, m: int, scale: Value, region: tuple[Value, Value] | None
-) -> Value:
+def _coordinates(b: Builder, kind: str, n: int, m: int, scale: Value, region: tuple[Value, Value] | None) -> Value:
     """For each place of the result the place in the picture, [m]."""
     i = Value(b, b.constant(np.arange(m), FLOAT32))
     if kind == "align_corners":
@@ -92,5 +92,3 @@ def _weights(b: Builder, c: Call, places: Value, n: int, m: int, scale: Value) -
     fold = np.zeros((len(taps), n), np.float32)
     fold[np.arange(len(taps)), np.clip(taps, 0, n - 1)] = 1
     return Value(b, b("BATCH_MATMUL", kernel.tensor, b.constant(fold, FLOAT32), adj_x=False, adj_y=False))
-
-

@@ -80,7 +80,7 @@ def interpolated(b: Builder, flat: Tensor, places: Sequence[Value], sizes: Seque
     fold  brings whole places into the picture; None: what lies outside is 0.
     """
     if mode == "nearest":
-        taps = [[(v.apply("ROUND"), None)] for v in places]
+        taps: list[list[tuple[Value, Value | None]]] = [[(v.apply("ROUND"), None)] for v in places]
     else:
         taps = []
         for v in places:
