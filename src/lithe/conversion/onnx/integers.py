@@ -114,11 +114,15 @@ def _bias(b: Builder, c: Call, i: int, x: Tensor, weights: Quantization) -> Tens
     if not c.has(i):
         return None
     value = c.array(i, "the bias").astype(np.float64).reshape(-1)
-    assert x.type.quantization is not None
-    scale = np.broadcast_to(np.asarray(weights.scale) * x.type.quantization.scale[0], value.shape)
-    data = np.clip(np.rint(value / scale), -(2**31), 2**31 - 1).astype(np.int32)
-    kind = Quantization(tuple(map(float, scale)), (0,) * len(scale))
+    kind = _bias_scale(x, weights)
+    data = np.clip(np.rint(value / np.asarray(kind.scale)), -(2**31), 2**31 - 1).astype(np.int32)
     return Tensor(f"{b.name()}/bias{len(b.tensors)}", TensorType(INT32, data.shape, kind), data)
+
+
+def _bias_scale(x: Tensor, weights: Quantization) -> Quantization:
+    assert x.type.quantization is not None
+    scale = np.asarray(weights.scale) * x.type.quantization.scale[0]
+    return Quantization(tuple(map(float, scale)), (0,) * len(scale))
 
 
 def _turned(b: Builder, x: Tensor, order: Sequence[int]) -> Tensor:
@@ -173,9 +177,7 @@ def convolution(b: Builder, c: Call, xs: Sequence[Tensor | None], kind: Quantiza
 
 
 def _no_bias(b: Builder, outputs: int, x: Tensor, weights: Quantization) -> Tensor:
-    assert x.type.quantization is not None
-    scale = np.broadcast_to(np.asarray(weights.scale) * x.type.quantization.scale[0], (outputs,))
-    kind = Quantization(tuple(map(float, scale)), (0,) * outputs)
+    kind = _bias_scale(x, weights)
     return Tensor(f"{b.name()}/bias{len(b.tensors)}", TensorType(INT32, (outputs,), kind), np.zeros(outputs, np.int32))
 
 

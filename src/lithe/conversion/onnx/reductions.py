@@ -15,7 +15,7 @@ from lithe.conversion.torch.reductions import along_last
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value
-from lithe.types import BOOL, FLOAT32, INT32, INT64, UINT64
+from lithe.types import BOOL, FLOAT32, INT32, INT64, UINT64, DType
 
 
 def axes_of(b: Builder, c: Call, i: int = 1) -> list[int] | None:
@@ -39,6 +39,9 @@ def reduced(b: Builder, builtin: str, x: Tensor, axes: Sequence[int], keep: bool
     """A reduction; of no axes it is the tensor itself."""
     if not axes or not x.type.rank:
         return x
+    if any(x.type.shape[a] == 0 for a in axes) and builtin in OF_TRUTH:
+        shape = [1 if i in axes else n for i, n in enumerate(x.type.shape) if keep or i not in axes]
+        return b.filled(_of_nothing(builtin, x.type.dtype), x.type.dtype, shape)
     if x.type.dtype == BOOL:
         return b(OF_TRUTH[builtin], x, b.constant(list(axes)), keep_dims=keep)
     top = x.type.dtype == UINT64 and builtin in ("REDUCE_MAX", "REDUCE_MIN")
@@ -49,10 +52,22 @@ def reduced(b: Builder, builtin: str, x: Tensor, axes: Sequence[int], keep: bool
     return converted(b, made, x.type.dtype)
 
 
+def _of_nothing(builtin: str, dtype: DType) -> float:
+    """The largest or smallest of no elements."""
+    low = builtin == "REDUCE_MAX"
+    if dtype == BOOL:
+        return not low
+    if dtype.is_float:
+        return -np.inf if low else np.inf
+    return dtype.minimum if low else dtype.maximum
+
+
 def _at_run_time(b: Builder, c: Call, builtin: str, x: Tensor) -> Tensor:
     """Axes that are computed; where none are given at all, they are all."""
     keep = bool(c.attr("keepdims", 1))
     given = c[1]
+    if 0 in x.type.shape and builtin in OF_TRUTH:
+        return b.filled(_of_nothing(builtin, x.type.dtype), x.type.dtype, c.declared(0, None))
     if given.type.shape == (0,):
         return x if c.attr("noop_with_empty_axes", 0) else reduced(b, builtin, x, list(range(x.type.rank)), keep)
     truth = x.type.dtype == BOOL
