@@ -78,8 +78,7 @@ FRONTS = {
 def convert(source: Any, *, inputs: Any = None, kind: str = "auto", verify: bool = False) -> Model:
     """Returns the model of a framework as a Lithe model: call it, or `.save("model.tflite")` it for any runtime.
 
-    source  a Keras 3 model or a `.keras` file; a PyTorch module or exported program; an ONNX model or an `.onnx` file;
-            a function of JAX.
+    source  a Keras 3 model or a `.keras` file; a PyTorch module or exported program; a function of JAX.
     inputs  what the source does not say about its inputs: {name: shape}, {name: (shape, dtype)} or example arrays, one
             or several, by name or in order. None or a name stands for an open dimension: {"x": ("batch", 28, 28)}.
     kind    "auto", or the framework: see `lithe convert --help`.

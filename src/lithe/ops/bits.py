@@ -19,8 +19,6 @@ CASTABLE = (
     "float32 float16 bfloat16 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool complex64 complex128"
 )
 
-BYTES = "float8_e4m3fn float8_e5m2"
-
 
 def shifted(a: Any, b: Any) -> Any:
     """a >> b, with b brought into 0 ... bits - 1."""
@@ -37,7 +35,7 @@ class Bitcast(Op):
     """The bytes of x as another type; a last axis appears or vanishes where the sizes of the types differ."""
 
     name, code = "BITCAST", 159
-    types = f"T -> U: T= {CASTABLE} {BYTES}; U= {CASTABLE} {BYTES}"
+    types = f"T -> U: T= {CASTABLE}; U= {CASTABLE}"
 
     def infer(site: Site) -> list[Shape]:
         x = site.input(0)

@@ -19,7 +19,7 @@ Numbers = np.ndarray
 
 
 def _constant(like: str, values: Numbers) -> Tensor:
-    array = np.asarray(values, np.float32, order="C")  # `ascontiguousarray` makes an axis of a scalar
+    array = np.ascontiguousarray(values, np.float32)
     return Tensor(like, TensorType(FLOAT32, array.shape), array)
 
 
