@@ -82,6 +82,17 @@ def test_every_import_is_allowed() -> None:
     assert list(forbidden_imports(PACKAGE)) == []
 
 
+def test_front_ends_know_nothing_of_each_other() -> None:
+    """Keras alone stands on another framework: the one that traces its models."""
+    fronts = {"jax", "keras", "onnx", "torch"}
+    assert {p.name for p in (PACKAGE / "conversion").iterdir() if (p / "__init__.py").exists()} <= fronts
+    for front in fronts:
+        others = fronts - {front} - ({"jax"} if front == "keras" else set())
+        for path in (PACKAGE / "conversion" / front).glob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert [o for o in others if f"lithe.conversion.{o}" in text] == [], path.name
+
+
 def test_every_room_is_in_the_table() -> None:
     rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
     assert rooms - set(ALLOWED) - {"__init__", "__main__"} == set()

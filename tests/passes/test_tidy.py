@@ -197,3 +197,12 @@ def test_a_choice_is_left_as_it_is():
     above = d("GREATER", x, d.constant(0.0), shape=(2, 3), dtype=BOOL)
     y = d("SELECT_V2", above, x, d.constant(0.0), shape=(2, 3), dtype=x.type.dtype)
     assert names(check(d.graph(y), tidy)) == ["GREATER", "SELECT_V2"]
+
+
+def test_constants_that_are_combined_keep_their_shape():
+    d = Draft()
+    y = d("ADD", d("ADD", d.input(()), d.constant(1.5), shape=()), d.constant(2.0), shape=())
+    after = check(d.graph(y), tidy)
+    (node,) = after.nodes
+    assert [t.type.shape for t in node.inputs] == [(), ()]
+    assert node.outputs[0].type.shape == ()

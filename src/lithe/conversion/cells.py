@@ -12,8 +12,8 @@ import numpy as np
 from lithe.conversion.builder import Builder
 from lithe.conversion.control import loop
 from lithe.conversion.matrices import dense
+from lithe.conversion.parts import split
 from lithe.conversion.sizes import is_open
-from lithe.conversion.windows import split
 from lithe.ir.graph import Tensor
 from lithe.passes.writer import Value
 from lithe.types import BOOL, FLOAT32, INT32

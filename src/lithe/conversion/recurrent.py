@@ -23,8 +23,8 @@ import numpy as np
 
 from lithe.conversion.builder import Builder
 from lithe.conversion.cells import GATES, MASKED, USUAL, Cell, Walk, batch_and_time, steps
+from lithe.conversion.parts import split
 from lithe.conversion.sizes import is_fixed, is_open
-from lithe.conversion.windows import split
 from lithe.ir.graph import Tensor
 from lithe.types import BOOL, FLOAT32, TensorType
 

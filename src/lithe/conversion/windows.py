@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lithe.conversion.builder import Builder
+from lithe.conversion.parts import pad, sliced, split
 from lithe.conversion.sizes import is_open
 from lithe.ir.graph import Tensor
 from lithe.types import FLOAT32, Shape
@@ -80,32 +81,6 @@ def _sequence(b: Builder, x: Tensor) -> Tensor:
     return b.reshape(x, (batch, places, channels))
 
 
-def pad(b: Builder, x: Tensor, padding: Sequence[tuple[int, int]], value: float = 0.0) -> Tensor:
-    """The tensor with (before, after) more elements of this value in each dimension; negative numbers cut off."""
-    if any(a < 0 or z < 0 for a, z in padding):
-        begin = [max(-a, 0) for a, _ in padding]
-        size = [n - s + min(z, 0) for n, s, (_, z) in zip(x.type.shape, begin, padding, strict=True)]
-        b.require(all(is_open(m) == is_open(n) for m, n in zip(size, x.type.shape, strict=True)))
-        x = cut(b, x, begin, size)
-        padding = [(max(a, 0), max(z, 0)) for a, z in padding]
-    if not any(a or z for a, z in padding):
-        return x
-    pairs = b.constant([list(p) for p in padding])
-    if value == 0:
-        return b("PAD", x, pairs)
-    return b("PADV2", x, pairs, b.constant(value, x.type.dtype))
-
-
-def cut(b: Builder, x: Tensor, begin: Sequence[int], size: Sequence[int]) -> Tensor:
-    """x[begin : begin + size]; the end counts from the back where the dimension is open."""
-    if all(not is_open(n) or s + n == have for s, n, have in zip(begin, size, x.type.shape, strict=True)):
-        return b.slice(x, begin, size)
-    end = [s + n - have if is_open(have) else s + n for s, n, have in zip(begin, size, x.type.shape, strict=True)]
-    mask = sum(1 << i for i, (e, have) in enumerate(zip(end, x.type.shape, strict=True)) if is_open(have) and e == 0)
-    operands = [x, b.constant([int(s) for s in begin]), b.constant(end), b.constant([1] * len(end))]
-    return b.sized("STRIDED_SLICE", operands, size, end_mask=mask)
-
-
 def _padded(b: Builder, x: Tensor, window: Window, value: float = 0.0) -> tuple[Tensor, str]:
     """The picture, padded where the builtin's own padding is another; and which the builtin is to apply."""
     if not any(a or z for a, z in window.padding):
@@ -164,14 +139,6 @@ def _grouped(b: Builder, x: Tensor, weights: Tensor, groups: int, one: object) -
     """Each group on its own; the groups of weights lie along the last axis."""
     parts = [one(p, w) for p, w in zip(split(b, x, groups), split(b, weights, groups), strict=True)]  # type: ignore[operator]
     return b("CONCATENATION", *parts, axis=x.type.rank - 1)
-
-
-def split(b: Builder, x: Tensor, parts: int, axis: int = -1) -> list[Tensor]:
-    """Equal parts of a tensor along an axis."""
-    axis %= x.type.rank
-    if x.data is not None:
-        return [b.constant(np.ascontiguousarray(p), x.type.dtype) for p in np.split(x.data, parts, axis)]
-    return b.several("SPLIT", b.constant(axis), x, dtypes=[x.type.dtype] * parts, num_splits=parts)
 
 
 def transposed_convolution(
@@ -234,22 +201,41 @@ def max_pool(b: Builder, x: Tensor, window: Window) -> Tensor:
     if len(window.size) == 1:
         return _sequence(b, max_pool(b, _flat(b, x), window.with_two_dimensions()))
     if len(window.size) == 3:
-        x = pad(b, x, [(0, 0), *window.padding, (0, 0)], LOWEST)
-        return _in_two_steps(b, x, window, max_pool)
-    b.require(len(window.size) == 2 and set(window.dilations) == {1}, "a pooling with dilation")
+        return in_volumes(b, x, window, max_pool)
+    b.require(len(window.size) == 2, f"a pooling over {len(window.size)} dimensions")
+    if set(window.dilations) != {1}:
+        return _largest_of_copies(b, x, window)
     x, padding = _padded(b, x, window, LOWEST)
     return b("MAX_POOL_2D", x, padding=padding, **_pooling(window))
 
 
-def _in_two_steps(b: Builder, x: Tensor, window: Window, pool: Callable[[Builder, Tensor, Window], Tensor]) -> Tensor:
-    """Pooling of a padded volume: of each of its pictures, then through the pictures."""
+def _largest_of_copies(b: Builder, x: Tensor, window: Window) -> Tensor:
+    """Where the window has gaps: the largest of the picture's shifted copies, one for each element of the window."""
+    x = pad(b, x, [(0, 0), *window.padding, (0, 0)], LOWEST)
+    best: Tensor | None = None
+    for place in np.ndindex(*window.size):
+        part = x
+        along = zip(place, window.dilations, window.strides, window.extent, strict=True)
+        for axis, (i, dilation, stride, extent) in enumerate(along, 1):
+            n = x.type.shape[axis]
+            b.require(not is_open(n), "a dilated pooling of an open dimension")
+            last = (n - extent) // stride * stride
+            part = sliced(b, part, axis, i * dilation, i * dilation + last + 1, stride)
+        best = part if best is None else b("MAXIMUM", best, part)
+    assert best is not None
+    return best
+
+
+def in_volumes(b: Builder, x: Tensor, window: Window, pool: Callable[[Builder, Tensor, Window], Tensor]) -> Tensor:
+    """A pooling of volumes: of each of their pictures, then through the pictures."""
     batch, depth, height, width, channels = x.type.shape
-    (size, *sizes), (stride, *strides) = window.size, window.strides
-    b.require(set(window.dilations) == {1}, "a pooling with dilation")
-    y = pool(b, b.reshape(x, (batch * depth, height, width, channels)), Window.of(sizes, strides))
+    flat = Window(window.size[1:], window.strides[1:], window.padding[1:], window.dilations[1:])
+    through = Window((window.size[0], 1), (window.strides[0], 1), (window.padding[0], (0, 0)),
+                     (window.dilations[0], 1))  # fmt: skip
+    y = pool(b, b.reshape(x, (batch * depth, height, width, channels)), flat)
     _, height, width, _ = y.type.shape
-    through = pool(b, b.reshape(y, (batch, depth, height * width, channels)), Window.of((size, 1), (stride, 1)))
-    return b.reshape(through, (batch, through.type.shape[1], height, width, channels))
+    y = pool(b, b.reshape(y, (batch, depth, height * width, channels)), through)
+    return b.reshape(y, (batch, y.type.shape[1], height, width, channels))
 
 
 def average_pool(b: Builder, x: Tensor, window: Window, *, padding_counts: bool) -> Tensor:
@@ -258,8 +244,7 @@ def average_pool(b: Builder, x: Tensor, window: Window, *, padding_counts: bool)
         return _sequence(b, average_pool(b, _flat(b, x), window.with_two_dimensions(), padding_counts=padding_counts))
     if len(window.size) == 3:
         b.require(padding_counts or not any(a or z for a, z in window.padding), "a mean over what lies in a volume")
-        x = pad(b, x, [(0, 0), *window.padding, (0, 0)])
-        return _in_two_steps(b, x, window, partial(average_pool, padding_counts=True))
+        return in_volumes(b, x, window, partial(average_pool, padding_counts=True))
     b.require(len(window.size) == 2 and set(window.dilations) == {1}, "a pooling with dilation")
     places = x.type.shape[1:-1]
     padded = any(a or z for a, z in window.padding)

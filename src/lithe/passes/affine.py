@@ -19,7 +19,7 @@ Numbers = np.ndarray
 
 
 def _constant(like: str, values: Numbers) -> Tensor:
-    array = np.ascontiguousarray(values, np.float32)
+    array = np.asarray(values, np.float32, order="C")  # `ascontiguousarray` would give a scalar an axis
     return Tensor(like, TensorType(FLOAT32, array.shape), array)
 
 

@@ -6,6 +6,7 @@ which it sees its data; `Turning.layouts` says in which its operands must come a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,15 +55,15 @@ class Layouts:
     shuffle: tuple[int, ...] = ()
 
 
-class Turning:
+class Turning(ABC):
     """A node whose axes may change places."""
 
     def __init__(self, node: Node, rank: int) -> None:
         self.node, self.rank = node, rank
 
+    @abstractmethod
     def layouts(self, label: Layout) -> Layouts | None:
         """What this label means; None where the node cannot have it."""
-        raise NotImplementedError
 
     def label_of_input(self, position: int, layout: Layout) -> Layout | None:
         """The label with which the node takes an input in this layout."""

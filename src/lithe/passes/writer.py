@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ class Inexpressible(Exception):
     """The builtins cannot say what this operator does here."""
 
 
-class Writer:
+class Writer(ABC):
     """Collects builtins: `y = w("MUL", x, x)`.
 
     nodes   the builtins so far, `tensors` what was made for them.
@@ -36,13 +37,13 @@ class Writer:
         self.tensors: list[Tensor] = []
         self._constants: dict[tuple[bytes | int, str, Shape], Tensor] = {}  # the tensors keep their arrays alive
 
+    @abstractmethod
     def name(self) -> str:
         """What the names of results begin with."""
-        raise NotImplementedError
 
+    @abstractmethod
     def infer(self, node: Node, rank: int) -> None:
         """Gives the node's outputs their shapes; `rank`, where it is not negative, is theirs. Raises ModelError."""
-        raise NotImplementedError
 
     def require(self, condition: bool, problem: str = "") -> None:
         if not condition:

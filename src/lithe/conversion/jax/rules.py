@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lithe.conversion import windows
+from lithe.conversion import parts
 from lithe.conversion.builder import Builder
+from lithe.conversion.parts import cut, pad
 from lithe.conversion.sizes import is_open
-from lithe.conversion.windows import cut, pad
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value
@@ -299,7 +299,7 @@ def concatenate(b: Builder, e: Equation, *xs: Tensor) -> Tensor:
 def split(b: Builder, e: Equation, x: Tensor) -> Sequence[Tensor]:
     sizes, axis = [int(n) for n in e["sizes"]], b.constant(int(e["axis"]))
     if len(set(sizes)) == 1:
-        return windows.split(b, x, len(sizes), int(e["axis"]))
+        return parts.split(b, x, len(sizes), int(e["axis"]))
     return b.several("SPLIT_V", x, b.constant(sizes), axis, dtypes=[None] * len(sizes), num_splits=len(sizes))
 
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from lithe.conversion.builder import Builder
 from lithe.conversion.onnx.call import Call, Value, cast, dtype_of_number, has_open, rule, sizes, widened
+from lithe.conversion.parts import line, non_negative, sliced
+from lithe.conversion.parts import pad as padded
 from lithe.conversion.sizes import is_fixed, is_open
-from lithe.conversion.torch.arrangement import line, sliced
-from lithe.conversion.torch.lookups import non_negative
-from lithe.conversion.windows import pad as padded
 from lithe.ir.graph import Tensor
 from lithe.types import BOOL, DTYPES, FLOAT32, INT32, DType, TensorType
 

@@ -12,8 +12,8 @@ from lithe.conversion.builder import Builder
 from lithe.conversion.control import branch, known_inside, loop, moving
 from lithe.conversion.onnx.call import Call, Value, dtype_of_number, rule, tensor
 from lithe.conversion.onnx.graph import Missing, Scope, declared_type, free_names
+from lithe.conversion.parts import sliced
 from lithe.conversion.sizes import is_open
-from lithe.conversion.torch.arrangement import sliced
 from lithe.ir.graph import Tensor
 from lithe.types import BOOL, INT32, INT64, Shape, TensorType
 

@@ -129,10 +129,7 @@ class Scope:
         rule = RULES.get(node.op_type) if not domain else RULES.get(f"{domain}.{node.op_type}")
         if rule is not None:
             call = Call(node.op_type, version, attributes, operands, list(node.output), self, self.b, {"node": node})
-            try:
-                made = rule(self.b, call)
-            except NotImplementedError:
-                made = self._expanded(node, domain, version, operands, attributes)
+            made = rule(self.b, call)
         else:
             made = self._expanded(node, domain, version, operands, attributes)
         return [made] if isinstance(made, Tensor | np.ndarray) else made

@@ -16,17 +16,9 @@ from lithe.conversion.builder import Builder
 from lithe.conversion.onnx.arrangement import constant_pad
 from lithe.conversion.onnx.call import Call, computed, rule, widened
 from lithe.conversion.onnx.reductions import reduced
+from lithe.conversion.parts import along_channels, channels_first, channels_last, pad, split
+from lithe.conversion.reductions import affine, integer_product, moments
 from lithe.conversion.sizes import is_fixed, is_open
-from lithe.conversion.torch.layers import (
-    affine,
-    along_channels,
-    channels_first,
-    channels_last,
-    dilated_max_pool,
-    in_volumes,
-    integer_product,
-)
-from lithe.conversion.torch.reductions import moments
 from lithe.conversion.windows import Window
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
@@ -87,7 +79,7 @@ def transposed_convolution(b: Builder, c: Call) -> Tensor:
             pairs = [(t - t // 2, t // 2) for t in totals]
         more = [max(w - f + t, 0) for f, w, t in zip(full, wanted, totals, strict=True)]
     window = Window.of(size, strides, pairs, dilations)
-    parts = windows.split(b, weights, groups, axis=0) if groups > 1 else [weights]
+    parts = split(b, weights, groups, axis=0) if groups > 1 else [weights]
     turned = [b.transpose(p, [1, *range(2, p.type.rank), 0]) for p in parts]
     joined = turned[0] if len(turned) == 1 else b("CONCATENATION", *turned, axis=0)
     if n == 3:
@@ -113,7 +105,7 @@ def _transposed_volume(
                 stride_h=height, stride_w=width)  # fmt: skip
     y.type = type(x.type)(x.type.dtype, shape)
     ends = [(-lo, m - hi) for (lo, hi), m in zip(window.padding, more, strict=True)]
-    return windows.pad(b, y, [(0, 0), *ends, (0, 0)])
+    return pad(b, y, [(0, 0), *ends, (0, 0)])
 
 
 # pooling
@@ -142,18 +134,11 @@ def max_pool(b: Builder, c: Call) -> Sequence[Tensor]:
     x = b.cast(c[0], FLOAT32)
     places = x.type.shape[2:]
     window = _pool_window(c, places)
-    pool = dilated_max_pool if len(places) < 3 else in_volumes(dilated_max_pool)
-    y = pool(b, channels_last(b, x), window) if len(places) != 1 else _one_row(b, channels_last(b, x), window)
+    y = windows.max_pool(b, channels_last(b, x), window)
     made = [b.cast(channels_first(b, y), c[0].type.dtype)]
     if len(c.results) > 1 and c.results[1] and c.scope.uses[c.results[1]]:
         made.append(_largest_places(b, c, x, made[0], window))
     return made + [made[0]] * (len(c.results) - len(made))
-
-
-def _one_row(b: Builder, x: Tensor, window: Window) -> Tensor:
-    batch, places, channels = x.type.shape
-    y = dilated_max_pool(b, b.reshape(x, (batch, 1, places, channels)), window.with_two_dimensions())
-    return b.reshape(y, (batch, y.type.shape[2], channels))
 
 
 def _largest_places(b: Builder, c: Call, x: Tensor, y: Tensor, window: Window) -> Tensor:
@@ -209,7 +194,7 @@ def average_pool(b: Builder, c: Call) -> Tensor:
         return b.cast(channels_first(b, y), c[0].type.dtype)
     b.require(is_fixed(places), "such an average over an open dimension")
     share = _share(window, places, pads if counted else ((0, 0),) * len(places))
-    whole = windows.pad(b, last, [(0, 0), *window.padding, (0, 0)])
+    whole = pad(b, last, [(0, 0), *window.padding, (0, 0)])
     plain = Window.of(window.size, window.strides, (), window.dilations)
     if set(window.dilations) == {1}:
         y = windows.average_pool(b, whole, plain, padding_counts=True)

@@ -8,9 +8,8 @@ import numpy as np
 
 from lithe.conversion.builder import Builder
 from lithe.conversion.onnx.call import Call, cast, rule, widened
+from lithe.conversion.parts import line, non_negative, sliced
 from lithe.conversion.sizes import is_fixed, is_open
-from lithe.conversion.torch.arrangement import line, sliced
-from lithe.conversion.torch.lookups import non_negative
 from lithe.ir.graph import Tensor
 from lithe.types import BOOL, FLOAT32, INT32, INT64
 

@@ -8,8 +8,8 @@ from lithe.conversion import windows
 from lithe.conversion.builder import Builder
 from lithe.conversion.onnx.call import Call, dtype_of_number, rule
 from lithe.conversion.onnx.layers import product, window_of
+from lithe.conversion.parts import channels_first, channels_last
 from lithe.conversion.sizes import is_open
-from lithe.conversion.torch.layers import channels_first, channels_last
 from lithe.ir.graph import Tensor
 from lithe.passes.writer import Value
 from lithe.types import FLOAT32, INT32, UINT8, DType

@@ -11,9 +11,8 @@ from lithe.conversion.builder import Builder
 from lithe.conversion.cells import Activation, Cell, Walk
 from lithe.conversion.onnx.call import Call, rule
 from lithe.conversion.onnx.elementwise import elu, hard_sigmoid, thresholded
+from lithe.conversion.parts import sliced, split
 from lithe.conversion.recurrent import Recurrent, bidirectional, in_order, layer
-from lithe.conversion.torch.arrangement import sliced
-from lithe.conversion.windows import split
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value

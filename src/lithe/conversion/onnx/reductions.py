@@ -8,10 +8,9 @@ import numpy as np
 
 from lithe.conversion.builder import Builder
 from lithe.conversion.onnx.call import RULES, Call, Rule, cast, computed, converted, rule, widened
+from lithe.conversion.parts import line, non_negative, sliced
+from lithe.conversion.reductions import along_last
 from lithe.conversion.sizes import is_open
-from lithe.conversion.torch.arrangement import line, sliced
-from lithe.conversion.torch.lookups import non_negative
-from lithe.conversion.torch.reductions import along_last
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value

@@ -17,8 +17,8 @@ from lithe.conversion import matrices
 from lithe.conversion.builder import Builder
 from lithe.conversion.onnx import resize_computed
 from lithe.conversion.onnx.call import Call, rule
+from lithe.conversion.parts import channels_first, channels_last
 from lithe.conversion.sizes import is_fixed, is_open
-from lithe.conversion.torch.layers import channels_first, channels_last
 from lithe.ir.graph import Tensor
 from lithe.passes.writer import Value
 from lithe.types import BOOL, FLOAT32

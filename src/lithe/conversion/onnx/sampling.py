@@ -15,10 +15,8 @@ import numpy as np
 from lithe.conversion import matrices
 from lithe.conversion.builder import Builder
 from lithe.conversion.onnx.call import Call, rule
+from lithe.conversion.parts import channels_first, channels_last, sliced, split
 from lithe.conversion.sizes import is_fixed
-from lithe.conversion.torch.arrangement import sliced
-from lithe.conversion.torch.layers import channels_first, channels_last
-from lithe.conversion.windows import split
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value, where

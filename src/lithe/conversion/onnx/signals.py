@@ -7,9 +7,8 @@ import numpy as np
 from lithe.conversion import matrices
 from lithe.conversion.builder import Builder
 from lithe.conversion.onnx.call import Call, rule
+from lithe.conversion.parts import pad, sliced
 from lithe.conversion.sizes import is_fixed, is_open
-from lithe.conversion.torch.arrangement import sliced
-from lithe.conversion.windows import pad
 from lithe.ir.graph import Tensor
 from lithe.types import FLOAT32
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from lithe.conversion.builder import Builder
+from lithe.conversion.parts import line, pad, sliced
 from lithe.conversion.sizes import is_fixed, is_open
 from lithe.conversion.torch.rules import Call, cast, operand, rule, sequence
-from lithe.conversion.windows import cut, pad
 from lithe.ir.graph import Tensor
 from lithe.types import BOOL, INT32
 
@@ -66,33 +66,6 @@ def repeat_each(b: Builder, c: Call, x: Tensor, repeats: int, dim: int | None) -
 @rule("slice")
 def part(b: Builder, c: Call, x: Tensor, dim: int, start: int | None, end: int | None, step: int) -> Tensor:
     return sliced(b, x, dim % x.type.rank, start, end, step)
-
-
-def sliced(b: Builder, x: Tensor, axis: int, start: int | None, end: int | None, step: int = 1) -> Tensor:
-    """x[start:end:step] along an axis, with Python's meaning of negative and large numbers."""
-    n = x.type.shape[axis]
-    first, last = (_inside(v, n, default) for v, default in ((start, 0), (end, n)))
-    last = max(last, first)
-    if first == 0 and last == n and step == 1:
-        return x
-    begin, shape = [0] * x.type.rank, list(x.type.shape)
-    b.require(not is_open(first), "a slice that begins where an open dimension says")
-    begin[axis], shape[axis] = first, -(-(last - first) // step)
-    if step == 1 and (not is_open(n) or n - last < n // 2 or last < n // 2):
-        return cut(b, x, begin, shape)
-    b.require(not is_open(last) or last == n, "a slice that ends where an open dimension says")
-    mask = sum(1 << i for i in range(x.type.rank) if i != axis or last == n)
-    ends = [last if i == axis and last != n else 0 for i in range(x.type.rank)]
-    steps = [step if i == axis else 1 for i in range(x.type.rank)]
-    operands = [x, b.constant(begin), b.constant(ends), b.constant(steps)]
-    return b.sized("STRIDED_SLICE", operands, shape, begin_mask=0, end_mask=mask)
-
-
-def _inside(value: int | None, n: int, default: int) -> int:
-    if value is None:
-        return default
-    value = int(value)
-    return max(0, min(value + n if value < 0 else value, n))
 
 
 @rule("select")
@@ -312,13 +285,6 @@ def linspace(b: Builder, c: Call, start: float, end: float, steps: int) -> Tenso
 def eye(b: Builder, c: Call) -> Tensor:
     b.require(is_fixed(c.result.shape), "a unit matrix of an open dimension")
     return b.constant(np.eye(c.result.shape[0], c.result.shape[1]), c.result.dtype)
-
-
-def line(b: Builder, n: int) -> Tensor:
-    """0, 1, ... n - 1 as int32."""
-    if not is_open(n):
-        return b.constant(np.arange(n))
-    return b.sized("RANGE", [b.constant(0), b.reshape(b.size(n), ()), b.constant(1)], (n,))
 
 
 @rule("tril", "triu")

@@ -7,34 +7,21 @@ torch has channels before places; the operators here have them last. The turning
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lithe.conversion import matrices, windows
 from lithe.conversion.builder import Builder
+from lithe.conversion.parts import along_channels, channels_first, channels_last, sliced, split
+from lithe.conversion.reductions import affine, integer_product, moments, reduced
 from lithe.conversion.sizes import is_fixed, is_open
-from lithe.conversion.torch.arrangement import sliced
-from lithe.conversion.torch.reductions import moments, reduced
 from lithe.conversion.torch.rules import Call, cast, rule, sequence
 from lithe.conversion.windows import Window
 from lithe.ir.graph import Tensor
 from lithe.passes.writer import Value
 from lithe.types import BOOL, FLOAT32
-
-
-def channels_last(b: Builder, x: Tensor) -> Tensor:
-    return b.transpose(x, [0, *range(2, x.type.rank), 1])
-
-
-def channels_first(b: Builder, x: Tensor) -> Tensor:
-    return b.transpose(x, [0, x.type.rank - 1, *range(1, x.type.rank - 1)])
-
-
-def along_channels(b: Builder, vector: Tensor, rank: int) -> Tensor:
-    """A number for each channel, to be combined with [batch, channels, *places]."""
-    return b.reshape(vector, (vector.type.size, *[1] * (rank - 2)))
 
 
 def with_batch(b: Builder, x: Tensor, rank: int) -> tuple[Tensor, bool]:
@@ -59,7 +46,7 @@ def convolution(b: Builder, c: Call, input: Tensor, weight: Tensor, bias: Tensor
         pairs = [(p, p) for p in sequence(padding, dimensions)]
     window = Window.of(size, strides, pairs, dilations)
     if transposed or "transpose" in c.name:
-        parts = windows.split(b, weight, groups, axis=0) if groups > 1 else [weight]
+        parts = split(b, weight, groups, axis=0) if groups > 1 else [weight]
         # [inputs, outputs / groups, *window] of each group as [outputs / groups, *window, inputs]
         turned = [b.transpose(p, [1, *range(2, p.type.rank), 0]) for p in parts]
         weights = turned[0] if len(turned) == 1 else b("CONCATENATION", *turned, axis=0)
@@ -100,47 +87,9 @@ def max_pool(b: Builder, c: Call, x: Tensor, kernel_size: Any, stride: Any, padd
     dimensions = int(c.name[c.name.index("d") - 1]) if "mkldnn" not in c.name else 2
     x, alone = with_batch(b, x, dimensions + 2)
     window = pool_window(x.type.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-    pool = dilated_max_pool if dimensions < 3 else in_volumes(windows.max_pool)
-    y = channels_first(b, pool(b, channels_last(b, x), window))
+    y = channels_first(b, windows.max_pool(b, channels_last(b, x), window))
     y = b.reshape(y, y.type.shape[1:]) if alone else y
     return [y, y] if "indices" in c.name else y
-
-
-def in_volumes(pool: Callable[[Builder, Tensor, Window], Tensor]) -> Callable[[Builder, Tensor, Window], Tensor]:
-    """A pooling of volumes: over height and width of each layer, then over depth."""
-
-    def write(b: Builder, x: Tensor, window: Window) -> Tensor:
-        batch, depth, *places, channels = x.type.shape
-        layers = b.reshape(x, (batch * depth, *places, channels))
-        flat = pool(b, layers, Window(window.size[1:], window.strides[1:], window.padding[1:], window.dilations[1:]))
-        places = list(flat.type.shape[1:3])
-        rows = b.reshape(flat, (batch, depth, math.prod(places), channels))
-        along = Window((window.size[0], 1), (window.strides[0], 1), (window.padding[0], (0, 0)),
-                       (window.dilations[0], 1))  # fmt: skip
-        deep = pool(b, rows, along)
-        return b.reshape(deep, (batch, deep.type.shape[1], *places, channels))
-
-    return write
-
-
-def dilated_max_pool(b: Builder, x: Tensor, window: Window) -> Tensor:
-    """Where the window has gaps, the largest of the picture's shifted copies."""
-    if set(window.dilations) == {1}:
-        return windows.max_pool(b, x, window)
-    x = windows.pad(b, x, [(0, 0), *window.padding, (0, 0)], -math.inf)
-    best = None
-    for place in np.ndindex(*window.size):
-        part = x
-        for axis, (i, d, s, extent) in enumerate(
-            zip(place, window.dilations, window.strides, window.extent, strict=True), 1
-        ):
-            n = x.type.shape[axis]
-            b.require(not is_open(n), "a dilated pooling of an open dimension")
-            count = (n - extent) // s + 1
-            part = sliced(b, part, axis, i * d, i * d + (count - 1) * s + 1, s)
-        best = part if best is None else b("MAXIMUM", best, part)
-    assert best is not None
-    return best
 
 
 @rule("avg_pool1d", "avg_pool2d", "avg_pool3d")
@@ -156,7 +105,8 @@ def average_pool(b: Builder, c: Call, x: Tensor, kernel_size: Any, stride: Any, 
     def pool(b: Builder, x: Tensor, window: Window) -> Tensor:
         return windows.average_pool(b, x, window, padding_counts=counted)
 
-    y = (pool if dimensions < 3 else in_volumes(pool))(b, channels_last(b, x), window)
+    turned = channels_last(b, x)
+    y = pool(b, turned, window) if dimensions < 3 else windows.in_volumes(b, turned, window, pool)
     uneven = [hi - lo for lo, hi in window.padding]
     if divisor_override is not None:
         y = b("MUL", y, b.constant(math.prod(window.size) / divisor_override, FLOAT32))
@@ -273,12 +223,6 @@ def matrix_product(b: Builder, x: Tensor, y: Tensor, shape: Sequence[int]) -> Te
     return b.reshape(made, shape)
 
 
-def integer_product(b: Builder, x: Tensor, y: Tensor, shape: Sequence[int]) -> Tensor:
-    """The sum of products, which is what there is for integers."""
-    wide = b("MUL", b.reshape(x, (*x.type.shape, 1)), b.reshape(y, (*y.type.shape[:-2], 1, *y.type.shape[-2:])))
-    return b.reshape(reduced(b, "SUM", wide, [wide.type.rank - 2], False), shape)
-
-
 @rule("einsum")
 def einsum(b: Builder, c: Call, equation: str, tensors: Sequence[Tensor]) -> Tensor:
     if "->" not in equation:
@@ -333,12 +277,6 @@ def batch_norm(b: Builder, c: Call, input: Tensor, weight: Tensor | None, bias: 
         return [made] * len(c.results) if len(c.results) > 1 else made
     made = affine(b, y.tensor, weight, bias, lambda v: along_channels(b, v, rank))
     return [made] * len(c.results) if len(c.results) > 1 else made
-
-
-def affine(b: Builder, y: Tensor, weight: Tensor | None, bias: Tensor | None, placed: Any) -> Tensor:
-    if weight is not None:
-        y = b("MUL", y, placed(weight))
-    return y if bias is None else b("ADD", y, placed(bias))
 
 
 @rule("layer_norm", "native_layer_norm")

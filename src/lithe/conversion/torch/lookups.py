@@ -9,21 +9,11 @@ from typing import Any
 import numpy as np
 
 from lithe.conversion.builder import Builder
-from lithe.conversion.sizes import is_fixed, is_open
-from lithe.conversion.torch.arrangement import sliced
+from lithe.conversion.parts import non_negative, sliced
+from lithe.conversion.sizes import is_fixed
 from lithe.conversion.torch.rules import Call, cast, operand, rule
 from lithe.ir.graph import Tensor
 from lithe.types import BOOL, FLOAT32, INT32
-
-
-def non_negative(b: Builder, index: Tensor, n: int) -> Tensor:
-    """Places counted from the front, as int32; negative ones count from the end."""
-    index = b.int32(index)
-    if index.data is not None and not is_open(n):
-        return b.constant(np.where(index.data < 0, index.data + n, index.data))
-    size = b.reshape(b.size(n), ()) if is_open(n) else b.constant(n)
-    negative = b("LESS", index, b.constant(0), dtype=BOOL)
-    return b("SELECT_V2", negative, b("ADD", index, size), index, dtype=INT32)
 
 
 @rule("embedding")

@@ -62,7 +62,7 @@ def run(source: Any, program: Any, arrays: Mapping[str, np.ndarray]) -> list[np.
     import torch
     import torch.utils._pytree as trees
 
-    leaves = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays.values()]
+    leaves = [torch.from_numpy(np.asarray(a, order="C")) for a in arrays.values()]
     args, kwargs = trees.tree_unflatten(leaves, program.call_spec.in_spec)
     module = source if isinstance(source, torch.nn.Module) else source.module()
     with torch.no_grad(), in_evaluation(module) if module is source else nullcontext():

@@ -121,7 +121,7 @@ def refused(what: str) -> Iterator[None]:
     """Whatever torch raises, as one error of ours."""
     try:
         yield
-    except Exception as cause:
+    except Exception as cause:  # torch's own errors and those of the model's code, which share no other base
         problem, where = reason(cause)
         raise UnsupportedOp(
             f"PyTorch cannot {what} this model: {problem}",
@@ -223,7 +223,7 @@ def spec(value: Any, name: str, numbers: dict[str, int]) -> Any:
     if isinstance(value, torch.Tensor):
         return Spec(value, {})
     if isinstance(value, np.ndarray):
-        return Spec(torch.from_numpy(np.ascontiguousarray(value)), {})
+        return Spec(torch.from_numpy(np.asarray(value, order="C")), {})
     if isinstance(value, (TensorType, InputSpec)) or is_shape(value):
         return shaped(input_spec(value, name), numbers)
     if isinstance(value, (tuple, list)):

@@ -10,8 +10,8 @@ import numpy as np
 
 from lithe.conversion.builder import Builder
 from lithe.conversion.cells import Cell, Walk
+from lithe.conversion.parts import sliced
 from lithe.conversion.recurrent import Recurrent, bidirectional, in_order, joined, layer
-from lithe.conversion.torch.arrangement import sliced
 from lithe.conversion.torch.layers import with_batch
 from lithe.conversion.torch.rules import Call, rule
 from lithe.ir.graph import Tensor

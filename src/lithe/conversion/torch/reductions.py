@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from lithe.conversion.builder import Builder
+from lithe.conversion.parts import sliced
+from lithe.conversion.reductions import along_last, moments, reduced
 from lithe.conversion.sizes import is_fixed, is_open
-from lithe.conversion.torch.arrangement import sliced
 from lithe.conversion.torch.rules import Call, axes_of, cast, operand, rule
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value
 from lithe.types import BOOL, FLOAT32, INT32
-
-
-def reduced(b: Builder, builtin: str, x: Tensor, axes: Sequence[int], keep: bool) -> Tensor:
-    """A reduction over axes; of a scalar it is the scalar."""
-    return b(builtin, x, b.constant(list(axes)), keep_dims=bool(keep)) if x.type.rank else x
 
 
 @rule("sum", "mean", "prod", "amax", "amin", "any", "all", "nansum")
@@ -53,12 +48,6 @@ def place_of_extreme(b: Builder, c: Call, x: Tensor, dim: int | None, keepdim: b
     if dim is None:
         return b.reshape(_place(b, c, word, b.reshape(x, (x.type.size,)), 0, False), c.result.shape)
     return _place(b, c, word, x, dim % x.type.rank, keepdim)
-
-
-def moments(b: Builder, x: Tensor, axes: Sequence[int]) -> tuple[Value, Value]:
-    """The centred elements, and their mean square; axes stay, with one element."""
-    centred = Value(b, b("SUB", x, reduced(b, "MEAN", x, axes, True)))
-    return centred, Value(b, reduced(b, "MEAN", (b("SQUARE", centred.tensor)), axes, True))
 
 
 @rule("var", "std", "var_mean", "std_mean")
@@ -153,15 +142,6 @@ def softmax(b: Builder, c: Call, x: Tensor, dim: int) -> Tensor:
     builtin = "LOG_SOFTMAX" if "log" in c.name else "SOFTMAX"
     x = cast(b, x, c.result.dtype)
     return along_last(b, builtin, x, dim)
-
-
-def along_last(b: Builder, builtin: str, x: Tensor, dim: int) -> Tensor:
-    """An operator of the last axis applied along another."""
-    if not x.type.rank:
-        return b.reshape(along_last(b, builtin, b.reshape(x, (1,)), 0), ())
-    turn, axis = list(range(x.type.rank)), dim % x.type.rank
-    turn[axis], turn[-1] = turn[-1], turn[axis]
-    return b.transpose(b(builtin, b.transpose(x, turn)), turn)
 
 
 @rule("glu")
