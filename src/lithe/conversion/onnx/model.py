@@ -11,8 +11,10 @@ from lithe.conversion.builder import Conversion
 from lithe.conversion.onnx import arrangement as arrangement
 from lithe.conversion.onnx import elementwise as elementwise
 from lithe.conversion.onnx import flow as flow
-from lithe.conversion.onnx import layers as layers
 from lithe.conversion.onnx import lookups as lookups
+from lithe.conversion.onnx import normalization as normalization
+from lithe.conversion.onnx import pictures as pictures
+from lithe.conversion.onnx import products as products
 from lithe.conversion.onnx import quantized as quantized
 from lithe.conversion.onnx import recurrent as recurrent
 from lithe.conversion.onnx import reductions as reductions

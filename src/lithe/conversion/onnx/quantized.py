@@ -7,7 +7,8 @@ import numpy as np
 from lithe.conversion import windows
 from lithe.conversion.builder import Builder
 from lithe.conversion.onnx.call import Call, dtype_of_number, rule
-from lithe.conversion.onnx.layers import product, window_of
+from lithe.conversion.onnx.pictures import window_of
+from lithe.conversion.onnx.products import product
 from lithe.conversion.parts import channels_first, channels_last
 from lithe.conversion.sizes import is_open
 from lithe.ir.graph import Tensor

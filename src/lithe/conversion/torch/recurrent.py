@@ -12,7 +12,7 @@ from lithe.conversion.builder import Builder
 from lithe.conversion.cells import Cell, Walk
 from lithe.conversion.parts import sliced
 from lithe.conversion.recurrent import Recurrent, bidirectional, in_order, joined, layer
-from lithe.conversion.torch.layers import with_batch
+from lithe.conversion.torch.pictures import with_batch
 from lithe.conversion.torch.rules import Call, rule
 from lithe.ir.graph import Tensor
 

@@ -13,8 +13,10 @@ import numpy as np
 from lithe.conversion.builder import Builder
 from lithe.conversion.torch import arrangement as arrangement
 from lithe.conversion.torch import control
-from lithe.conversion.torch import layers as layers
 from lithe.conversion.torch import lookups as lookups
+from lithe.conversion.torch import normalization as normalization
+from lithe.conversion.torch import pictures as pictures
+from lithe.conversion.torch import products as products
 from lithe.conversion.torch import recurrent as recurrent
 from lithe.conversion.torch import reductions as reductions
 from lithe.conversion.torch.program import name_of

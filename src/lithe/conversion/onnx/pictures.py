@@ -1,8 +1,4 @@
-"""What ONNX's operators are in builtins: convolutions, pooling, products, normalisation.
-
-ONNX has channels before places; the operators here have them last. The turning between the two is written out, and
-`lithe.passes.layout` takes away what was turned in vain.
-"""
+"""What ONNX's operators are in builtins: convolutions and pooling."""
 
 from __future__ import annotations
 
@@ -11,17 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lithe.conversion import matrices, windows
+from lithe.conversion import windows
 from lithe.conversion.builder import Builder
-from lithe.conversion.onnx.arrangement import constant_pad
-from lithe.conversion.onnx.call import Call, computed, rule, widened
+from lithe.conversion.onnx.call import Call, rule
 from lithe.conversion.onnx.reductions import reduced
-from lithe.conversion.parts import along_channels, channels_first, channels_last, pad, split
-from lithe.conversion.reductions import affine, integer_product, moments
+from lithe.conversion.parts import channels_first, channels_last, pad, split
 from lithe.conversion.sizes import is_fixed, is_open
 from lithe.conversion.windows import Window
 from lithe.ir.graph import Tensor
-from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value
 from lithe.types import FLOAT32, INT64
 
@@ -106,9 +99,6 @@ def _transposed_volume(
     y.type = type(x.type)(x.type.dtype, shape)
     ends = [(-lo, m - hi) for (lo, hi), m in zip(window.padding, more, strict=True)]
     return pad(b, y, [(0, 0), *ends, (0, 0)])
-
-
-# pooling
 
 
 def _pool_window(c: Call, places: Sequence[int]) -> Window:
@@ -268,199 +258,3 @@ def unpooled(b: Builder, c: Call) -> Tensor:
     made = b.sized("SCATTER_ND", [flat, b.reshape(x, (x.type.size,)), b.constant([total])], (total,))
     made.type = type(x.type)(x.type.dtype, (total,))
     return b.reshape(made, shape)
-
-
-# products
-
-
-@rule("MatMul")
-def matrix_product(b: Builder, c: Call) -> Tensor:
-    return product(b, c[0], c[1])
-
-
-def product(b: Builder, x: Tensor, y: Tensor) -> Tensor:
-    """Vectors are matrices with one row or column, batches are repeated."""
-    dtype = x.type.dtype
-    left = b.reshape(x, (1, *x.type.shape)) if x.type.rank == 1 else x
-    right = b.reshape(y, (*y.type.shape, 1)) if y.type.rank == 1 else y
-    batch = _broadcast(left.type.shape[:-2], right.type.shape[:-2])
-    rows = [left.type.shape[-2]] if x.type.rank > 1 else []
-    columns = [right.type.shape[-1]] if y.type.rank > 1 else []
-    b.require(left.type.shape[-1] == right.type.shape[-2], f"{list(x.type.shape)} times {list(y.type.shape)}")
-    shape = [*batch, *rows, *columns]
-    if dtype.is_integer:
-        return b.cast(integer_product(b, widened(b, left), widened(b, right), shape), dtype)
-    left, right = b.cast(left, FLOAT32), b.cast(right, FLOAT32)
-    if right.type.rank == 2 and right.data is not None:
-        return b.cast(b.reshape(matrices.dense(b, left, b.transpose(right, (1, 0))), shape), dtype)
-    rank = max(left.type.rank, right.type.rank)
-    left, right = (b.reshape(t, (*[1] * (rank - t.type.rank), *t.type.shape)) for t in (left, right))
-    made = b("BATCH_MATMUL", left, right, adj_x=False, adj_y=False)
-    return b.cast(b.reshape(made, shape), dtype)
-
-
-def _broadcast(x: Sequence[int], y: Sequence[int]) -> list[int]:
-    rank = max(len(x), len(y))
-    pairs = zip([1] * (rank - len(x)) + list(x), [1] * (rank - len(y)) + list(y), strict=True)
-    return [m if n == 1 else n for n, m in pairs]
-
-
-@rule("Gemm")
-def general_product(b: Builder, c: Call) -> Tensor:
-    """alpha A B + beta C"""
-    x, y = (b.transpose(t, (1, 0)) if c.attr(name, 0) else t for t, name in ((c[0], "transA"), (c[1], "transB")))
-    alpha, beta = c.attr("alpha", 1.0), c.attr("beta", 1.0)
-    if alpha != 1:
-        factor = b.constant(alpha, y.type.dtype)
-        x, y = (x, computed(b, "MUL", y, factor)) if y.data is not None else (computed(b, "MUL", x, factor), y)
-    if x.type.dtype == FLOAT32 and y.type.rank == 2 and x.type.rank == 2:
-        made = matrices.dense(b, x, b.transpose(y, (1, 0)))
-    else:
-        made = product(b, x, y)
-    if c.has(2) and beta:
-        more = c[2] if beta == 1 else computed(b, "MUL", c[2], b.constant(beta, c[2].type.dtype))
-        made = computed(b, "ADD", made, more)
-    return made
-
-
-@rule("Einsum")
-def einsum(b: Builder, c: Call) -> Tensor:
-    """ "..." is written out, and a letter that comes twice is a diagonal."""
-    equation = c.attr("equation").replace(" ", "")
-    tensors = [b.cast(t, FLOAT32) for t in c.tensors()]
-    given, _, wanted = equation.partition("->")
-    labels = given.split(",")
-    free = [s for s in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" if s not in equation]
-    count = max((t.type.rank - len(o.replace("...", "")) for t, o in zip(tensors, labels, strict=True)), default=0)
-    dots = "".join(free[:count])
-    labels = [o.replace("...", dots[count - (t.type.rank - len(o.replace("...", ""))) :]) if "..." in o else o
-              for t, o in zip(tensors, labels, strict=True)]  # fmt: skip
-    if "->" not in equation:
-        letters = "".join(labels)
-        once = sorted({s for s in letters if letters.count(s) == 1 and s not in dots})
-        wanted = (dots if "..." in given else "") + "".join(once)
-    pairs = [_without_diagonals(b, t, o) for t, o in zip(tensors, labels, strict=True)]
-    text = ",".join(o for _, o in pairs) + "->" + wanted.replace("...", dots)
-    return b.cast(matrices.einsum(b, text, *(t for t, _ in pairs)), c[0].type.dtype)
-
-
-def _without_diagonals(b: Builder, x: Tensor, labels: str) -> tuple[Tensor, str]:
-    for letter in dict.fromkeys(labels):
-        if labels.count(letter) > 1:
-            axes = [i for i, s in enumerate(labels) if s == letter][:2]
-            rest = [i for i in range(x.type.rank) if i not in axes]
-            n = x.type.shape[axes[0]]
-            b.require(not is_open(n), "a diagonal of an open dimension")
-            turned = b.transpose(x, [*axes, *rest])
-            x = b("GATHER_ND", turned, b.constant(np.stack([np.arange(n)] * 2, -1)))
-            return _without_diagonals(b, x, letter + "".join(labels[i] for i in rest))
-    return x, labels
-
-
-# normalisation
-
-
-@rule("BatchNormalization")
-def batch_normalization(b: Builder, c: Call) -> Sequence[Tensor]:
-    """A factor and an offset for each channel, which the convolution before takes in."""
-    x = b.cast(c[0], FLOAT32)
-    eps, rank = c.attr("epsilon", 1e-5), x.type.rank
-    scale, bias, mean, variance = (b.cast(c[i], FLOAT32) for i in range(1, 5))
-    if c.attr("training_mode", 0) or (c.version < 14 and len([r for r in c.results if r]) > 1):
-        return _in_training(b, c, x, (scale, bias, mean, variance))
-    parts = [t.data for t in (scale, bias, mean, variance)]
-    if all(p is not None for p in parts):
-        s, o, m, v = (np.asarray(p, np.float64) for p in parts)
-        factor = s / np.sqrt(v + eps)
-        y = b("MUL", x, along_channels(b, b.constant(factor, FLOAT32), rank))
-        y = b("ADD", y, along_channels(b, b.constant(o - m * factor, FLOAT32), rank))
-        return [b.cast(y, c[0].type.dtype)]
-    root = (Value(b, variance) + eps).apply("RSQRT")
-    factor_now = Value(b, scale) * root
-    offset = Value(b, bias) - Value(b, mean) * factor_now
-    y = affine(b, x, factor_now.tensor, offset.tensor, lambda v: along_channels(b, v, rank))
-    return [b.cast(y, c[0].type.dtype)]
-
-
-def _in_training(b: Builder, c: Call, x: Tensor, given: Sequence[Tensor]) -> list[Tensor]:
-    """By the batch's own moments; running ones go along."""
-    scale, bias, mean, variance = given
-    eps, momentum, rank = c.attr("epsilon", 1e-5), c.attr("momentum", 0.9), x.type.rank
-    axes = [i for i in range(rank) if i != 1]
-    centred, square = moments(b, x, axes)
-    y = affine(b, (centred / formulas.sqrt(square + eps)).tensor, scale, bias, lambda v: along_channels(b, v, rank))
-    now = Value(b, reduced(b, "MEAN", x, axes, False)), Value(b, b.reshape(square.tensor, (x.type.shape[1],)))
-    running = [(Value(b, old) * momentum + new * (1 - momentum)).tensor
-               for old, new in zip((mean, variance), now, strict=True)]  # fmt: skip
-    return [b.cast(y, c[0].type.dtype), *running][: len(c.results)]
-
-
-@rule("InstanceNormalization")
-def instance_normalization(b: Builder, c: Call) -> Tensor:
-    x = b.cast(c[0], FLOAT32)
-    centred, square = moments(b, x, list(range(2, x.type.rank)))
-    y = (centred * (square + c.attr("epsilon", 1e-5)).apply("RSQRT")).tensor
-    y = affine(b, y, b.cast(c[1], FLOAT32), b.cast(c[2], FLOAT32), lambda v: along_channels(b, v, x.type.rank))
-    return b.cast(y, c[0].type.dtype)
-
-
-@rule("GroupNormalization")
-def group_normalization(b: Builder, c: Call) -> Tensor:
-    """Before operator set 21 scale and bias are numbers of each group."""
-    x, groups = b.cast(c[0], FLOAT32), c.attr("num_groups")
-    batch, channels, *places = x.type.shape
-    parted = b.reshape(x, (batch, groups, channels // groups, *places))
-    centred, square = moments(b, parted, list(range(2, parted.type.rank)))
-    y = (centred * (square + c.attr("epsilon", 1e-5)).apply("RSQRT")).tensor
-    scale, bias = b.cast(c[1], FLOAT32), b.cast(c[2], FLOAT32)
-    if scale.type.size == groups and groups != channels:
-        y = affine(b, y, scale, bias, lambda v: along_channels(b, v, parted.type.rank))
-        return b.cast(b.reshape(y, x.type.shape), c[0].type.dtype)
-    y = affine(b, b.reshape(y, x.type.shape), scale, bias, lambda v: along_channels(b, v, x.type.rank))
-    return b.cast(y, c[0].type.dtype)
-
-
-@rule("LayerNormalization")
-def layer_normalization(b: Builder, c: Call) -> Sequence[Tensor]:
-    x = b.cast(c[0], FLOAT32)
-    first = c.attr("axis", -1) % x.type.rank
-    axes = list(range(first, x.type.rank))
-    mean = reduced(b, "MEAN", x, axes, True)
-    centred = Value(b, b("SUB", x, mean))
-    square = Value(b, reduced(b, "MEAN", b("SQUARE", centred.tensor), axes, True))
-    root = (square + c.attr("epsilon", 1e-5)).apply("RSQRT")
-    scale, bias = (None if not c.has(i) else b.cast(c[i], FLOAT32) for i in (1, 2))
-    y = affine(b, (centred * root).tensor, scale, bias, lambda v: v)
-    return [b.cast(y, c[0].type.dtype), mean, root.tensor][: len(c.results)]
-
-
-@rule("RMSNormalization")
-def rms_normalization(b: Builder, c: Call) -> Tensor:
-    x = b.cast(c[0], FLOAT32)
-    axes = list(range(c.attr("axis", -1) % x.type.rank, x.type.rank))
-    square = Value(b, reduced(b, "MEAN", b("SQUARE", x), axes, True))
-    root = (square + c.attr("epsilon", 1e-5)).apply("RSQRT")
-    return b.cast(affine(b, (Value(b, x) * root).tensor, b.cast(c[1], FLOAT32), None, lambda v: v), c[0].type.dtype)
-
-
-@rule("LRN")
-def local_response(b: Builder, c: Call) -> Tensor:
-    """x / (bias + alpha / size * the sum of squares of `size` channels)**beta"""
-    x, size = c[0], c.attr("size")
-    alpha, beta, bias = c.attr("alpha", 1e-4) / size, c.attr("beta", 0.75), c.attr("bias", 1.0)
-    if size % 2 and x.type.rank == 4:
-        last = channels_last(b, x)
-        y = b("LOCAL_RESPONSE_NORMALIZATION", last, radius=size // 2, bias=float(bias), alpha=float(alpha),
-              beta=float(beta))  # fmt: skip
-        return channels_first(b, y)
-    square = b("SQUARE", x)
-    pairs = [(0, 0)] * x.type.rank
-    pairs[1] = ((size - 1) // 2, size // 2)
-    wide = constant_pad(b, square, pairs, None)
-    channels = x.type.shape[1]
-    parts = [b.slice(wide, [i if a == 1 else 0 for a in range(x.type.rank)],
-                     [channels if a == 1 else n for a, n in enumerate(x.type.shape)]) for i in range(size)]  # fmt: skip
-    total = Value(b, parts[0])
-    for part in parts[1:]:
-        total = total + Value(b, part)
-    return (Value(b, x) / (total * alpha + bias).apply("POW", float(beta))).tensor
