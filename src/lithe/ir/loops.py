@@ -36,15 +36,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lithe.ir.instructions import (  # noqa: F401  # a part of the language
-    BITS_FLOAT,
-    CORE_INSTRUCTIONS,
-    FLOAT_BITS,
-    FMA,
-    MULTIPLY_ADD,
-    ROUND_INT,
-    Instruction,
-)
+from lithe.ir.instructions import BITS_FLOAT as BITS_FLOAT
+from lithe.ir.instructions import CORE_INSTRUCTIONS as CORE_INSTRUCTIONS
+from lithe.ir.instructions import FLOAT_BITS as FLOAT_BITS
+from lithe.ir.instructions import FMA as FMA
+from lithe.ir.instructions import MULTIPLY_ADD as MULTIPLY_ADD
+from lithe.ir.instructions import ROUND_INT as ROUND_INT
+from lithe.ir.instructions import Instruction as Instruction
 from lithe.types import BOOL, FLOAT32, DType, Shape
 
 INDEX = DType("int64", "int", 64, 64)

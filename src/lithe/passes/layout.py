@@ -243,12 +243,7 @@ class _Plan:
                 label = maker.label_of_output(entry.maker[1], layout) if layout != have else None
                 if label is not None:
                     yield entry.maker[0], label
-        for i, position, layout in entry.readers:
-            turning = self.turnings[i]
-            assert turning is not None
-            label = turning.label_of_input(position, after(inverse(layout), have))
-            if label is not None:
-                yield i, label
+        yield from self._of_readers(source, have)
 
     def _try(self, seed: int, label: Layout) -> bool:
         """Gives a node another label, and its neighbours those that suit; keeps what makes the price less."""
@@ -314,7 +309,11 @@ class _Plan:
             label = maker.label_of_output(entry.maker[1], layout)
             if label is not None:
                 yield entry.maker[0], label
-        for i, position, view in entry.readers:
+        yield from self._of_readers(source, layout)
+
+    def _of_readers(self, source: Tensor, layout: Layout) -> Iterator[tuple[int, Layout]]:
+        """The labels with which the readers of a source take it in this layout."""
+        for i, position, view in self.sources[source].readers:
             turning = self.turnings[i]
             assert turning is not None
             label = turning.label_of_input(position, after(inverse(view), layout))
