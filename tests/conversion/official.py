@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 
 
-def run_official(model, given: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """What the official runtime gives for a model's file, in the order of the model's outputs."""
+def run_official(model, given: dict[str, np.ndarray], key: str = "") -> list[np.ndarray]:
+    """What the official runtime gives for a model's file, in the order of the outputs: of the main graph, or of the
+    signature with this key.
+    """
     official = pytest.importorskip("ai_edge_litert.interpreter", reason="the official runtime is not installed")
     from lithe.formats import tflite
 
     interpreter = official.Interpreter(model_content=tflite.write(model.module))
+    if key:
+        made = interpreter.get_signature_runner(key)(**given)
+        return [made[name] for name in model.signatures[key].outputs]
     places = {d["name"]: d["index"] for d in interpreter.get_input_details()}
     for name, array in given.items():
         interpreter.resize_tensor_input(places[name], array.shape)

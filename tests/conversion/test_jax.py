@@ -142,7 +142,7 @@ def test_a_function_gives_the_same(name):
     model, conversion = converted(function, inputs={f"x{i}": shape for i, shape in enumerate(shapes)})
     assert agreement(model, conversion).worst <= TOLERANCE
     given = {f"x{i}": floats(*(2 if isinstance(n, str) else n for n in shape)) for i, shape in enumerate(shapes)}
-    expected = conversion.reference(given)
+    expected = conversion.entries[0].reference(given)
     for got, wanted in zip(run_official(model, given), expected, strict=True):
         assert relative_difference(np.asarray(wanted), got) <= TOLERANCE
 
@@ -204,3 +204,25 @@ def test_a_value_that_is_no_model_is_refused():
         convert(lambda x: x, kind="pytorch")
     with pytest.raises(InputError, match="a function of JAX is needed"):
         convert(3, kind="jax")
+
+
+def test_several_functions_become_signatures_that_share_their_weights(tmp_path):
+    weights = floats(64, 64)
+    path = tmp_path / "two.tflite"
+    functions = {"grow": lambda x: x @ weights, "shrink": lambda y: y @ weights - 1}
+    inputs = {"grow": {"x": (2, 64)}, "shrink": {"y": ("batch", 64)}}
+    model, conversion = converted(functions, inputs=inputs)
+    agreed = agreement(model, conversion)
+    assert agreed.worst <= TOLERANCE
+    assert list(agreed.differences) == ["grow/output", "shrink/output"]
+    model.save(path)
+    assert path.stat().st_size < weights.nbytes * 1.5
+    y = floats(3, 64)
+    assert relative_difference(y @ weights - 1, run_official(model, {"y": y}, "shrink")[0]) <= TOLERANCE
+
+
+def test_several_functions_are_described_by_name():
+    f = lambda x: x + 1  # noqa: E731
+    for functions, inputs in (({"f": f}, {"x": (1,)}), ({}, None), ({1: f}, None)):
+        with pytest.raises(InputError, match=r"by (the )?name"):
+            convert(functions, inputs=inputs)

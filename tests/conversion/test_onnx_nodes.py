@@ -15,9 +15,8 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 official = pytest.importorskip("ai_edge_litert.interpreter", reason="the official runtime is not installed")
 
-from lithe.conversion.builder import Conversion  # noqa: E402
+from lithe.conversion.door import converted  # noqa: E402
 from lithe.conversion.onnx.call import TYPES  # noqa: E402
-from lithe.conversion.onnx.model import convert_model  # noqa: E402
 from lithe.errors import LitheError  # noqa: E402
 from lithe.formats import tflite  # noqa: E402
 
@@ -68,9 +67,8 @@ def run(data, given):
 
 
 def agree(test):
-    conversion = Conversion("ONNX")
-    convert_model(conversion, test.model)
-    data = tflite.write(conversion.module())
+    model, _ = converted(test.model)
+    data = tflite.write(model.module)
     constant = {i.name for i in test.model.graph.initializer}
     names = [i.name for i in test.model.graph.input if i.name not in constant]
     for inputs, outputs in test.data_sets:

@@ -10,8 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import lithe  # noqa: E402
-from lithe.conversion import door  # noqa: E402
-from lithe.conversion.torch import convert  # noqa: E402
+from lithe.conversion.door import convert  # noqa: E402
 from lithe.errors import InputError, LitheError, MissingDependency, UnsupportedOp  # noqa: E402
 from lithe.types import FLOAT32, INT64, TensorType  # noqa: E402
 from tests.conversion.torch_check import check, tensors  # noqa: E402
@@ -32,7 +31,7 @@ class Head(nn.Module):
 
 
 def test_parameters_keep_their_names():
-    module = convert(Head(), (torch.zeros(1, 3, 16, 16),))
+    module = convert(Head(), inputs=(torch.zeros(1, 3, 16, 16),)).module
     assert {"body.0.weight", "body.3.weight", "head.weight"} <= {t.name for t in module.constants()}
     assert list(module.signatures[0].inputs) == ["image"]
     assert list(module.signatures[0].outputs) == ["output"]
@@ -41,7 +40,7 @@ def test_parameters_keep_their_names():
 def test_a_module_is_left_in_the_mode_it_was_in():
     model = Head().train()
     model.body[1].eval()
-    convert(model, (torch.zeros(1, 3, 16, 16),))
+    convert(model, inputs=(torch.zeros(1, 3, 16, 16),))
     assert model.training
     assert not model.body[1].training
 
@@ -106,7 +105,7 @@ def test_a_program_in_training_mode_is_converted_as_it_is_used(tmp_path):
     x = torch.ones(2, 3)
     program = torch.export.export(nn.Sequential(nn.Dropout(0.5), nn.ReLU()).train(), (x,))
     path = str(tmp_path / "model.tflite")
-    lithe.Model(convert(program)).save(path)
+    convert(program).save(path)
     np.testing.assert_array_equal(lithe.load(path)(x.numpy()), x.numpy())
 
 
@@ -120,9 +119,9 @@ def test_inputs_by_name(tmp_path):
 
 def test_the_door_takes_modules_and_programs():
     torch.manual_seed(0)
-    model = door.convert(Head(), inputs={"image": ("batch", 3, 16, 16)}, verify=True)
+    model = convert(Head(), inputs={"image": ("batch", 3, 16, 16)}, verify=True)
     assert model.module.signatures[0].key == "serving_default"
-    door.convert(torch.export.export(Head().eval(), (torch.zeros(1, 3, 16, 16),)), verify=True)
+    convert(torch.export.export(Head().eval(), (torch.zeros(1, 3, 16, 16),)), verify=True)
 
 
 # control flow
@@ -184,7 +183,7 @@ class Cache(nn.Module):
 
 def test_buffers_that_change_become_variables(tmp_path):
     model = Cache()
-    module = convert(model, (torch.zeros(1, 1, 3),))
+    module = convert(model, inputs=(torch.zeros(1, 1, 3),)).module
     path = str(tmp_path / "cache.tflite")
     lithe.Model(module).save(path)
     loaded = lithe.load(path)
@@ -298,7 +297,7 @@ BAD = {
 
 def test_inputs_are_named_as_the_arguments_are():
     with pytest.raises(InputError, match=r"Head.forward has no argument 'x'") as caught:
-        convert(Head(), {"x": (1, 3, 16, 16)})
+        convert(Head(), inputs={"x": (1, 3, 16, 16)})
     assert "its arguments are image" in str(caught.value)
 
 
@@ -306,14 +305,14 @@ def test_inputs_are_named_as_the_arguments_are():
 def test_a_bad_source_gets_one_clear_error(name):
     source, inputs, kind, text = BAD[name]
     with pytest.raises(kind, match=text) as caught:
-        convert(source, inputs)
+        convert(source, inputs=inputs, kind="torch")
     assert isinstance(caught.value, LitheError)
 
 
 def test_without_torch_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingDependency, match="pip install"):
-        convert(object(), None)
+        convert(object(), kind="torch")
 
 
 def test_other_element_types_are_kept(tmp_path):

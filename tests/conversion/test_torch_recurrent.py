@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from lithe.conversion.torch import convert  # noqa: E402
+from lithe.conversion.door import convert  # noqa: E402
 from lithe.errors import UnsupportedOp  # noqa: E402
 from tests.conversion.torch_check import check  # noqa: E402
 
@@ -74,7 +74,7 @@ def test_layers_whose_states_nobody_reads_become_builtins(tmp_path):
 
 
 def test_layers_are_unrolled_where_that_is_asked_for():
-    module = convert(Outputs(), (torch.zeros(BATCH, TIME, DEPTH),), unroll=True)
+    module = convert(Outputs(), inputs=(torch.zeros(BATCH, TIME, DEPTH),), unroll=True).module
     assert not any("SEQUENCE" in n.op.name for n in module.main.nodes)
 
 
@@ -97,7 +97,7 @@ def test_the_batch_may_be_open(tmp_path):
 
 def test_an_open_length_is_refused_because_torch_fixes_it():
     with pytest.raises(UnsupportedOp, match=r"size\(\)\[1\] as dynamic but your code specialized it"):
-        convert(Sequences(), ((BATCH, "time", DEPTH),))
+        convert(Sequences(), inputs=((BATCH, "time", DEPTH),))
 
 
 class Packed(torch.nn.Module):
@@ -114,4 +114,4 @@ class Packed(torch.nn.Module):
 
 def test_packed_sequences_are_refused():
     with pytest.raises(UnsupportedOp, match=r"pack|data"):
-        convert(Packed(), (torch.zeros(TIME, BATCH, DEPTH),))
+        convert(Packed(), inputs=(torch.zeros(TIME, BATCH, DEPTH),))

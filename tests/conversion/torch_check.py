@@ -11,7 +11,7 @@ import torch
 from torch.utils import _pytree as trees
 
 import lithe
-from lithe.conversion.torch import convert
+from lithe.conversion.door import convert
 from lithe.ir.graph import Module
 
 
@@ -61,7 +61,8 @@ def check(
 ) -> Checked:
     """Converts, saves, loads and runs; `describe` stands for the inputs where they are described otherwise."""
     program = isinstance(model, torch.export.ExportedProgram)
-    module = convert(model, None if program else (named or inputs) if describe is None else describe)
+    described = None if program else (named or inputs) if describe is None else describe
+    module = convert(model, inputs=described, kind="torch").module
     file = str(path / "model.tflite")
     lithe.Model(module).save(file)
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """Writing a converted model: builtins with shapes, open dimensions, constants folded as they are made.
 
-Conversion    one model: its graphs, open dimensions, signatures, and what could not be said
+Conversion    one model: its graphs, open dimensions, entries, and what could not be said
+Entry         a function of the source that the model offers under a key
 Builder       one graph of it; `y = b("MUL", x, x)`
 """
 
@@ -21,6 +22,7 @@ from lithe.passes.fold_constants import fold_node
 from lithe.passes.formulas import formula_class, spell_out
 from lithe.passes.infer_shapes import inferred
 from lithe.passes.layout import arrange_layouts
+from lithe.passes.share import share_constants
 from lithe.passes.tidy import recognise, tidy
 from lithe.passes.writer import Inexpressible, Writer
 from lithe.types import INT32, DType, Shape, TensorType, dtype_of
@@ -40,31 +42,54 @@ class Problem:
         return f"{self.what} at {self.where}" + (f": {self.why}" if self.why else "")
 
 
+Reference = Callable[[dict[str, np.ndarray]], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A function of the source that the model offers under a key.
+
+    signature    its key, graph, and named inputs and outputs.
+    input_types  by name, with stand-ins for what is open.
+    reference    runs the source: outputs in the signature's order for named inputs; None where it cannot run here.
+    """
+
+    signature: Signature
+    input_types: dict[str, TensorType]
+    reference: Reference | None
+
+
 @dataclass
 class Conversion:
     """One model that is being converted.
 
-    source       what it comes from, for messages: "Keras", "ONNX", ...
-    reference    runs the source: its main graph's outputs, in order, for named inputs; None where it cannot run here.
-    input_types  of the main graph, by name, with stand-ins for what is open.
+    source  what it comes from, for messages: "Keras", "ONNX", ...
+    unroll  whether recurrent layers are written step by step where a builtin says the same.
     """
 
     source: str
+    unroll: bool = False
     sizes: Sizes = field(default_factory=Sizes)
     graphs: list[Builder] = field(default_factory=list)
-    signatures: list[Signature] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    reference: Callable[[dict[str, np.ndarray]], Sequence[Any]] | None = None
-    input_types: dict[str, TensorType] = field(default_factory=dict)
 
     def graph(self, name: str) -> Builder:
         """A new graph; the first one is the main graph."""
         self.graphs.append(Builder(self, name, len(self.graphs)))
         return self.graphs[-1]
 
-    def sign(self, key: str, graph: Builder, inputs: dict[str, Tensor], outputs: dict[str, Tensor]) -> None:
+    def sign(
+        self,
+        key: str,
+        graph: Builder,
+        inputs: dict[str, Tensor],
+        outputs: dict[str, Tensor],
+        reference: Reference | None = None,
+    ) -> None:
         """Makes a graph known as a function with named arguments and results."""
-        self.signatures.append(Signature(key, inputs, outputs, graph.number))
+        types = {name: t.type for name, t in inputs.items()}
+        self.entries.append(Entry(Signature(key, inputs, outputs, graph.number), types, reference))
 
     def module(self) -> Module:
         """The model. Raises UnsupportedOp with everything that the builtins could not say."""
@@ -77,7 +102,8 @@ class Conversion:
                 f" model:{''.join(shown[:LISTED])}{more}",
                 hint="write these parts with other operations, or take them out of the model and run them outside",
             )
-        return Module(graphs, list(self.signatures))
+        share_constants(graphs)
+        return Module(graphs, [e.signature for e in self.entries])
 
 
 class Builder(Writer):

@@ -13,7 +13,6 @@ from lithe.errors import ModelError
 from lithe.types import DType
 
 if TYPE_CHECKING:
-    from lithe.ir.graph import Tensor
     from lithe.runtime.model import Model
 
 OPEN_SIZES = (1, 3)  # an open dimension is tried with each
@@ -44,31 +43,30 @@ class Agreement:
 
 
 def check(model: Model, conversion: Conversion, seed: int = 0) -> Agreement:
-    """Runs source and model on random inputs, with two sizes for what is open."""
-    main = conversion.graphs[0]
+    """Runs source and model on random inputs, with two sizes for what is open.
+
+    Outputs of a model with several signatures are named `signature/output`.
+    """
     random = np.random.default_rng(seed)
-    has_open = any(is_open(n) for t in conversion.input_types.values() for n in t.shape)
     worst: dict[str, float] = {}
-    tries = OPEN_SIZES if has_open else OPEN_SIZES[:1]
-    for size in tries:
-        given = {
-            name: _random(random, tuple(size if is_open(n) else n for n in t.shape), t.dtype)
-            for name, t in conversion.input_types.items()
-        }
-        assert conversion.reference is not None
-        expected = conversion.reference(given)
-        made = _by_name(model, given, main.outputs)
-        for tensor, wanted in zip(main.outputs, expected, strict=True):
-            difference = relative_difference(np.asarray(wanted), made[tensor.name])
-            worst[tensor.name] = max(worst.get(tensor.name, 0.0), difference)
-    return Agreement(worst, len(tries))
-
-
-def _by_name(model: Model, given: dict[str, np.ndarray], outputs: list[Tensor]) -> dict[str, np.ndarray]:
-    made = model(**given)
-    if isinstance(made, dict):
-        return made
-    return {outputs[0].name: made}
+    runs = 0
+    for entry in conversion.entries:
+        assert entry.reference is not None
+        prefix = "" if len(conversion.entries) == 1 else f"{entry.signature.key}/"
+        has_open = any(is_open(n) for t in entry.input_types.values() for n in t.shape)
+        for size in OPEN_SIZES if has_open else OPEN_SIZES[:1]:
+            given = {
+                name: _random(random, tuple(size if is_open(n) else n for n in t.shape), t.dtype)
+                for name, t in entry.input_types.items()
+            }
+            expected = entry.reference(given)
+            made = model.signatures[entry.signature.key](**given)
+            by_name = made if isinstance(made, dict) else {name: made for name in entry.signature.outputs}
+            for name, wanted in zip(entry.signature.outputs, expected, strict=True):
+                difference = relative_difference(np.asarray(wanted), by_name[name])
+                worst[prefix + name] = max(worst.get(prefix + name, 0.0), difference)
+            runs += 1
+    return Agreement(worst, runs)
 
 
 def _random(random: np.random.Generator, shape: tuple[int, ...], dtype: DType) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ class Front:
     title    of the framework, for messages.
     takes    whether a value of Python is its kind of source.
     files    endings of files that are.
-    convert  writes a source into a conversion.
+    convert  writes a source into a conversion, for what is said about its inputs, as the function with this key.
     """
 
     title: str
     takes: Callable[[Any], bool]
-    convert: Callable[[Conversion, Any, Any], None]
+    convert: Callable[[Conversion, Any, Any, str], None]
     files: tuple[str, ...] = ()
 
 
@@ -38,30 +38,30 @@ def _class_names(source: Any) -> set[str]:
     return {f"{c.__module__.split('.')[0]}.{c.__name__}" for c in type(source).__mro__}
 
 
-def _keras(conversion: Conversion, source: Any, inputs: Any) -> None:
+def _keras(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
     from lithe.conversion.keras.model import convert_keras, load_keras
 
-    convert_keras(conversion, load_keras(source) if isinstance(source, str) else source, inputs)
+    convert_keras(conversion, load_keras(source) if isinstance(source, str) else source, inputs, key)
 
 
-def _jax(conversion: Conversion, source: Any, inputs: Any) -> None:
+def _jax(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
     from lithe.conversion.jax.function import convert_function
 
     if not callable(source):
         raise InputError(f"a function of JAX is needed, this is {type(source).__name__}")
-    convert_function(conversion, source, inputs)
+    convert_function(conversion, source, inputs, key)
 
 
-def _torch(conversion: Conversion, source: Any, inputs: Any) -> None:
+def _torch(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
     from lithe.conversion.torch.model import convert_model
 
-    convert_model(conversion, source, inputs)
+    convert_model(conversion, source, inputs, key)
 
 
-def _onnx(conversion: Conversion, source: Any, inputs: Any) -> None:
+def _onnx(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
     from lithe.conversion.onnx.model import convert_model
 
-    convert_model(conversion, source, inputs)
+    convert_model(conversion, source, inputs, key)
 
 
 # In the order in which they are asked; a plain function is taken for one of JAX.
@@ -75,13 +75,23 @@ FRONTS = {
 }
 
 
-def convert(source: Any, *, inputs: Any = None, kind: str = "auto", verify: bool = False) -> Model:
+KEY = "serving_default"  # of a source that is one function
+
+
+def convert(
+    source: Any, *, inputs: Any = None, kind: str = "auto", unroll: bool = False, verify: bool = False
+) -> Model:
     """Returns the model of a framework as a Lithe model: call it, or `.save("model.tflite")` it for any runtime.
 
-    source  a Keras 3 model or a `.keras` file; a PyTorch module or exported program; a function of JAX.
+    source  a Keras 3 model or a `.keras` file; a PyTorch module or exported program; a function of JAX; an ONNX model
+            or file; or several functions of one framework by name, which become the model's signatures:
+            {"prefill": f, "decode": g}. Weights that they share are written once.
     inputs  what the source does not say about its inputs: {name: shape}, {name: (shape, dtype)} or example arrays, one
             or several, by name or in order. None or a name stands for an open dimension: {"x": ("batch", 28, 28)}.
+            For several functions: {"prefill": {...}, "decode": {...}}.
     kind    "auto", or the framework: see `lithe convert --help`.
+    unroll  write recurrent layers step by step, also where a builtin says the same. The builtins keep their state from
+            one run to the next, until the interpreter's variables are reset.
     verify  also run the source and the model on random inputs, and raise ModelError where they differ by more
             than a relative 1e-4.
 
@@ -92,28 +102,49 @@ def convert(source: Any, *, inputs: Any = None, kind: str = "auto", verify: bool
     >>> model = lithe.convert(keras_model)                            # doctest: +SKIP
     >>> model.save("model.tflite")                                    # doctest: +SKIP
     """
-    model, conversion = converted(source, inputs=inputs, kind=kind)
+    model, conversion = converted(source, inputs=inputs, kind=kind, unroll=unroll)
     if verify:
         agreement(model, conversion).require()
     return model
 
 
-def converted(source: Any, *, inputs: Any = None, kind: str = "auto") -> tuple[Model, Conversion]:
+def converted(source: Any, *, inputs: Any = None, kind: str = "auto", unroll: bool = False) -> tuple[Model, Conversion]:
     """The model, and the conversion that it comes from."""
-    if isinstance(source, os.PathLike):
-        source = os.fspath(source)
-    front = _front(source, kind)
-    conversion = Conversion(front.title)
-    front.convert(conversion, source, inputs)
+    functions, described = _functions(source, inputs)
+    fronts = [_front(function, kind) for function in functions.values()]
+    if any(front is not fronts[0] for front in fronts):
+        titles = ", ".join(f"{key} of {front.title}" for key, front in zip(functions, fronts, strict=True))
+        raise InputError(f"the functions are of different frameworks: {titles}", hint="convert each alone")
+    conversion = Conversion(fronts[0].title, unroll)
+    for key, function in functions.items():
+        fronts[0].convert(conversion, function, described.get(key), key)
     module = conversion.module()
     verify_module(module)
-    name = Path(source).stem if isinstance(source, str) else str(getattr(source, "name", "") or "")
-    return Model(module, name=name), conversion
+    return Model(module, name=_name(source)), conversion
+
+
+def _functions(source: Any, inputs: Any) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """The functions of the source by key, and what is said about the inputs of each."""
+    if not isinstance(source, Mapping):
+        return {KEY: os.fspath(source) if isinstance(source, os.PathLike) else source}, {KEY: inputs}
+    if not source or not all(isinstance(key, str) for key in source):
+        raise InputError("several functions are given by name", hint="convert({'prefill': f, 'decode': g}, inputs=...)")
+    described = {} if inputs is None else inputs
+    if not isinstance(described, Mapping) or not set(described) <= set(source):
+        raise InputError(
+            f"the inputs of several functions are given by the names of these: {', '.join(source)}",
+            hint="inputs={'prefill': {'x': (1, 8)}, 'decode': {'x': (1, 1)}}",
+        )
+    return dict(source), described
+
+
+def _name(source: Any) -> str:
+    return Path(source).stem if isinstance(source, str | os.PathLike) else str(getattr(source, "name", "") or "")
 
 
 def agreement(model: Model, conversion: Conversion) -> Agreement:
     """How well the model agrees with what it was made of, on random inputs."""
-    if conversion.reference is None:
+    if any(entry.reference is None for entry in conversion.entries):
         raise InputError(f"a {conversion.source} source cannot be run here, so there is nothing to compare with")
     return check(model, conversion)
 

@@ -1,11 +1,15 @@
-"""The same operator on the same operands is computed once."""
+"""The same operator on the same operands is computed once, the same constant stored once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.passes.remove_dead import has_effect
+
+SMALL = 1024  # bytes
 
 
 def share_equal_nodes(graph: Graph) -> None:
@@ -31,8 +35,17 @@ def share_equal_nodes(graph: Graph) -> None:
     graph.nodes = nodes
 
 
+def share_constants(graphs: Sequence[Graph]) -> None:
+    """Large constants of equal value, in whichever graphs, become one array, which a file holds once."""
+    known: dict[Any, Tensor] = {}
+    for tensor in dict.fromkeys(t for graph in graphs for t in graph.tensors):
+        if tensor.data is not None and tensor.data.nbytes > SMALL and tensor.data.dtype != object:
+            content = blake2b(tensor.data.data, digest_size=32).digest() if tensor.data.flags.c_contiguous else tensor
+            tensor.data = known.setdefault((tensor.data.dtype, tensor.data.shape, content), tensor).data
+
+
 def _identity(tensor: Tensor | None) -> Any:
     """Small constants of equal value are the same operand."""
-    if tensor is None or tensor.data is None or tensor.data.nbytes > 1024 or tensor.data.dtype == object:
+    if tensor is None or tensor.data is None or tensor.data.nbytes > SMALL or tensor.data.dtype == object:
         return tensor
     return tensor.type, tensor.data.tobytes()

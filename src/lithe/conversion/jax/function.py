@@ -11,24 +11,21 @@ from lithe.conversion.signature import input_spec, named_inputs
 from lithe.errors import InputError
 
 
-def convert_function(conversion: Conversion, function: Callable[..., Any], inputs: Any) -> None:
-    """Writes the function as the main graph: its arguments are the named inputs, in order; results are flattened."""
+def convert_function(conversion: Conversion, function: Callable[..., Any], inputs: Any, key: str) -> None:
+    """Writes the function as a graph: its arguments are the named inputs, in order; results are flattened."""
     given = named_inputs(inputs)
     if not given:
         raise InputError("the inputs of a function must be described", hint="convert(f, inputs={'x': (None, 28, 28)})")
     specs = {name: input_spec(value, name) for name, value in given.items()}
-    write_function(conversion, function, {name: s.type(conversion.sizes) for name, s in specs.items()})
+    write_function(conversion, function, {name: s.type(conversion.sizes) for name, s in specs.items()}, key)
 
 
-def write_function(conversion: Conversion, function: Callable[..., Any], types: dict[str, Any],
-                   names: list[str] | None = None, key: str = "serving_default") -> None:  # fmt: skip
+def write_function(conversion: Conversion, function: Callable[..., Any], types: dict[str, Any], key: str,
+                   names: list[str] | None = None) -> None:  # fmt: skip
     """Writes a graph for a function of named inputs; `names` are those of its flattened results."""
     import jax
 
     b = conversion.graph("main" if not conversion.graphs else key)
-    if not conversion.input_types:
-        conversion.input_types = dict(types)
-        conversion.reference = lambda given: jax.tree_util.tree_leaves(function(*given.values()))
     tensors = {name: b.input(name, t.shape, t.dtype) for name, t in types.items()}
     try:
         closed, shapes = trace(function, [t.type for t in tensors.values()])
@@ -38,7 +35,7 @@ def write_function(conversion: Conversion, function: Callable[..., Any], types: 
     results = write(b, closed, list(tensors.values()))
     titles = names or result_names(shapes)
     outputs = {n: b.output(t, n) for n, t in zip(titles, results, strict=True)}
-    conversion.sign(key, b, tensors, outputs)
+    conversion.sign(key, b, tensors, outputs, lambda arrays: jax.tree_util.tree_leaves(function(*arrays.values())))
 
 
 def result_names(shapes: Any) -> list[str]:

@@ -32,8 +32,8 @@ def load_keras(path: str) -> Any:
         raise ModelError(f"Keras cannot read the file: {first}", where=path, hint=CUSTOM) from cause
 
 
-def convert_keras(conversion: Conversion, model: Any, inputs: Any) -> None:
-    """Writes the model as the main graph, with its own names of inputs and outputs."""
+def convert_keras(conversion: Conversion, model: Any, inputs: Any, key: str) -> None:
+    """Writes the model as a graph, with its own names of inputs and outputs."""
     keras = importlib.import_module("keras")
     specs, structure = _inputs(model, inputs, keras)
     types = {name: spec.type(conversion.sizes) for name, spec in specs.items()}
@@ -52,7 +52,7 @@ def convert_keras(conversion: Conversion, model: Any, inputs: Any) -> None:
             return model(packed, training=False)
 
     with builtins_stand_for_operations():
-        write_function(conversion, call, types, _output_names(model))
+        write_function(conversion, call, types, key, _output_names(model))
 
 
 def _output_names(model: Any) -> list[str] | None:

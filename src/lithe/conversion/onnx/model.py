@@ -27,35 +27,25 @@ from lithe.conversion.onnx.graph import DEFAULT, Scope, declared_type
 from lithe.conversion.onnx.loading import loaded
 from lithe.conversion.signature import InputSpec, input_spec, named_inputs
 from lithe.errors import InputError, ModelError, UnsupportedOp
-from lithe.ir.graph import Module
 from lithe.passes.writer import Inexpressible
 from lithe.types import TensorType
 
-KEY = "serving_default"
 OLDEST = 1
 
 
-def convert(source: Any, inputs: Any = None, *, unroll: bool = False) -> Module:
-    """Returns an ONNX model in builtins, with one signature.
+def convert_model(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
+    """Writes an ONNX model as a graph.
 
     source  a path, the bytes of a file, or an onnx.ModelProto.
     inputs  shapes of inputs, where they are to be others than the model's: {"x": (1, 3, 224, 224)}. A name or None
             stands for an open dimension.
-    unroll  whether recurrent layers are written step by step where a builtin says the same.
 
     Inputs and outputs keep their names and layouts. Dimensions that the model names stay open. Initializers that are
     listed as inputs, too, are constants.
 
-    Raises FileMissing, ModelError for files that are damaged or break ONNX's rules, UnsupportedOp for what the builtins
-    cannot say (all of it, with node and operator), InputError for inputs that do not fit, MissingDependency.
+    Raises FileMissing, ModelError for files that are damaged or break ONNX's rules, InputError for inputs that do not
+    fit, MissingDependency.
     """
-    conversion = Conversion("ONNX")
-    convert_model(conversion, source, inputs, unroll=unroll)
-    return conversion.module()
-
-
-def convert_model(conversion: Conversion, source: Any, inputs: Any = None, *, unroll: bool = False) -> None:
-    """Writes the model as the main graph."""
     import onnx.numpy_helper
 
     model, types = loaded(source)
@@ -65,7 +55,7 @@ def convert_model(conversion: Conversion, source: Any, inputs: Any = None, *, un
     if versions.get("", OLDEST) < OLDEST:
         raise UnsupportedOp(f"operator set {versions['']} is too old", hint=f"convert the model to {OLDEST} or later, "
                             "with onnx.version_converter")  # fmt: skip
-    scope = Scope(b, versions, types=types, unroll=unroll)
+    scope = Scope(b, versions, types=types, unroll=conversion.unroll)
     scope.functions.update({(f.domain if f.domain not in DEFAULT else "", f.name): f for f in model.functions})
     scope.look_at(graph.node, [o.name for o in graph.output])
     for initializer in graph.initializer:
@@ -88,9 +78,7 @@ def convert_model(conversion: Conversion, source: Any, inputs: Any = None, *, un
         _refuse_damaged(model)
     if not outputs and not conversion.problems:
         raise ModelError("the model has no output")
-    conversion.sign(KEY, b, named, outputs)
-    conversion.input_types = {name: t.type for name, t in named.items()}
-    conversion.reference = lambda arrays: run(model, arrays)
+    conversion.sign(key, b, named, outputs, lambda arrays: run(model, arrays))
 
 
 def _inputs(scope: Scope, graph: Any, inputs: Any) -> None:

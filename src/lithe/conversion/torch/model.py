@@ -13,48 +13,37 @@ from lithe.conversion.builder import Builder, Conversion
 from lithe.conversion.torch.program import exported, in_evaluation
 from lithe.conversion.torch.trace import Writing, tensor_constant
 from lithe.errors import UnsupportedOp
-from lithe.ir.graph import Module, Node, Tensor
+from lithe.ir.graph import Node, Tensor
 from lithe.ops.op import REGISTRY
 from lithe.passes.writer import Inexpressible
 from lithe.types import RESOURCE, DType, TensorType
 
-KEY = "serving_default"
 
-
-def convert(source: Any, inputs: Any = None, *, unroll: bool = False) -> Module:
-    """Returns a PyTorch model in builtins, with one signature.
+def convert_model(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
+    """Writes a PyTorch model as a graph.
 
     source  a torch.nn.Module (its parts are put into evaluation mode while it is traced), or a
             torch.export.ExportedProgram, whose dynamic dimensions stay open.
     inputs  for a module: what `forward` takes, a tuple in its order or a dict by name. Each is an example (a tensor or
             an array), a shape of float32, or (shape, dtype). Open dimensions are names, None or -1:
             ("batch", 3, 224, 224).
-    unroll  whether recurrent layers are written step by step where a builtin says the same. The builtins keep their
-            state from one run to the next, until the interpreter's variables are reset.
 
     Buffers that the model changes become variables: they begin with the buffer's value and last between runs.
     Inputs keep the names of `forward`'s parameters; outputs those of a dict, or they are output0, output1, ...
 
-    Raises UnsupportedOp for what the builtins cannot say (all of it, with module and source line) and for what torch
-    cannot trace, InputError for inputs that do not describe any, MissingDependency without PyTorch.
+    Raises UnsupportedOp for what torch cannot trace, InputError for inputs that do not describe any,
+    MissingDependency without PyTorch.
     """
-    conversion = Conversion("PyTorch")
-    convert_model(conversion, source, inputs, unroll=unroll)
-    return conversion.module()
-
-
-def convert_model(conversion: Conversion, source: Any, inputs: Any, *, unroll: bool = False) -> None:
-    """Writes the model as the main graph."""
     program, symbols = exported(source, inputs, conversion.sizes)
-    b = conversion.graph("main")
-    writing = Writing(symbols, unroll)
+    b = conversion.graph("main" if not conversion.graphs else key)
+    writing = Writing(symbols, conversion.unroll)
     ends = _Ends(b, program, writing)
     given = ends.inputs()
     results = writing.graph(b, program.graph_module, given)
-    conversion.sign(KEY, b, ends.named, ends.outputs(results))
-    conversion.input_types = {name: t.type for name, t in ends.named.items()}
-    if not program.graph_signature.buffers_to_mutate and len(ends.named) == len(program.graph_signature.user_inputs):
-        conversion.reference = lambda arrays: run(source, program, arrays)
+    signature = program.graph_signature
+    repeatable = not signature.buffers_to_mutate and len(ends.named) == len(signature.user_inputs)
+    reference = (lambda arrays: run(source, program, arrays)) if repeatable else None
+    conversion.sign(key, b, ends.named, ends.outputs(results), reference)
 
 
 def run(source: Any, program: Any, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
