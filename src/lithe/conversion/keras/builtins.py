@@ -11,6 +11,7 @@ from unittest import mock
 
 from lithe.conversion.builder import Builder
 from lithe.conversion.keras.recurrent import KINDS, loop_of_layer
+from lithe.conversion.keras.steps import unrolled
 from lithe.conversion.keras.tracing import Tracer
 from lithe.ir.graph import Tensor
 
@@ -83,6 +84,7 @@ OPERATIONS: dict[tuple[str, str], Around] = {
     ("keras.src.backend.{backend}.nn", "elu"): _activation("ELU", "", 1.0),
     ("keras.src.backend.{backend}.nn", "leaky_relu"): _activation("LEAKY_RELU", "alpha", 0.2),
     ("keras.src.backend.{backend}.image", "resize"): _resize,
+    ("keras.src.backend", "rnn"): unrolled,
     ("keras.src.backend", "name_scope"): _in_layer,
 }
 

@@ -20,6 +20,7 @@ Write = Callable[[Builder, Sequence[Tensor]], list[Tensor]]
 def traced(conversion: Conversion, function: Callable[..., Any], types: Mapping[str, TensorType]) -> Write:
     """What writes the tensors that a function gives, from the tensors that it takes."""
     torch = import_torch()
+    from torch.fx.traceback import preserve_node_meta
 
     class Function(torch.nn.Module):  # type: ignore[misc, name-defined]
         def forward(self, *tensors: Any) -> Any:
@@ -27,7 +28,7 @@ def traced(conversion: Conversion, function: Callable[..., Any], types: Mapping[
 
     name_of, parts = conversion.sizes.name_of, Parts()
     specs = tuple(InputSpec(tuple(name_of(n) or n for n in t.shape), t.dtype) for t in types.values())
-    with parts.known():
+    with parts.known(), preserve_node_meta():
         program, symbols = exported(Function(), specs, conversion.sizes)
 
     def write(b: Builder, tensors: Sequence[Tensor]) -> list[Tensor]:

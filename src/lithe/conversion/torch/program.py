@@ -17,7 +17,7 @@ from lithe.conversion.torch.rules import rule_for
 from lithe.errors import InputError, MissingDependency, UnsupportedOp
 from lithe.types import DType, TensorType
 
-EXAMPLE = 4  # the size with which an open dimension is traced, and the next ones for further names
+EXAMPLE = 61  # the size with which an open dimension is traced, odd ones after it for further names: few layers have it
 
 
 @dataclass(frozen=True)
