@@ -11,10 +11,10 @@ from typing import Any
 
 from lithe.conversion.builder import Builder
 from lithe.conversion.jax.rules import Equation, rule
+from lithe.conversion.opaque import Write
 from lithe.ir.graph import Tensor
 
 NAME = "lithe_opaque"
-Write = Callable[..., Tensor | Sequence[Tensor]]
 
 
 @lru_cache(None)
