@@ -22,7 +22,11 @@ def kept(b: Builder, name: str, first: np.ndarray, before: Tensor, after: Tensor
     """
     handle = _handle(name)
     once = _node("CALL_ONCE", [], [], init_subgraph_index=_first_value(b, name, first).number)
-    b.nodes[:0] = [once, _node("VAR_HANDLE", [], [handle], shared_name=name), _node("READ_VARIABLE", [handle], [before])]
+    b.nodes[:0] = [
+        once,
+        _node("VAR_HANDLE", [], [handle], shared_name=name),
+        _node("READ_VARIABLE", [handle], [before]),
+    ]
     b.add(_node("ASSIGN_VARIABLE", [handle, after], []))
 
 

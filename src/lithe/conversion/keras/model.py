@@ -57,14 +57,16 @@ def convert_keras(conversion: Conversion, model: Any, inputs: Any, key: str) -> 
         if call.assigned:  # what it depends on is known now: it is traced again, for values that it is given
             call.variables = call.assigned
             firsts = [np.array(keras.ops.convert_to_numpy(v)) for v in call.variables]
-            held += [Tensor(f"{v.path}/{i}", type_of(a)) for i, (v, a) in enumerate(zip(call.variables, firsts, strict=True))]
+            held += [
+                Tensor(f"{v.path}/{i}", type_of(a)) for i, (v, a) in enumerate(zip(call.variables, firsts, strict=True))
+            ]
             write = tracer.traced(conversion, call, {**types, **{t.name: t.type for t in held}})
         b = conversion.graph("main" if not conversion.graphs else key)
         tensors = {name: b.input(name, t.shape, t.dtype) for name, t in types.items()}
         results = write(b, [*tensors.values(), *held])
     names = _output_names(model) or call.names
     outputs = {n: b.output(t, n) for n, t in zip(names, results, strict=False)}
-    for first, before, after in zip(firsts if held else (), held, results[len(outputs):], strict=True):
+    for first, before, after in zip(firsts if held else (), held, results[len(outputs) :], strict=True):
         if after is not before:
             kept(b, before.name, first, before, after)
     conversion.sign(key, b, tensors, outputs, _Reference(call))

@@ -45,8 +45,11 @@ def loop_of_layer(
             cell = Cell(kind, **tensors, activations=functions, reset_after="recurrent_bias" in weights)
             masked, keeps = "zero" if self.zero_output_for_mask else "repeat", all(t in held for t in given)
             walk = Walk(mask=counts, masked=masked, last_cell=bool(self.return_state) and kind == "lstm")
-            if keeps and not self.return_state and not any(map(_values_any, self.states)) and has_builtin(
-                b, x, cell, (), walk, options
+            if (
+                keeps
+                and not self.return_state
+                and not any(map(_values_any, self.states))
+                and has_builtin(b, x, cell, (), walk, options)
             ):  # the builtin keeps the state, which nobody else needs
                 y, last = layer(b, x, cell, (), walk, options)
                 finals = list(given)
@@ -59,7 +62,11 @@ def loop_of_layer(
         def shapes(sequences: Any, *rest: Any) -> list[Any]:
             batch, time, _ = sequences
             units = rest[0][-1]
-            return [(batch, units), (batch, time if whole else 1, units), *((batch, s[-1]) for s in rest[: len(states)])]
+            return [
+                (batch, units),
+                (batch, time if whole else 1, units),
+                *((batch, s[-1]) for s in rest[: len(states)]),
+            ]
 
         masks = [] if mask is None else [mask]
         what = f"{type(self).__name__} '{self.name}'"

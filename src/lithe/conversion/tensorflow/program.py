@@ -11,6 +11,7 @@ from lithe.conversion.builder import Builder
 from lithe.conversion.tensorflow import arrays as arrays
 from lithe.conversion.tensorflow import flow as flow
 from lithe.conversion.tensorflow import resources as resources
+from lithe.conversion.tensorflow import volumes as volumes
 from lithe.conversion.tensorflow.known import KNOWN
 from lithe.conversion.tensorflow.resources import Store
 from lithe.conversion.tensorflow.told import OWN, Told

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from lithe.conversion.builder import Builder, Conversion
-from lithe.conversion.signature import InputSpec
 from lithe.conversion.opaque import Parts
+from lithe.conversion.signature import InputSpec
 from lithe.conversion.torch.program import exported, import_torch
 from lithe.conversion.torch.trace import PART, Writing, tensor_constant
 from lithe.ir.graph import Tensor
