@@ -80,7 +80,7 @@ def count(b: Builder, c: Call) -> Value:
             whole = b.sized("RANGE", [b.constant(int(start)), b.reshape(b.size(int(limit)), ()), b.constant(1)], (n,))
             return b.cast(whole, c.dtype(0))
         if not any(has_open(v) for v in (start, limit, delta)):
-            return np.arange(start, limit, delta, dtype=np.asarray(start).dtype)  # type: ignore[call-overload]
+            return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
     ends = [widened(b, b.reshape(c[i], ())) for i in range(3)]
     made = c.found("RANGE", ends, c.declared(0, 1), ends[0].type.dtype)
     return b.cast(made, c.dtype(0))
@@ -339,9 +339,8 @@ def constant_pad(b: Builder, x: Tensor, pairs: Sequence[tuple[int, int]], value:
     if x.type.dtype == BOOL:
         whole = constant_pad(b, b.cast(x, INT32), pairs, None if value is None else b.cast(value, INT32))
         return cast(b, whole, BOOL)
-    number = np.zeros(1) if value is None else value.data
-    if value is None or number is not None:
-        return padded(b, x, pairs, np.asarray(number).reshape(-1)[0].item())
+    if value is None or value.data is not None:
+        return padded(b, x, pairs, 0 if value is None else b.array(value).reshape(-1)[0].item())
     b.require(all(lo >= 0 and hi >= 0 for lo, hi in pairs), "padding that cuts off, with a computed value")
     return b("PADV2", x, b.constant([list(p) for p in pairs]), b.reshape(value, ()))
 
@@ -393,8 +392,14 @@ def depth_to_space(b: Builder, c: Call) -> Tensor:
 
 @rule("SpaceToDepth")
 def space_to_depth(b: Builder, c: Call) -> Tensor:
-    return b.transpose(b("SPACE_TO_DEPTH", b.transpose(c[0], (0, 2, 3, 1)), block_size=c.attr("blocksize")),
-                       (0, 3, 1, 2))  # fmt: skip
+    x, r = c[0], c.attr("blocksize")
+    last = b("SPACE_TO_DEPTH", b.transpose(x, (0, 2, 3, 1)), block_size=r)
+    channels = x.type.shape[1]
+    if c.attr("mode", "DCR") == "CRD" and channels != 1:
+        batch, height, width, _ = last.type.shape
+        parted = b.reshape(last, (batch, height, width, r * r, channels))
+        last = b.reshape(b.transpose(parted, (0, 1, 2, 4, 3)), last.type.shape)
+    return b.transpose(last, (0, 3, 1, 2))
 
 
 @rule("Trilu")

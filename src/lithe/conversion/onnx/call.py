@@ -224,3 +224,18 @@ def computed(b: Builder, builtin: str, *xs: Tensor, dtype: DType | None = None, 
     """A builtin in a type that it takes; the result has the type of the first operand, or the one given."""
     made = b(builtin, *(widened(b, x, builtin) for x in xs), dtype=dtype, **attrs)
     return made if dtype is not None else converted(b, made, xs[0].type.dtype)
+
+
+def attribute(a: Any) -> Any:
+    """An attribute's value as Python has it."""
+    import onnx
+
+    value = onnx.helper.get_attribute_value(a)
+    if a.type == onnx.AttributeProto.TENSOR:
+        return onnx.numpy_helper.to_array(value)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return [v.decode(errors="replace") if isinstance(v, bytes) else v for v in value] if a.type in _LISTS else value
+
+
+_LISTS = (6, 7, 8)  # FLOATS, INTS, STRINGS

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+from contextlib import suppress
 from typing import Any
 
 from lithe.conversion.onnx.graph import declared_type, graphs_of
@@ -36,7 +36,6 @@ def loaded(source: Any) -> tuple[Any, Types]:
 
 
 def _read(source: Any) -> Any:
-    import google.protobuf.message
     import onnx
 
     if isinstance(source, onnx.ModelProto):
@@ -48,8 +47,6 @@ def _read(source: Any) -> Any:
             if not os.path.exists(source):
                 raise FileMissing(f"there is no file {os.fspath(source)}")
             return onnx.load(os.fspath(source))
-    except google.protobuf.message.DecodeError as cause:
-        raise ModelError("this is no ONNX model, or a part of it is missing") from cause
     except onnx.checker.ValidationError as cause:
         raise ModelError(f"weights beside the file cannot be read: {_short(cause)}") from cause
     except FileMissing:
@@ -58,6 +55,10 @@ def _read(source: Any) -> Any:
         raise ModelError(f"weights beside the file cannot be read: {_short(cause)}") from cause
     except ValueError as cause:
         raise ModelError(f"the file cannot be read: {_short(cause)}") from cause
+    except Exception as cause:
+        if type(cause).__name__ != "DecodeError":  # of protobuf, whose modules have no types
+            raise
+        raise ModelError("this is no ONNX model, or a part of it is missing") from cause
     raise InputError(f"a path, bytes or an onnx.ModelProto is needed, this is {type(source).__name__}")
 
 
@@ -74,7 +75,7 @@ def _types(model: Any) -> Types:
     """Declared types of all names, and those that ONNX's own inference finds."""
     import onnx
 
-    with contextlib.suppress(onnx.shape_inference.InferenceError, ValueError, RuntimeError):  # what is declared must do
+    with suppress(onnx.shape_inference.InferenceError, ValueError, RuntimeError):  # then what is declared must do
         model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     found: Types = {}
     _collect(model.graph, found)
