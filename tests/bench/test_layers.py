@@ -22,6 +22,7 @@ from lithe.lower.lower import lower
 from lithe.passes import prepare
 from lithe.targets.cpu import GENERIC, x86
 from lithe.types import FLOAT32, INT8, INT16, INT32, DType
+from tests.tiled import TILES, WIDE
 
 DATA = Path(__file__).resolve().parents[2] / "src" / "lithe" / "data"
 # 8x8 pixels of 8 channels from 3x3x1, 4x4 of 16 from 3x3x8, 10 of 256
@@ -102,9 +103,10 @@ def test_the_levels_of_memory() -> None:
         GENERIC,
         x86(frozenset()),
         x86(frozenset({"avx2", "fma"})),
-        x86(frozenset({"avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"})),
+        x86(WIDE),
+        x86(WIDE | TILES),
     ],
-    ids=lambda t: t.name,
+    ids=["generic", "x86_64", "avx2", "avx512", "amx"],
 )
 def test_loops_for_peaks(target) -> None:
     kernels, work = _arithmetic(target)

@@ -280,7 +280,7 @@ BAD = {
     "not a model": (lambda x: x, (X,), InputError, "torch.nn.Module"),
     "a wrong example": (Head(), (X,), UnsupportedOp, "trace"),
     "a missing example": (Head(), (), UnsupportedOp, "trace"),
-    "an unknown name": (Head(), {"picture": X}, UnsupportedOp, "trace"),
+    "an unknown name": (Head(), {"picture": X}, InputError, "no argument 'picture'"),
     "a strange description": (Head(), (object(),), InputError, "described by"),
     "control flow that depends on data": (DependsOnData(), (X,), UnsupportedOp, "data-dependent"),
     "a size that depends on data": (Nonzero(), (X,), UnsupportedOp, "nonzero"),
@@ -294,6 +294,12 @@ BAD = {
     "an input that is changed": (Changes(), (X,), UnsupportedOp, "changes its input"),
     "a program and inputs": (torch.export.export(Inner(), (X,)), (X,), InputError, "its own inputs"),
 }
+
+
+def test_inputs_are_named_as_the_arguments_are():
+    with pytest.raises(InputError, match=r"Head.forward has no argument 'x'") as caught:
+        convert(Head(), {"x": (1, 3, 16, 16)})
+    assert "its arguments are image" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", BAD)

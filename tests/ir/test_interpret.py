@@ -30,7 +30,7 @@ from lithe.ir.loops import (
 from lithe.types import BOOL, FLOAT32, INT8, INT16, INT32, INT64, UINT8, DType
 from tests.programs import single
 
-KINDS: tuple[Kind, ...] = ("serial", "parallel", "vector", "unrolled", "grid")
+KINDS: tuple[Kind, ...] = ("serial", "parallel", "vector", "unrolled", "grid", "tile")
 X = np.array([3, 1, 4, 1, 5, 9], np.int32)
 
 

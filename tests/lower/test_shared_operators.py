@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 
 import pytest
@@ -11,6 +12,7 @@ from lithe.ir.loops import Barrier, statements
 from lithe.ir.program import Program
 from lithe.ir.verify import verify_program
 from lithe.lower import lower, share_out
+from lithe.targets.cpu import Target
 from tests.llvm_backend import graph_of, host_target, run
 from tests.lower.test_schedules import CASES, CONTRACTIONS, check
 from tests.ops.cases import Case
@@ -26,8 +28,8 @@ def _everything_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(share_out, "LEAST_INSIDE", dict.fromkeys(share_out.LEAST_INSIDE, 0.0))
 
 
-def lowered(case: Case) -> Program:
-    program = lower(graph_of(case), host_target(), case.model())
+def lowered(case: Case, target: Target | None = None) -> Program:
+    program = lower(graph_of(case), target or host_target(), case.model())
     verify_program(program)
     return program
 
@@ -41,7 +43,7 @@ def test_results_do_not_depend_on_threads(case: Case) -> None:
 @pytest.mark.parametrize("case", CONTRACTIONS[::4], ids=str)
 def test_each_thread_has_its_own_scratch_memory(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_module("lithe.lower.lower"), "LARGEST_LOCAL", 256)
-    program = lowered(case)
+    program = lowered(case, replace(host_target(), tiles=None))  # a tile is a larger local, and no memory at all
     inputs = [a for i, a in enumerate(case.arrays()) if a is not None and i not in case.constants]
     check(case, run(program, inputs, host_target().features, threads=(1, 2, 5)))
 

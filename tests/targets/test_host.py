@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -126,6 +127,35 @@ def test_another_system_or_no_cpuinfo_is_the_baseline(monkeypatch, tmp_path):
     assert read().features == frozenset()
     assert read().triple.endswith("-apple-darwin-elf")
     assert saved_state() is None
+
+
+@pytest.mark.parametrize("granted", [True, False])
+def test_tiles_that_the_system_does_not_grant_are_not_used(monkeypatch, tmp_path, granted):
+    asked = []
+    (tmp_path / "cpuinfo").write_text(INTEL)
+    monkeypatch.setattr(host_module, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(host_module, "_architecture", lambda: "x86_64")
+    monkeypatch.setattr(host_module, "saved_state", lambda: 0x600E7)
+    monkeypatch.setattr(host_module, "tiles_granted", lambda: asked.append(1) or granted)
+    monkeypatch.setattr(host_module.sys, "platform", "linux")
+    found = host_module.host.__wrapped__()
+    assert asked == [1]
+    assert found.has("amx-tile", "amx-int8", "amx-bf16") == granted
+    assert found.has("avx512vnni")
+    assert (found.fingerprint() == describe(INTEL, BARE, 0x600E7).fingerprint()) == granted
+
+
+def test_a_process_without_tiles_does_not_ask_for_them(monkeypatch, tmp_path):
+    (tmp_path / "cpuinfo").write_text(re.sub("amx_[a-z0-9]+ ", "", INTEL))
+    monkeypatch.setattr(host_module, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(host_module, "tiles_granted", lambda: pytest.fail("asked"))
+    assert not host_module.host.__wrapped__().has("amx-tile")
+
+
+def test_a_system_without_tiles_grants_none():
+    if sys.platform != "linux" or host().architecture != "x86_64":
+        pytest.skip("the question is one of Linux on x86-64")
+    assert host_module.tiles_granted() == host().has("amx-tile")
 
 
 def test_the_fingerprint_tells_machines_apart():

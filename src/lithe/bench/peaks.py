@@ -16,11 +16,12 @@ from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, Kernel
 from lithe.ir.program import Program, Step
 from lithe.runtime.compilation import this_target
 from lithe.runtime.linked import Run, link
-from lithe.targets.cpu import PMADDWD, Target
+from lithe.targets.cpu import PMADDWD, Dot, Target, Tiles
 from lithe.targets.host import host
-from lithe.types import FLOAT32, INT32
+from lithe.types import FLOAT32, INT8, INT32
 
 CHAINS = 12  # latency 4 or 5, two a cycle; with their two operands they fit into 16 registers
+TILES = 4  # sums: as many hide the latency of a product (52 cycles, one in 16: Intel, optimization reference manual)
 PASSES = 50_000
 READERS = 8  # chains of additions in the loops that read
 LEAST_READ = 1 << 22  # bytes a call, so that its overhead does not count
@@ -108,7 +109,30 @@ def _arithmetic(target: Target) -> tuple[dict[str, Kernel], dict[str, int]]:
             for n, total in enumerate(totals):
                 b.store(y, (n * lanes + lane,), total[()])
         kernels[name] = b.kernel(name)
-    return kernels, {name: CHAINS * PASSES * lanes * group for name, (_, _, group) in kinds.items()}
+    work = {name: CHAINS * PASSES * lanes * group for name, (_, _, group) in kinds.items()}
+    bytes_ = None if target.tiles is None else target.tiles.dot(INT8, INT8)
+    if target.tiles is not None and bytes_ is not None:
+        kernels["int8"], work["int8"] = _products(target.tiles, bytes_)
+    return kernels, work
+
+
+def _products(tiles: Tiles, dot: Dot) -> tuple[Kernel, int]:
+    """(a kernel that multiplies tiles, the multiply-accumulates of a call)."""
+    b, rows, words = Builder("peak_int8"), tiles.rows, tiles.words
+    x, y = Buffer("int8_x", INT32, (rows + words, words)), Buffer("int8_y", INT32, (TILES, rows, words))
+    left, right = b.local(INT32, (rows, words), "left"), b.local(INT32, (words, words), "right")
+    totals = [b.local(INT32, (rows, words), "total") for _ in range(TILES)]
+    for tile, first in ((left, 0), (right, rows), *((total, 0) for total in totals)):
+        with b.loop(tile.shape[0], "tile", "row") as r, b.loop(words, "vector", "lane") as l:
+            b.store(tile, (r, l), x[r + first, l])
+    with b.loop(PASSES, name="pass"):
+        for total in totals:
+            with b.loop(rows, "tile", "row") as r, b.loop(words, "vector", "lane") as l, b.loop(words, name="k") as k:
+                b.store(total, (r, l), Intrinsic(dot.instruction, (total[r, l], left[r, k], right[k, l])))
+    for n, total in enumerate(totals):
+        with b.loop(rows, "tile", "row") as r, b.loop(words, "vector", "lane") as l:
+            b.store(y, (n, r, l), total[r, l])
+    return b.kernel("int8"), TILES * PASSES * rows * words * words * dot.group
 
 
 def _levels() -> dict[str, int]:

@@ -174,6 +174,13 @@ class Builder:
             self.emit(For(var, extent, tuple(body), kind))
 
     @contextmanager
+    def scope(self) -> Iterator[None]:
+        """The locals of the statements inside are theirs alone: a loop of one pass that stays one."""
+        with self._block() as body:
+            yield
+        self.emit(For(Var(self.fresh("scope")), 1, tuple(body)))
+
+    @contextmanager
     def nest(self, shape: Shape, kind: Kind = "serial", name: str = "i") -> Iterator[tuple[Expr, ...]]:
         """Loops over every index of a shape."""
         if not shape:

@@ -191,7 +191,7 @@ class Executable:
     def loop(self, s: For, scope: Scope) -> Action:
         inside = scope.loop(s.var, s.extent)
         private = self.private_of(s)
-        if s.kind in ("parallel", "vector", "grid") and s.extent > 1 and not private and self.fits(s):
+        if s.kind in ("parallel", "vector", "grid", "tile") and s.extent > 1 and not private and self.fits(s):
             lanes = np.arange(s.extent, dtype=np.int64).reshape((s.extent,) + (1,) * len(self.axes))
             self.lane_of[s.var] = lanes
             self.axes.append(lanes)

@@ -4,7 +4,7 @@
          | Select(condition, a, b) | Cast(x, dtype) | Intrinsic(instruction, args)
     stmt = Alloc(buffer) | Store(buffer, index, value) | For(var, extent, body, kind)
          | If(condition, then, otherwise) | Call(name, args, text) | Barrier()
-    kind = serial | parallel | vector | unrolled | grid
+    kind = serial | parallel | vector | unrolled | grid | tile
 
 Meaning
 - Extents are constants. `parallel` promises independent iterations (threads or vectors may share them
@@ -12,6 +12,9 @@ Meaning
 - Every thread runs a kernel that has `grid` loops, with its share of their independent iterations; all else in it
   each thread does, on its own locals. At a `Barrier` they meet. Thread 0 alone runs a kernel without such loops.
 - A body of a `vector` loop has no If and no Call; what it allocates is private to the lane.
+- `tile` promises independent iterations and asks for one instruction of a unit that holds matrices of 32-bit words in
+  registers: to move rows (a `vector` loop inside), or to multiply (a serial one in that, which adds with an Intrinsic;
+  floats in the order of the unit). A local that such a product names is a register.
 - Expressions are a graph: a node that is used twice is one object and is evaluated once a statement, so
   consumers remember results by identity.
 - Integer `add sub mul shl` wrap; `div` and `mod` truncate as in C; `shr` is arithmetic on signed types.
@@ -26,21 +29,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from operator import add, attrgetter, floordiv, mod, mul, sub
 from typing import Any, Literal
 
 import numpy as np
 
-from lithe.types import BOOL, FLOAT32, INT32, DType, Shape
+from lithe.ir.instructions import (  # noqa: F401  # a part of the language
+    BITS_FLOAT,
+    CORE_INSTRUCTIONS,
+    FLOAT_BITS,
+    FMA,
+    MULTIPLY_ADD,
+    ROUND_INT,
+    Instruction,
+)
+from lithe.types import BOOL, FLOAT32, DType, Shape
 
 INDEX = DType("int64", "int", 64, 64)
 
 COMPARISONS = frozenset({"lt", "le", "eq", "ne"})
 BINARY = frozenset({"add", "sub", "mul", "div", "mod", "min", "max", "and", "or", "xor", "shl", "shr"}) | COMPARISONS
 UNARY = frozenset({"neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "not"})  # round: half to even
-Kind = Literal["serial", "parallel", "vector", "unrolled", "grid"]
+Kind = Literal["serial", "parallel", "vector", "unrolled", "grid", "tile"]
 
 
 class Expr:
@@ -244,21 +256,6 @@ class Cast(Expr):
     dtype: DType
 
 
-@dataclass(frozen=True)
-class Instruction:
-    """A machine instruction as data: what it computes, and what generators call it.
-
-    meaning  numpy function on arrays of the operands' dtypes: the definition that interpreters use.
-    spelling for each generator ("llvm", "c", ...) its own table entry; see that generator.
-    """
-
-    name: str
-    operands: tuple[DType, ...]
-    result: DType
-    meaning: Callable[..., np.ndarray]
-    spelling: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Intrinsic(Expr):
     instruction: Instruction
@@ -267,17 +264,6 @@ class Intrinsic(Expr):
     @property
     def dtype(self) -> DType:  # type: ignore[override]
         return self.instruction.result
-
-
-# The instructions that every generator has. `multiply_add` rounds once where that is quicker, else twice: for floats.
-_THREE = (FLOAT32,) * 3
-FMA = Instruction("fma", _THREE, FLOAT32, lambda a, b, c: (np.asarray(a, np.float64) * b + c).astype(np.float32))
-_IN_C = {"c": "(({0}) * ({1}) + ({2}))"}
-MULTIPLY_ADD = Instruction("multiply_add", _THREE, FLOAT32, lambda a, b, c: np.asarray(a * b + c, np.float32), _IN_C)
-ROUND_INT = Instruction("round_int", (FLOAT32,), INT32, lambda x: np.rint(x).astype(np.int32))  # half to even; in range
-FLOAT_BITS = Instruction("float_bits", (FLOAT32,), INT32, lambda x: np.asarray(x, np.float32).view(np.int32))
-BITS_FLOAT = Instruction("bits_float", (INT32,), FLOAT32, lambda x: np.asarray(x, np.int32).view(np.float32))
-CORE_INSTRUCTIONS = (FMA, MULTIPLY_ADD, ROUND_INT, FLOAT_BITS, BITS_FLOAT)
 
 
 class Stmt:

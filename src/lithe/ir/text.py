@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from lithe.ir.loops import (
     If,
     Intrinsic,
     Kernel,
+    Kind,
     Load,
     Select,
     Stmt,
@@ -53,7 +54,7 @@ INFIX = {
     "shl": ("<<", 3), "shr": (">>", 3), "and": ("&", 2), "xor": ("^", 2), "or": ("|", 2),
     "lt": ("<", 1), "le": ("<=", 1), "eq": ("==", 1), "ne": ("!=", 1),
 }  # fmt: skip
-HEADS = {"serial": "for", "parallel": "parallel", "vector": "vector", "unrolled": "unrolled", "grid": "grid"}
+HEADS = {kind: "for" if kind == "serial" else kind for kind in get_args(Kind)}
 
 
 def print_kernel(kernel: Kernel) -> str:

@@ -48,7 +48,7 @@ from lithe.ir.program import ALIGNMENT, Program
 from lithe.ir.text import print_statement
 from lithe.types import BOOL
 
-LANES = ("parallel", "vector", "grid")
+LANES = ("parallel", "vector", "grid", "tile")
 FLOAT_ONLY = frozenset({"sqrt", "floor", "ceil", "round", "trunc"})
 LOGIC = frozenset({"and", "or", "xor"})
 SHIFTS = frozenset({"shl", "shr"})

@@ -20,6 +20,7 @@ from lithe.lower.vectorize import Copy
 
 LEAST_RUN = 16  # bytes side by side; shorter rows would be written element by element
 MOST_SPLITS = 4  # times that the loops of a kernel are split
+AT_ONCE = ("vector", "tile")  # loops that become one instruction: what they touch lies at one distance
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class _Mover(Copy):
     def divided(self, i: Expr, low: int, unit: int, width: int) -> Expr:
         """The same by divisions, where one serves many bytes."""
         blocks, extents, pitches = self.blocks, self.place.extents, self.place.pitches
-        lanes = any(x in self.loops and self.loops[x].kind == "vector" for x in nodes((i,)) if isinstance(x, Var))
+        lanes = any(x in self.loops and self.loops[x].kind in AT_ONCE for x in nodes((i,)) if isinstance(x, Var))
         if lanes or unit < LEAST_RUN or any(block % unit for block in blocks[:low]):
             self.possible = False
             return constant(0)
@@ -191,7 +192,7 @@ class _Mover(Copy):
     def split(self, atom: Expr, step: int, block: int) -> bool:
         """Asks for a loop whose variable counts up to a block of bytes only."""
         loop = self.loops.get(atom) if isinstance(atom, Var) else None
-        if loop is None or loop.kind == "vector" or step <= 0 or block % step or loop.extent % (block // step):
+        if loop is None or loop.kind in AT_ONCE or step <= 0 or block % step or loop.extent % (block // step):
             return False
         assert isinstance(atom, Var)
         if self.splits.setdefault(atom, block // step) != block // step:

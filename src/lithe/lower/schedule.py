@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lithe.ir.build import Builder, Convolution, MatrixProduct, Schedule, plain
-from lithe.lower import sparse, winograd
+from lithe.lower import sparse, tiles, winograd
 from lithe.lower.contraction import Product
 from lithe.lower.costs import LARGEST_WINDOW
 from lithe.lower.depthwise import UNSIGNED_SHIFT, by_regions, interleaved, is_depthwise
@@ -58,7 +58,9 @@ def choices(target: Target, threads: int = 1) -> Iterator[Choice]:
     if target.dot is not target.words:
         yield Choice("words", target=(("dot", target.words),))
     if target.float_dot is not None:
-        yield Choice("float32", target=(("float_dot", None),))
+        yield Choice("float32", target=(("float_dot", None), ("tiles", None)))
+    if target.tiles is not None:
+        yield Choice("vectors", target=(("tiles", None),))
     if threads > 1:
         yield Choice("far cores", away=4 * AWAY)
         yield Choice("near cores", away=0.0)
@@ -88,6 +90,8 @@ def schedule(target: Target, choice: Choice = USUAL) -> Schedule:
             byte = c.x.dtype.name in UNSIGNED_SHIFT
             dots = target.dot is not None and target.dot.left == UINT8
             (interleaved if byte and dots else by_regions)(b, c, target)
+        elif c.groups == 1 and tiles.pays(c, target):
+            tiles.Tiled(b, flattened(c), target).emit()
         elif "sparse" not in choice.without and sparse.pays(c, target):
             sparse.Sparse(b, c, target).emit()
         elif c.groups == 1 and "winograd" not in choice.without and winograd.pays(c, target):

@@ -127,6 +127,8 @@ class _Chooser:
     def work(self, s: Stmt) -> float:
         """Nanoseconds of one thread, roughly: operations times iterations."""
         match s:
+            case For(_, extent, _, "tile"):  # about a row of a tile at once
+                return extent * NODE
             case For(_, extent, body, kind):
                 return (vectors(extent, body) if kind == "vector" else extent) * sum(map(self.work, body))
             case If(_, then, otherwise):

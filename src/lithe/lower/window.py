@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from lithe.ir.build import Builder, Convolution
 from lithe.ir.loops import Buffer, Expr, constant
 from lithe.lower.depthwise import FLIPPED, UNSIGNED_SHIFT
-from lithe.types import INT16, INT32, UINT8, UINT16, DType
+from lithe.types import INT8, INT16, INT32, UINT8, UINT16, DType
 
 FLIP = FLIPPED - (1 << 32)  # as the int32 that it is
 
@@ -56,21 +56,24 @@ class Window:
 
     def open(self, batch: Expr, top: Expr, rows: int) -> None:
         """Makes output rows `top` and on readable; rows of `element` count from there."""
-        c, channels, group = self.c, self.channels, self.group
-        self.at: tuple[Expr, ...] = (batch, top * c.strides[0])
-        shape = (c.x.shape[0], self.h, self.w * channels)
-        if not self.copied:
-            self.source = c.x.viewed((*shape[:2], shape[2] // group), INT32 if group > 1 else None)
-            return
-        height = (rows - 1) * c.strides[0] + self.tall
-        band = self.copy(batch, top * c.strides[0] - c.padding[0], height)
-        self.at = (constant(0),)
+        group, elements = self.group, self.elements(batch, top, rows)
         if group == 1:
-            self.source = band
+            self.source = elements
         elif self.aligned:
-            self.source = band.viewed((height, band.shape[1] // group), INT32)
+            *outer, size = elements.shape
+            self.source = elements.viewed((*outer, size // group), INT32)
         else:
-            self.source = self.words(band)
+            self.source = self.words(elements)
+
+    def elements(self, batch: Expr, top: Expr, rows: int) -> Buffer:
+        """What output rows `top` and on read, as elements [..., row, element of a row]; it begins at `at`."""
+        c = self.c
+        if not self.copied:
+            self.at: tuple[Expr, ...] = (batch, top * c.strides[0])
+            return c.x.viewed((c.x.shape[0], self.h, self.w * self.channels))
+        band = self.copy(batch, top * c.strides[0] - c.padding[0], (rows - 1) * c.strides[0] + self.tall)
+        self.at = (constant(0),)
+        return band
 
     def copy(self, batch: Expr, first: Expr, height: int) -> Buffer:
         """Input rows from `first` on, which may lie outside, with padding left and right."""
@@ -140,4 +143,6 @@ class Window:
     def padding_value(self) -> Expr:
         if self.left == UINT8:
             return constant(self.c.x_zero + UNSIGNED_SHIFT[self.c.x.dtype.name], UINT8)
+        if self.left == INT8:
+            return constant(self.c.x_zero, INT8)
         return constant(0, self.left)

@@ -1,4 +1,4 @@
-"""CPUs as data: vector width, registers, and the dot-product instructions with what they compute."""
+"""CPUs as data: vector width, registers, dot products of vectors and of tiles, with what they compute."""
 
 from __future__ import annotations
 
@@ -28,6 +28,27 @@ class Dot:
 
 
 @dataclass(frozen=True)
+class Tiles:
+    """A unit that multiplies matrices of words: sums [rows, columns] += left [rows, depth] * right [depth, columns].
+
+    A word of `left` holds neighbours in a row, one of `right` neighbours in a column; sums have 32 bits.
+
+    rows, words  most rows of a tile, and words of a row.
+    registers    tiles that it holds.
+    dots         what a word of `left` and one of `right` add to a sum, for each pair of types that it multiplies.
+    """
+
+    rows: int
+    words: int
+    registers: int
+    dots: tuple[Dot, ...]
+
+    def dot(self, left: DType, right: DType) -> Dot | None:
+        """The product of these types, None where the unit has none."""
+        return next((d for d in self.dots if (d.left, d.right) == (left, right)), None)
+
+
+@dataclass(frozen=True)
 class Target:
     """What schedules and generators may know of a machine.
 
@@ -37,6 +58,7 @@ class Target:
     dot           the dot product of bytes, None where there is none worth using.
     words         the dot product of 16-bit values, likewise.
     halves        whether one instruction makes vectors of float32 from float16.
+    tiles         the unit that multiplies tiles, None where there is none.
     across        how many vectors a tile of sums may be wide; empty: the schedules choose.
     triple, features  for LLVM; features is a comma-separated list such as "+avx2,+fma".
     """
@@ -54,6 +76,7 @@ class Target:
     packs: Packs | None = None  # narrow vectors
     cache_bytes: int = 1 << 19  # share of the second-level cache that one block of rows may take
     halves: bool = False
+    tiles: Tiles | None = None
     across: tuple[int, ...] = ()
 
     @property
@@ -144,6 +167,18 @@ VPDPWSSD = Dot(
 )  # fmt: skip
 
 
+def _tile_dot(name: str, left: DType, right: DType) -> Dot:
+    """A product of Intel's AMX. One of bfloat16 values takes denormal ones as zero, and adds in an order of its own."""
+    floats = left == BFLOAT16
+    sums, meaning = (FLOAT32, _brain_pairs) if floats else (INT32, _dot(left, right))
+    instruction = Instruction(name, (sums, INT32, INT32), sums, meaning, {"llvm": f"llvm.x86.{name}"})
+    return Dot(instruction, 2 if floats else 4, left, right)
+
+
+TDPBSSD, TDPBUSD = _tile_dot("tdpbssd", INT8, INT8), _tile_dot("tdpbusd", UINT8, INT8)
+TDPBF16PS = _tile_dot("tdpbf16ps", BFLOAT16, BFLOAT16)
+
+
 def _packing(name: str, operand: DType, result: DType, forms: dict[int, str]) -> Instruction:
     """Two vectors as one of narrower elements; the meaning leaves the order within the result aside."""
 
@@ -181,8 +216,20 @@ def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu", *, f
         dot, words = (VPDPBUSD, VPDPWSSD) if "avx512vnni" in features else (WORD_PAIRS, WORD_PAIRS)
         look_up = VPERMI2B if "avx512vbmi" in features else None
         float_dot = VDPBF16PS if fast and "avx512bf16" in features else None
-        return Target("avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up, packs(16), halves=True)
+        tiles = amx(features, fast=fast)
+        return Target(
+            "avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up, packs(16), halves=True, tiles=tiles
+        )
     if middle:
         halves = "f16c" in features
         return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS, WORD_PAIRS, packs=packs(8), halves=halves)
     return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS, WORD_PAIRS, packs=packs(4))
+
+
+def amx(features: frozenset[str], *, fast: bool) -> Tiles | None:
+    """The tiles of a CPU with these features, of which the system lets this process use those that it names."""
+    if "amx-tile" not in features:
+        return None
+    bytes_ = (TDPBSSD, TDPBUSD) if "amx-int8" in features else ()
+    floats = (TDPBF16PS,) if fast and "amx-bf16" in features else ()
+    return Tiles(16, 16, 8, (*bytes_, *floats)) if bytes_ or floats else None

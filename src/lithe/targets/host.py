@@ -14,7 +14,7 @@ import ctypes
 import math
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
 
@@ -47,7 +47,8 @@ _ARM_RENAMED = {
 
 # Bits of the register file's parts that the kernel saves for a process (XCR0, Intel SDM vol. 1, 13.3).
 _AVX, _AVX512, _AMX = 0b110, 0b11100110, 0b11 << 17
-_ARCH_PRCTL, _ARCH_GET_XCOMP_SUPP = 158, 0x1021
+_ARCH_PRCTL, _ARCH_GET_XCOMP_SUPP, _ARCH_REQ_XCOMP_PERM = 158, 0x1021, 0x1023
+_XTILEDATA = 18  # the tiles among those parts
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,11 @@ class Host:
 
 @lru_cache(None)
 def host() -> Host:
-    """This machine. Read once."""
+    """This machine. Read once, which is also when this process asks the system for the tiles of AMX.
+
+    Code that uses them is named by `fingerprint`, so no process runs such code, compiled here or kept, without having
+    asked; nor can its threads have started. A process made by `fork` has what this one has.
+    """
     architecture = _architecture()
     facts = Host(architecture, sys.platform, cores=usable_cores())
     if sys.platform != "linux":
@@ -106,7 +111,10 @@ def host() -> Host:
         text = _read(CPUINFO)
     except OSError:  # not mounted in this container
         return facts
-    return describe(text, facts, saved_state())
+    found = describe(text, facts, saved_state())
+    if found.has("amx-tile") and not tiles_granted():
+        found = replace(found, features=frozenset(f for f in found.features if not f.startswith("amx")))
+    return found
 
 
 def describe(cpuinfo: str, facts: Host, saved: int | None) -> Host:
@@ -154,6 +162,16 @@ def saved_state() -> int | None:
     call = ctypes.CDLL(None).syscall
     failed = call(ctypes.c_long(_ARCH_PRCTL), ctypes.c_long(_ARCH_GET_XCOMP_SUPP), ctypes.byref(mask))
     return None if failed else mask.value
+
+
+def tiles_granted() -> bool:
+    """Asks Linux for the tiles of AMX, and says whether this process may use them from now on.
+
+    Tiles are 8 KiB that every thread which uses them needs more room for, on its stack of signals too; so a process
+    must ask (Documentation/arch/x86/xstate.rst). The system says no where a thread has a small stack for signals.
+    """
+    call = ctypes.CDLL(None).syscall
+    return not call(ctypes.c_long(_ARCH_PRCTL), ctypes.c_long(_ARCH_REQ_XCOMP_PERM), ctypes.c_long(_XTILEDATA))
 
 
 def usable_cores() -> int:

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from lithe.codegen.llvm.expressions import ExpressionWriter
 from lithe.codegen.llvm.narrowing import Waiting
 from lithe.codegen.llvm.threads import DECLARATIONS, THREAD_PARAMETERS, THREAD_TYPES
+from lithe.codegen.llvm.tiles import TileWriter, registers
 from lithe.codegen.llvm.values import memory, vector
 from lithe.ir.loops import (
     Alloc,
@@ -53,7 +53,7 @@ class Scope:
     values: dict[object, str] = field(default_factory=dict)
 
 
-class KernelWriter(ExpressionWriter):
+class KernelWriter(TileWriter):
     """Writes one kernel as `define i32 @symbol(ptr ..., THREAD_PARAMETERS)`; it returns 0 or a failure's number."""
 
     def __init__(
@@ -79,6 +79,7 @@ class KernelWriter(ExpressionWriter):
         self.lanes = 1
         self.private: dict[Buffer, int] = {}  # locals of a vector loop -> lanes
         self.shares: dict[tuple[int, Part], tuple[str, str]] = {}  # of grid loops: first and end of this thread's share
+        self.registers = registers(kernel)
         self.count = 0
         self.block = "body0"
         self.fails: set[int] = set()
@@ -106,10 +107,11 @@ class KernelWriter(ExpressionWriter):
         noalias = "" if any(isinstance(s, Barrier) for s in statements(self.kernel.body)) else " noalias"
         params = "".join(f"ptr{noalias} %p{i}, " for i in range(len(self.kernel.params))) + THREAD_PARAMETERS
         self.block_of(self.kernel.body)
-        failures = [line for code in sorted(self.fails) for line in (f"fail{code}:", f"  ret i32 {code}")]
+        begin, end = self.begin_tiles(), self.end_tiles()
+        failures = [line for code in sorted(self.fails) for line in (f"fail{code}:", *end, f"  ret i32 {code}")]
         body = [
-            f"define i32 @{self.symbol}({params}) nounwind {{", "entry:", *self.entry, "  br label %body0", "body0:",
-            *flat(self.lines), "  ret i32 0", *failures, "}",
+            f"define i32 @{self.symbol}({params}) nounwind {{", "entry:", *self.entry, *begin, "  br label %body0",
+            "body0:", *flat(self.lines), *end, "  ret i32 0", *failures, "}",
         ]  # fmt: skip
         return "\n".join(body)
 
@@ -131,6 +133,9 @@ class KernelWriter(ExpressionWriter):
                         self.forget({buffer.storage})
                     else:
                         self.store(buffer, index, value)
+                case For(_, _, _, "tile"):
+                    self.waiting.write()
+                    self.tile(s)
                 case For(var, extent, inner, kind, part):
                     self.loop(var, extent, inner, kind, part)
                 case If(condition, then, otherwise):
@@ -150,8 +155,12 @@ class KernelWriter(ExpressionWriter):
                     self.forget(set(self.pointers))
                 case _:
                     raise TypeError(f"the LLVM writer has no rule for {type(s).__name__}")
+        self.registers.give_back(body)
 
     def allocate(self, buffer: Buffer) -> None:
+        if buffer in self.registers.tiles:
+            self.allocate_tile(buffer)
+            return
         self.forget({buffer})
         if buffer in self.pointers:  # another copy of an unrolled body
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ def exported(source: Any, inputs: Any, sizes: Sizes) -> tuple[Any, dict[Any, int
     elif isinstance(source, torch.nn.Module):
         if inputs is None:
             raise InputError("a PyTorch module has no shapes of its own", hint="give `inputs`: examples or shapes")
+        require_arguments(source, inputs)
         args, kwargs = specified(inputs)
         named = [s.names for s in (*leaves(args), *leaves(kwargs))]
         with in_evaluation(source):
@@ -58,6 +60,19 @@ def exported(source: Any, inputs: Any, sizes: Sizes) -> tuple[Any, dict[Any, int
         )
     program = taken_apart(torch, program)
     return program, stand_ins(program, named, sizes)
+
+
+def require_arguments(module: Any, inputs: Any) -> None:
+    """Raises InputError where inputs are named as no argument of the module's `forward` is."""
+    arguments = inspect.signature(module.forward).parameters
+    if not isinstance(inputs, Mapping) or any(a.kind is a.VAR_KEYWORD for a in arguments.values()):
+        return
+    for name in inputs:
+        if name not in arguments:
+            raise InputError(
+                f"{type(module).__name__}.forward has no argument '{name}'",
+                hint=f"its arguments are {', '.join(arguments)}; or give the inputs in order, as a tuple",
+            )
 
 
 @contextlib.contextmanager

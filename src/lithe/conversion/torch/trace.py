@@ -51,7 +51,7 @@ class Writing:
         known = {s: self.symbols[s] for s in expression.free_symbols if s in self.symbols}
         if len(known) < len(expression.free_symbols):
             raise Inexpressible("a size depends on data")
-        from sympy import Integer  # type: ignore[import-untyped]  # torch brings it
+        from sympy import Integer  # torch brings it
 
         made = expression.xreplace({s: Integer(n) for s, n in known.items()})
         if made.is_Boolean or made.is_integer:
