@@ -104,11 +104,11 @@ def by_name(model: lithe.Model, given: dict[str, np.ndarray]) -> list[np.ndarray
     return list(made.values()) if isinstance(made, dict) else [made]
 
 
-def official_takes(model: lithe.Model, given: dict[str, np.ndarray], wanted: list[np.ndarray]) -> bool:
-    """Whether the official runtime's Python interface takes and gives such arrays."""
+def official_takes(model: lithe.Model, wanted: list[np.ndarray]) -> bool:
+    """Whether the official runtime's Python interface takes arrays of these types, and gives them: none may be empty."""
     main = model.module.main
     kinds = {t.type.dtype.name for t in (*main.inputs, *main.outputs)}
-    return not kinds & {"int2", "float8_e4m3fn", "float8_e5m2"} and all(a.size for a in (*given.values(), *wanted))
+    return not kinds & {"int2", "float8_e4m3fn", "float8_e5m2"} and all(a.size for a in wanted)
 
 
 @pytest.mark.parametrize("name", [n for n in TESTS if not listed(LEFT_OUT, n)])
@@ -119,7 +119,7 @@ def test_the_operator_does_what_onnx_says(name, monkeypatch):
     for given, wanted in runs(test):
         for got, want in zip(by_name(model, given), wanted, strict=True):
             agree(got, want, test)
-        if listed(NOT_OFFICIAL, name) or not official_takes(model, given, wanted):
+        if listed(NOT_OFFICIAL, name) or not official_takes(model, wanted):
             continue
         for got, want in zip(run_official(model, given), wanted, strict=True):
             agree(got, want, test)

@@ -59,7 +59,7 @@ def check(proto, shape, tolerance=1e-5):
 
 @pytest.mark.parametrize("kind", GATES)
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("lengths, states", list(itertools.product([False, True], repeat=2)))
+@pytest.mark.parametrize(("lengths", "states"), list(itertools.product([False, True], repeat=2)))
 def test_layers_of_fixed_length_agree_without_a_loop(kind, direction, lengths, states):
     operators = check(layer(kind, direction, lengths=lengths, states=states), (TIME, BATCH, DEPTH))
     assert "WHILE" not in operators

@@ -12,7 +12,9 @@ from lithe.errors import FileMissing, InputError, MissingDependency, ModelError
 LARGEST = (1 << 31) - (1 << 20)  # bytes: what protobuf takes in one piece
 
 # Operators that nobody knows are listed with all others that have no builtin; outputs may leave their shapes open.
-TOLERATED = ("No Op registered", "No opset import", "is not a registered function", "Field 'shape' of 'type' is required")
+TOLERATED = (
+    "No Op registered", "No opset import", "is not a registered function", "Field 'shape' of 'type' is required",
+)  # fmt: skip
 
 Types = dict[str, tuple[int, "list[int | str | None] | None"]]
 
