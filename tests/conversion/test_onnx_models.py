@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 
 import numpy as np
@@ -13,7 +14,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not inst
 from onnx import helper  # noqa: E402
 
 import lithe  # noqa: E402
-from lithe.errors import FileMissing, InputError, LitheError, ModelError, UnsupportedOp  # noqa: E402
+from lithe.errors import FileMissing, InputError, LitheError, MissingDependency, ModelError, UnsupportedOp  # noqa: E402
 from tests.conversion.official import run_official  # noqa: E402
 from tests.conversion.onnx_models import model  # noqa: E402
 
@@ -224,3 +225,28 @@ def test_what_is_no_tensor_is_refused():
                             [helper.make_tensor_value_info("y", 1, (3,))])  # fmt: skip
     with pytest.raises(UnsupportedOp, match="float8_e4m3fnuz"):
         lithe.convert(helper.make_model(odd, opset_imports=[helper.make_opsetid("", 21)], ir_version=10))
+
+
+def test_a_model_says_what_its_operators_and_inputs_are():
+    proto = network(1)
+    del proto.opset_import[:]
+    with pytest.raises(ModelError, match=r"imports no operator set|opset"):
+        lithe.convert(proto)
+    proto = network(1)
+    proto.graph.input[0].type.tensor_type.ClearField("shape")
+    with pytest.raises(InputError, match="how many dimensions"):
+        lithe.convert(proto)
+    assert lithe.convert(proto, inputs={"x": (1, 3, 16, 16)}).inputs["x"].shape == (1, 3, 16, 16)
+    with pytest.raises(ModelError, match="no ONNX model"):
+        lithe.convert(onnx.ModelProto())
+
+
+def test_other_things_are_no_onnx_model():
+    with pytest.raises(InputError, match="ModelProto is needed"):
+        lithe.convert(3, kind="onnx")
+
+
+def test_without_onnx_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingDependency, match="package onnx"):
+        lithe.convert("net.onnx", kind="onnx")

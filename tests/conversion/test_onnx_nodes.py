@@ -105,7 +105,7 @@ def by_name(model: lithe.Model, given: dict[str, np.ndarray]) -> list[np.ndarray
 
 
 def official_takes(model: lithe.Model, wanted: list[np.ndarray]) -> bool:
-    """Whether the official runtime's Python interface takes arrays of these types, and gives them: none may be empty."""
+    """Whether the official runtime's Python interface takes and gives arrays of these types; none may be empty."""
     main = model.module.main
     kinds = {t.type.dtype.name for t in (*main.inputs, *main.outputs)}
     return not kinds & {"int2", "float8_e4m3fn", "float8_e5m2"} and all(a.size for a in wanted)

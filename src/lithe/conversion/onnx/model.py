@@ -30,7 +30,6 @@ from lithe.passes.writer import Inexpressible
 from lithe.types import TensorType
 
 KEY = "serving_default"
-OLDEST = 1
 
 
 def convert(source: Any, inputs: Any = None, *, unroll: bool = False) -> Module:
@@ -54,15 +53,12 @@ def convert(source: Any, inputs: Any = None, *, unroll: bool = False) -> Module:
 
 def convert_model(conversion: Conversion, source: Any, inputs: Any = None, *, unroll: bool = False) -> None:
     """Writes the model as the main graph."""
+    model, types = loaded(source)
     import onnx.numpy_helper
 
-    model, types = loaded(source)
     graph = model.graph
     b = conversion.graph(graph.name or "main")
     versions = {("" if o.domain in DEFAULT else o.domain): o.version for o in model.opset_import}
-    if versions.get("", OLDEST) < OLDEST:
-        raise UnsupportedOp(f"operator set {versions['']} is too old", hint=f"convert the model to {OLDEST} or later, "
-                            "with onnx.version_converter")  # fmt: skip
     scope = Scope(b, versions, types=types, unroll=unroll)
     scope.functions.update({(f.domain if f.domain not in DEFAULT else "", f.name): f for f in model.functions})
     scope.look_at(graph.node, [o.name for o in graph.output])
