@@ -41,6 +41,13 @@ def swish(x: Value, alpha: float) -> Value:
     return x * (x * alpha if alpha != 1 else x).apply("LOGISTIC")
 
 
+def mish(x: Value) -> Value:
+    """x tanh(log(1 + e**x)) = x w / (w + 2) with w = e**x (e**x + 2); both are x from 20 on."""
+    n = formulas.minimum(x, 20.0).apply("EXP")
+    w = n * (n + 2.0)
+    return x * (w / (w + 2.0))
+
+
 def thresholded(x: Value, alpha: float) -> Value:
     return where(x > alpha, x, 0.0)
 
@@ -78,7 +85,7 @@ FORMULAS: dict[str, tuple[Callable[..., Value], dict[str, float]]] = {
     "Cosh": (formulas.cosh, {}), "Sinh": (formulas.sinh, {}), "Tan": (formulas.tan, {}),
     "Reciprocal": (formulas.reciprocal, {}), "Softplus": (formulas.softplus, {}),
     "Softsign": (formulas.softsign, {}), "IsNaN": (formulas.is_nan, {}),
-    "Mish": (lambda x: x * formulas.softplus(x).apply("TANH"), {}),
+    "Mish": (mish, {}),
     "HardSigmoid": (hard_sigmoid, {"alpha": 0.2, "beta": 0.5}), "Swish": (swish, {"alpha": 1.0}),
     "ThresholdedRelu": (thresholded, {"alpha": 1.0}), "Shrink": (shrunk, {"lambd": 0.5, "bias": 0.0}),
     "Elu": (elu, {"alpha": 1.0}), "Celu": (celu, {"alpha": 1.0}),

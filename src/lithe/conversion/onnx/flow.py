@@ -12,7 +12,7 @@ from lithe.conversion.builder import Builder
 from lithe.conversion.control import branch, known_inside, loop, moving
 from lithe.conversion.onnx.call import Call, Value, rule, tensor
 from lithe.conversion.onnx.graph import Missing, Scope, declared_type, free_names
-from lithe.conversion.parts import sliced
+from lithe.conversion.parts import cut, sliced
 from lithe.conversion.sizes import is_fixed, is_open
 from lithe.ir.graph import Tensor
 from lithe.types import BOOL, INT32, INT64, Shape, TensorType
@@ -193,7 +193,13 @@ def _loop(b: Builder, c: Call, body: Any, values: list[Value | None], known: dic
     found = loop(b, [b.constant(0), condition, *start, *rows], [limit, *along], test, run)
     for t in found:
         b.originate(t)
-    return found[2:]
+    return [*found[2 : 2 + carried], *(_without_first(b, t) for t in found[2 + carried :])]
+
+
+def _without_first(b: Builder, rows: Tensor) -> Tensor:
+    """What grew, without the row with which it began."""
+    count, *shape = rows.type.shape
+    return cut(b, rows, [1, *[0] * len(shape)], [count - 1, *shape]) if is_open(count) else rows
 
 
 def _grown(b: Builder, before: Tensor, one: Tensor) -> Tensor:
@@ -248,8 +254,8 @@ def _room(b: Builder, c: Call, body: Any, i: int, row: TensorType) -> Tensor:
     if count is not None and not is_open(int(count.reshape(-1)[0])) and _goes_on(body):
         return b.filled(0, row.dtype, (int(count.reshape(-1)[0]), *shape))
     runs = b.sizes.stand_in(f"{b.scope}_runs{i}")
-    none = b.constant(np.zeros((0, *shape)), row.dtype)
-    return c.found("RESHAPE", [none, b.constant([0, *shape])], (runs, *shape), row.dtype)
+    one = b.constant(np.zeros((1, *shape)), row.dtype)  # the official runtime's loops do not begin with none
+    return c.found("RESHAPE", [one, b.constant([1, *shape])], (runs, *shape), row.dtype)
 
 
 @rule("Scan")
