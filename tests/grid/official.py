@@ -46,8 +46,10 @@ def answers(case: Case, skipped: Container[str] = (), before: Callable[[str], No
                 if value is not None and i not in case.constants:
                     interpreter.set_tensor(numbers[i], given_to_official(value))
             interpreter.invoke()
-            found[name] = [given_by_official(interpreter.get_tensor(d["index"]), t.dtype)
-                           for d, t in zip(interpreter.get_output_details(), case.outputs, strict=True)]  # fmt: skip
+            found[name] = [
+                given_by_official(interpreter.get_tensor(d["index"]), t.dtype)
+                for d, t in zip(interpreter.get_output_details(), case.outputs, strict=True)
+            ]
         except (RuntimeError, ValueError) as refusal:
             found[name] = re.sub(r"\s+", " ", str(refusal))[:200]
     return found

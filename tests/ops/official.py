@@ -196,8 +196,10 @@ def official_outputs(case: Case) -> dict[str, list[np.ndarray]]:
             for i in case.variables:
                 interpreter.set_tensor(numbers[i], values[i])
             interpreter.invoke()
-            results[kernels] = [given_by_official(interpreter.get_tensor(d["index"]), t.dtype)
-                                for d, t in zip(interpreter.get_output_details(), case.outputs, strict=True)]  # fmt: skip
+            results[kernels] = [
+                given_by_official(interpreter.get_tensor(d["index"]), t.dtype)
+                for d, t in zip(interpreter.get_output_details(), case.outputs, strict=True)
+            ]
         except (RuntimeError, ValueError) as refusal:
             results[kernels] = re.sub(r"\s+", " ", str(refusal))[:300]
     return results

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from lithe.conversion.builder import Builder
-from lithe.conversion.onnx.call import Call, Value, cast, dtype_of_number, has_open, rule, sizes, widened
+from lithe.conversion.onnx.call import Call, Value, cast, dtype_of_number, full, has_open, rule, sizes, widened
 from lithe.conversion.parts import line, non_negative, sliced
 from lithe.conversion.parts import pad as padded
 from lithe.conversion.sizes import is_fixed, is_open
 from lithe.ir.graph import Tensor
-from lithe.types import BOOL, DTYPES, FLOAT32, INT32, DType, TensorType
+from lithe.types import BOOL, DTYPES, INT32, TensorType
 
 SMALL = 1 << 10  # elements of a constant that is made here
 
@@ -415,37 +415,9 @@ def triangle(b: Builder, c: Call) -> Tensor:
 
 @rule("ReverseSequence")
 def reverse_sequence(b: Builder, c: Call) -> Tensor:
-    return b("REVERSE_SEQUENCE", c[0], c[1], seq_dim=c.attr("time_axis", 0), batch_dim=c.attr("batch_axis", 1))
-
-
-# random numbers: the same for each seed as long as the runtime is the same
-
-
-@rule("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike")
-def random(b: Builder, c: Call) -> Tensor:
-    shape = c.shape(0) if c.op.endswith("Like") else tuple(c.attr("shape"))
-    normal, seed = "Normal" in c.op, int(c.attr("seed", 0.0) or 0)
-    dtype: DType = FLOAT32
-    if "dtype" in c.attributes or c.op.endswith("Like"):
-        dtype = dtype_of_number(c.attr("dtype")) if "dtype" in c.attributes else c.dtype(0)
-    made = Tensor(f"{b.name()}/{len(b.tensors)}", TensorType(FLOAT32, tuple(shape)))
-    op = "RANDOM_STANDARD_NORMAL" if normal else "RANDOM_UNIFORM"
-    b.add(b._node(op, [b.vector(shape)], [made], seed=seed, seed2=0))
-    low, high = c.attr("low", 0.0), c.attr("high", 1.0)
-    factor, offset = (c.attr("scale", 1.0), c.attr("mean", 0.0)) if normal else (high - low, low)
-    scaled = b("ADD", b("MUL", made, b.constant(factor, FLOAT32)), b.constant(offset, FLOAT32))
-    return b.cast(scaled, dtype)
-
-
-@rule("Bernoulli")
-def bernoulli(b: Builder, c: Call) -> Tensor:
-    """Whether a number that is drawn is below the probability."""
-    shape = c.shape(0)
-    made = Tensor(f"{b.name()}/{len(b.tensors)}", TensorType(FLOAT32, tuple(shape)))
-    b.add(b._node("RANDOM_UNIFORM", [b.vector(shape)], [made], seed=int(c.attr("seed", 0.0) or 0), seed2=0))
-    dtype = dtype_of_number(c.attr("dtype")) if "dtype" in c.attributes else c.dtype(0)
-    below = b("LESS", made, b.cast(c[0], FLOAT32), dtype=BOOL)
-    return b.cast(below, dtype)
+    x = full(b, c[0])
+    turned = b("REVERSE_SEQUENCE", x, c[1], seq_dim=c.attr("time_axis", 0), batch_dim=c.attr("batch_axis", 1))
+    return b.cast(turned, c.dtype(0))
 
 
 @rule("CenterCropPad")

@@ -406,17 +406,6 @@ def bit_cast(b: Builder, c: Call) -> Tensor:
     return c[0] if wanted == c[0].type.dtype else b("BITCAST", c[0], dtype=wanted)
 
 
-@rule("Identity", "Dropout")
-def unchanged(b: Builder, c: Call) -> list[Tensor | np.ndarray]:
-    """Dropout is only for training; its mask says that all is kept."""
-    training = c.known(2) if c.op == "Dropout" and c.has(2) else np.asarray(False)
-    ratio = c.known(1) if c.op == "Dropout" and c.has(1) else None
-    b.require(
-        training is not None and (not training.any() or (ratio is not None and not ratio.any())),
-        "dropout while a model is trained",
-    )
-    value = c.operands[0]
-    assert value is not None
-    if len(c.results) == 1:
-        return [value]
-    return [value, b.filled(True, BOOL, c.shape(0))]
+@rule("Identity")
+def unchanged(b: Builder, c: Call) -> Tensor | np.ndarray | None:
+    return c.operands[0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from lithe.conversion.builder import Builder
 from lithe.conversion.control import branch, known_inside, loop, moving
-from lithe.conversion.onnx.call import Call, Value, rule, tensor
+from lithe.conversion.onnx.call import Call, Value, rule, stack, tensor
 from lithe.conversion.onnx.graph import Missing, Scope, declared_type, free_names
 from lithe.conversion.parts import cut, sliced
 from lithe.conversion.sizes import is_fixed, is_open
@@ -150,7 +150,7 @@ def _unrolled_loop(b: Builder, c: Call, count: int, values: list[Value | None], 
         values = list(made[1 : 1 + carried])
         for rows, row in zip(gathered, made[1 + carried :], strict=True):
             rows.append(row)
-    stacked = [b("PACK", *(tensor(b, r) for r in rows), values_count=len(rows), axis=0) if rows
+    stacked = [stack(b, [tensor(b, r) for r in rows], 0) if rows
                else np.zeros((0,), np.float32) for rows in gathered]  # fmt: skip
     return [*(v for v in values if v is not None), *stacked]
 
@@ -291,7 +291,7 @@ def scan(b: Builder, c: Call) -> list[Value]:
     stacked = []
     for rows, axis, back in zip(gathered, out_axes, reverse, strict=True):
         own = [tensor(b, r) for r in (rows[::-1] if back else rows)]
-        stacked.append(b("PACK", *own, values_count=len(own), axis=axis % (own[0].type.rank + 1)))
+        stacked.append(stack(b, own, axis % (own[0].type.rank + 1)))
     return [*(v for v in values if v is not None), *stacked]
 
 
@@ -307,4 +307,4 @@ def _scan_of_batches(b: Builder, c: Call) -> list[Value]:
                for t in (tensor(b, v) for v in operands if v is not None)]  # fmt: skip
         call = Call(c.op, 9, {**c.attributes}, list(own), c.results, c.scope, b)
         columns.append([tensor(b, v) for v in scan(b, call)])
-    return [b("PACK", *rows, values_count=batch, axis=0) for rows in zip(*columns, strict=True)]
+    return [stack(b, rows, 0) for rows in zip(*columns, strict=True)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lithe.conversion.builder import Builder
-from lithe.conversion.onnx.call import RULES, Call, Rule, cast, computed, converted, rule, widened
+from lithe.conversion.onnx.call import RULES, Call, Rule, cast, computed, converted, full, rule, widened
 from lithe.conversion.parts import line, non_negative, sliced
 from lithe.conversion.reductions import along_last
 from lithe.conversion.sizes import is_open
@@ -322,14 +322,16 @@ def one_hot(b: Builder, c: Call) -> Tensor:
     axis = c.attr("axis", -1)
     rank = indices.type.rank + 1
     axis = axis % rank
-    off, on = (b.reshape(b.slice(values, [i], [1]), ()) for i in (0, 1))
+    off, on = (b.reshape(b.slice(full(b, values), [i], [1]), ()) for i in (0, 1))
     places = b.cast(indices, INT32)
     n = b.reshape(b.cast(c[1], INT32), ()) if depth is None else b.constant(int(depth.reshape(-1)[0]))
     wrapped = b("SELECT_V2", b("LESS", places, b.constant(0), dtype=BOOL), b("ADD", places, n), places, dtype=INT32)
     if depth is not None:
-        return b("ONE_HOT", wrapped, n, on, off, dtype=values.type.dtype, axis=-1 if axis == rank - 1 else axis)
-    return c.found("ONE_HOT", [wrapped, n, on, off], c.declared(0, rank), values.type.dtype,
-                   axis=-1 if axis == rank - 1 else axis)  # fmt: skip
+        made = b("ONE_HOT", wrapped, n, on, off, dtype=on.type.dtype, axis=-1 if axis == rank - 1 else axis)
+    else:
+        made = c.found("ONE_HOT", [wrapped, n, on, off], c.declared(0, rank), on.type.dtype,
+                       axis=-1 if axis == rank - 1 else axis)  # fmt: skip
+    return b.cast(made, values.type.dtype)
 
 
 @rule("NonZero")
