@@ -41,7 +41,7 @@ def bernoulli(b: Builder, c: Call) -> Tensor:
 
 
 @rule("Dropout")
-def dropout(b: Builder, c: Call) -> list[Value]:
+def dropout(b: Builder, c: Call) -> Sequence[Value]:
     """The elements themselves, unless a model is trained: then some are 0 and the others larger, as the mask says."""
     training = c.known(2) if c.has(2) else np.asarray(False)
     if training is not None and not training.any():
