@@ -40,7 +40,8 @@ def command(
 ) -> None:  # fmt: skip
     """Convert a model to a .tflite file.
 
-    SOURCE is a file (.keras, .onnx, .pt2, .pb), the folder of a SavedModel, or MODULE:NAME for a model or function in Python:
+    SOURCE is a file (.keras, .onnx, .pt2, .pb), the folder of a SavedModel, or MODULE:NAME for a model or function
+    in Python:
 
     \b
     lithe convert model.keras -o model.tflite --verify

@@ -11,11 +11,13 @@ from lithe.conversion.builder import Builder
 from lithe.conversion.tensorflow import arrays as arrays
 from lithe.conversion.tensorflow import flow as flow
 from lithe.conversion.tensorflow import resources as resources
+from lithe.conversion.tensorflow import tables as tables
+from lithe.conversion.tensorflow.flex import write_flex
 from lithe.conversion.tensorflow.known import KNOWN
 from lithe.conversion.tensorflow.resources import Store
 from lithe.conversion.tensorflow.told import OWN, Told
 from lithe.conversion.tensorflow.values import Counted, Value, counted, numbers, written
-from lithe.errors import ModelError
+from lithe.errors import ModelError, UnsupportedOp
 from lithe.formats import node_def
 from lithe.ir.graph import Node, Tensor
 from lithe.ops.flex.operators import flex_class
@@ -25,6 +27,7 @@ from lithe.passes.writer import Inexpressible
 from lithe.types import DTYPES, DType, TensorType
 
 BAD_OPERANDS = (*BAD_NUMBERS, TypeError, LookupError)
+FIRST_KIND = {"Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond", "RefSwitch", "RefMerge"}
 FRAMES_OF_FRAMEWORKS = tuple(os.sep + name + os.sep for name in ("tensorflow", "keras", "tf_keras"))
 
 
@@ -58,7 +61,9 @@ class Program:
     def write(self, b: Builder, graph: Any, arguments: Sequence[Value]) -> list[Value]:
         """What a graph gives for these arguments, captured ones among them."""
         values: dict[str, Value] = {t.name: v for t, v in zip(graph.inputs, arguments, strict=True)}
-        for operation in live(graph):
+        operations = live(graph)
+        refuse_first_kind(operations)
+        for operation in operations:
             if operation.outputs and operation.outputs[0].name in values:
                 continue
             made = self.operator(b, operation, [values[t.name] for t in operation.inputs])
@@ -96,6 +101,11 @@ class Program:
         return made if isinstance(made, list | tuple) else [made]  # type: ignore[list-item]
 
     def _unsaid(self, b: Builder, operation: Any, values: list[Value], cause: Exception) -> list[Value | None]:
+        if b.conversion.select_tf:
+            try:
+                return write_flex(b, operation, values)
+            except Inexpressible as flaw:
+                cause = flaw
         if self.missing.isdisjoint(v for v in values if isinstance(v, Tensor)):
             b.where = place(operation)
             b.problem(operation.type, str(cause))
@@ -129,6 +139,16 @@ def live(graph: Any) -> list[Any]:
             found.add(operation.name)
             waiting += [*(t.op for t in operation.inputs), *operation.control_inputs]
     return [operation for operation in graph.get_operations() if operation.name in found]
+
+
+def refuse_first_kind(operations: Sequence[Any]) -> None:
+    """Branches and loops of TensorFlow 1 are no functions, but paths through one graph."""
+    for operation in operations:
+        if operation.type in FIRST_KIND:
+            raise UnsupportedOp(
+                f"{operation.type} at {operation.name} is control flow of TensorFlow 1",
+                hint="make the graph after tf.compat.v1.enable_control_flow_v2(), or with tf.function",
+            )
 
 
 def dtype_of(tensor: Any) -> DType:
