@@ -115,7 +115,7 @@ def convert(
     """Returns the model of a framework as a Lithe model: call it, or `.save("model.tflite")` it for any runtime.
 
     source  a Keras 3 model or a `.keras` file; a PyTorch module or exported program; a function of JAX; an ONNX model
-            or file; a SavedModel, function or frozen graph of TensorFlow; or several functions of one framework by name,
+            or file; a SavedModel, function or frozen graph of TensorFlow; or several functions of a framework by name,
             which become the model's signatures: {"prefill": f, "decode": g}. Weights that they share are written once.
     inputs  what the source does not say about its inputs: {name: shape}, {name: (shape, dtype)} or example arrays, one
             or several, by name or in order. None or a name stands for an open dimension: {"x": ("batch", 28, 28)}.

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from lithe.conversion import matrices
 from lithe.conversion.parts import line
 from lithe.conversion.sizes import is_fixed, is_open
@@ -33,10 +35,31 @@ def nothing(t: Told) -> Sequence[Value]:
     return t.values[: len(t.node.outputs)]
 
 
-@own("Identity", "IdentityN", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics", "PlaceholderWithDefault",
-     "EnsureShape")  # fmt: skip
+@own("Identity", "IdentityN", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics", "PlaceholderWithDefault")
 def identity(t: Told) -> Sequence[Value]:
     return t.values[: len(t.node.outputs)]
+
+
+@own("EnsureShape")
+def ensured(t: Told) -> Value:
+    """The same, where the shape is known to be the wanted one; of what nothing was known, it is now."""
+    (value,), wanted = t.values, t.attribute("shape", ())
+    if isinstance(value, Tensor) and value in t.program.unranked:
+        t.require(min(wanted, default=0) >= 0)
+        t.program.shape_is(value, wanted)
+    have = _shape(value)
+    fits = len(wanted) == len(have) and all(w in (-1, n) for w, n in zip(wanted, have, strict=True))
+    t.require(fits, f"the shape {list(have)} where {list(wanted)} is wanted")
+    return value
+
+
+@own("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+def normalize_batch(t: Told) -> Sequence[Tensor]:
+    """What is handed on to the gradient: mean and variance, and memory that is not needed."""
+    t.write()
+    y, mean, variance, *handed = RULES[t.definition.op](t)
+    kept = [mean, variance, t.b.constant(np.zeros(0), FLOAT32)]
+    return [y, mean, variance, *kept[: len(handed)]]  # type: ignore[list-item]
 
 
 # shapes
@@ -89,10 +112,17 @@ def reshape(t: Told) -> Value:
 
 
 def _reshaped(t: Told, shape: Sequence[int]) -> Value:
+    """Back to a shape that the elements had before, they are what they were."""
     value = t.values[0]
     if isinstance(value, Counted):
         return Counted(value.numbers.reshape(shape), value.dtype)
-    return t.b.reshape(written(t.b, value), shape)
+    x = written(t.b, value)
+    before = _before_reshape(t, x)
+    return before if before is not None and before.type.shape == tuple(shape) else t.b.reshape(x, shape)
+
+
+def _before_reshape(t: Told, x: Tensor) -> Tensor | None:
+    return next((n.inputs[0] for n in reversed(t.b.nodes) if x in n.outputs and n.op.name == "RESHAPE"), None)
 
 
 @own("ExpandDims")
@@ -222,7 +252,7 @@ def matrix_product(t: Told) -> Tensor:
     if y.data is None or t.attribute("transpose_a", False) or x.type.dtype != FLOAT32:
         return _one(RULES["MatMul"](t))
     weights = y if t.attribute("transpose_b", False) else t.b.transpose(y, (1, 0))
-    before = next((n.inputs[0] for n in reversed(t.b.nodes) if n.op.name == "RESHAPE" and x in n.outputs), None)
+    before = _before_reshape(t, x)
     if before is not None and before.type.rank > 2 and before.type.shape[-1] == x.type.shape[-1]:
         return t.b.reshape(matrices.dense(t.b, before, weights), (x.type.shape[0], weights.type.shape[0]))
     return matrices.dense(t.b, x, weights)

@@ -58,6 +58,7 @@ def write_functions(conversion: Conversion, functions: Sequence[Function], descr
         captures = [external for external, _ in function.concrete.graph.captures]
         program.store.names.update({id(v.handle): _short(v.name) for v in function.concrete.graph.variables})
         arguments = [None] * (len(function.concrete.graph.inputs) - len(captures)) + list(map(_handle, captures))
+        program.know(function.concrete.graph)
         find_assigned(program, function.concrete.graph, arguments)
     graphs = [_write(conversion, program, f, described.get(f.key)) for f in functions]
     for b in graphs:

@@ -28,7 +28,9 @@ from lithe.types import DTYPES, DType, TensorType
 
 BAD_OPERANDS = (*BAD_NUMBERS, TypeError, LookupError)
 FIRST_KIND = {"Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond", "RefSwitch", "RefMerge"}
-FRAMES_OF_FRAMEWORKS = tuple(os.sep + name + os.sep for name in ("tensorflow", "keras", "tf_keras"))
+TAKES_ANY_RANK = {"AssignVariableOp", "EnsureShape", "Identity"}
+UNRANKED = "something of which not even the number of dimensions is known; tf.ensure_shape says it"
+FRAMES_OF_FRAMEWORKS = tuple(f"site-packages{os.sep}{name}{os.sep}" for name in ("tensorflow", "keras", "tf_keras"))
 
 
 @dataclass
@@ -36,24 +38,33 @@ class Program:
     """The functions of one source.
 
     store    its variables and tables.
-    graphs   the functions that others call, by name, as far as they were asked for.
+    defined  the functions that others call, by name, with the graph that knows them; graphs: those that were read.
+    unranked tensors of which not even the number of dimensions is known.
     missing  tensors that stand for what could not be said; what is computed from them is no problem of its own.
     """
 
     store: Store
+    defined: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     graphs: dict[str, Any] = field(default_factory=dict)
     missing: set[Tensor] = field(default_factory=set)
+    unranked: set[Tensor] = field(default_factory=set)
 
     def rehearsal(self) -> Program:
         """One that may write a part to see what comes out, and leaves no trace."""
-        return Program(Store(self.store.names, self.store.assigned, constants=self.store.constants), self.graphs)
+        store = Store(self.store.names, self.store.assigned, constants=self.store.constants)
+        return Program(store, self.defined, self.graphs)
 
-    def function(self, outer: Any, name: str) -> Any:
-        """The graph of the function with this name, which a graph's operator calls."""
+    def know(self, graph: Any) -> None:
+        """Takes in the functions that a graph, or one of those, calls."""
+        for definition in graph.as_graph_def().library.function:
+            self.defined.setdefault(definition.signature.name, (definition, graph))
+
+    def function(self, name: str) -> Any:
+        """The graph of the function with this name."""
         if name not in self.graphs:
             from tensorflow.python.framework import function_def_to_graph
 
-            definition = next(f for f in outer.as_graph_def().library.function if f.signature.name == name)
+            definition, outer = self.defined[name]
             with outer.as_default():
                 self.graphs[name] = function_def_to_graph.function_def_to_graph(definition)
         return self.graphs[name]
@@ -70,9 +81,18 @@ class Program:
             values.update({t.name: v for t, v in zip(operation.outputs, made, strict=False) if v is not None})
         return [values[t.name] for t in graph.outputs]
 
+    def shape_is(self, tensor: Tensor, shape: Sequence[int]) -> None:
+        """Takes note of the shape of a tensor of which nothing was known."""
+        if tensor in self.unranked:
+            tensor.type = TensorType(tensor.type.dtype, tuple(shape))
+            self.unranked.discard(tensor)
+
     def tensor(self, b: Builder, value: Value) -> Tensor:
-        """A result as a tensor."""
-        return written(b, value)
+        """A result of the source as a tensor."""
+        tensor = written(b, value)
+        if tensor in self.unranked:
+            b.problem("a result", UNRANKED)
+        return tensor
 
     def operator(self, b: Builder, operation: Any, values: list[Value]) -> Sequence[Value | None]:
         """What an operator gives; where nothing can say it, a problem, and tensors that stand for its results."""
@@ -87,6 +107,7 @@ class Program:
         definition = node_def.NodeDef(operation.name, name)
         if name != "Const":
             definition = node_def.read(operation.node_def.SerializeToString())
+        b.require(name in TAKES_ANY_RANK or self.unranked.isdisjoint(values), UNRANKED)
         outputs = [Tensor(t.name, declared(t)) for t in operation.outputs]
         told = Told(self, b, operation, Node(flex_class(f"Flex{name}"), definition, [], outputs), values)
         own = OWN.get(name)
@@ -103,9 +124,9 @@ class Program:
     def _unsaid(self, b: Builder, operation: Any, values: list[Value], cause: Exception) -> list[Value | None]:
         if b.conversion.select_tf:
             try:
-                return write_flex(b, operation, values)
+                return write_flex(b, operation, values, self.unranked)
             except Inexpressible as flaw:
-                cause = flaw
+                cause = Inexpressible(f"{cause}; TensorFlow's own cannot stay: {flaw}")
         if self.missing.isdisjoint(v for v in values if isinstance(v, Tensor)):
             b.where = place(operation)
             b.problem(operation.type, str(cause))

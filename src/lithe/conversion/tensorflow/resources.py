@@ -95,7 +95,7 @@ def find_assigned(program: Program, graph: Any, arguments: Sequence[Any]) -> Non
         if operation.type in PASSED_ON:
             known.update({t.name: g for t, g in zip(operation.outputs, given, strict=True)})
             continue
-        called = [program.function(graph, name) for name in callees(operation)]
+        called = [program.function(name) for name in callees(operation)]
         for inner in called:
             find_assigned(program, inner, given[len(given) - len(inner.inputs) :])
         if not called:
@@ -142,7 +142,9 @@ def read(t: Told, place: int = 0, dtype: DType | None = None) -> Tensor:
 
 def write(t: Told, value: Tensor, place: int = 0) -> None:
     """Gives the variable a new value."""
-    assign(t.b, t.program.store.variable(t.b, held(t, place), value.type.dtype), value)
+    variable = t.program.store.variable(t.b, held(t, place), value.type.dtype)
+    t.program.shape_is(value, variable.value.shape)
+    assign(t.b, variable, value)
 
 
 def held(t: Told, place: int) -> Any:

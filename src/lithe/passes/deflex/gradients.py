@@ -12,7 +12,7 @@ import numpy as np
 
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex.draft import RULES, Draft, rule
-from lithe.passes.deflex.layers import layout_is, steps_of, window_of
+from lithe.passes.deflex.layers import layout_is, moments_of_channels, steps_of, window_of
 from lithe.passes.writer import Value, where
 from lithe.types import BOOL, FLOAT32, INT32, INT64
 
@@ -169,7 +169,7 @@ def _tiles(d: Draft) -> tuple[int, int]:
 
 def _fitted(d: Draft, x: Tensor, places: tuple[int, int], value: float = 0.0) -> Tensor:
     """A picture of other height and width: cut off or padded at its end."""
-    batch, *have, channels = d.shape(x)
+    _, *have, _ = d.shape(x)
     for axis, (n, want) in enumerate(zip(have, places, strict=True), 1):
         if n > want:
             sizes = [-1] * 4
@@ -265,9 +265,7 @@ def of_batch_normalization(d: Draft) -> list[Tensor | None]:
     training = d.attribute("is_training", True)
     axes = d.constant([0, 1, 2])
     if training:
-        mean = x.apply("MEAN", Value(d, axes), keep_dims=False)
-        centred = x - mean
-        variance = (centred * centred).apply("MEAN", Value(d, axes), keep_dims=False)
+        mean, variance = moments_of_channels(x)
     root = (variance + d.attribute("epsilon", 1e-4)).apply("RSQRT")
     normal = (x - mean) * root
     by_scale = (dy * normal).apply("SUM", Value(d, axes), keep_dims=False)
