@@ -84,7 +84,7 @@ def test_every_import_is_allowed() -> None:
 
 def test_front_ends_know_nothing_of_each_other() -> None:
     """Keras alone stands on another framework: the one that traces its models."""
-    fronts = {"jax", "keras", "onnx", "torch"}
+    fronts = {"jax", "keras", "onnx", "tensorflow", "torch"}
     assert {p.name for p in (PACKAGE / "conversion").iterdir() if (p / "__init__.py").exists()} <= fronts
     for front in fronts:
         others = fronts - {front} - ({"jax"} if front == "keras" else set())

@@ -14,7 +14,7 @@ import click
 from lithe.cli.output import print_json, remark, working
 from lithe.errors import FileMissing, InputError
 
-KINDS = ("auto", "keras", "jax", "torch", "onnx")
+KINDS = ("auto", "keras", "jax", "torch", "onnx", "tensorflow", "savedmodel")
 
 
 @click.command("convert")
@@ -27,12 +27,21 @@ KINDS = ("auto", "keras", "jax", "torch", "onnx")
     "--shape", "shapes", multiple=True, metavar="NAME=1,224,224,3",
     help="The shape of an input; a name in it is an open dimension: x=batch,224,224,3. Repeat for each input.",
 )  # fmt: skip
+@click.option(
+    "--signature", "signatures", multiple=True, metavar="KEY",
+    help="A signature of a SavedModel that is wanted; without it, all are. Repeat for several.",
+)  # fmt: skip
+@click.option("--allow-select-tf", is_flag=True, help="What has no builtin stays an operator of TensorFlow (Flex).")
 @click.option("--verify", is_flag=True, help="Run source and result on random inputs; exit code 4 where they differ.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(source: str, output: Path, kind: str, shapes: tuple[str, ...], verify: bool, as_json: bool) -> None:
+def command(
+    source: str, output: Path, kind: str, shapes: tuple[str, ...], signatures: tuple[str, ...], allow_select_tf: bool,
+    verify: bool, as_json: bool,
+) -> None:  # fmt: skip
     """Convert a model to a .tflite file.
 
-    SOURCE is a file (.keras, .onnx, .pt2), or MODULE:NAME for a model or function in Python:
+    SOURCE is a file (.keras, .onnx, .pt2, .pb), the folder of a SavedModel, or MODULE:NAME for a model or function
+    in Python:
 
     \b
     lithe convert model.keras -o model.tflite --verify
@@ -42,7 +51,10 @@ def command(source: str, output: Path, kind: str, shapes: tuple[str, ...], verif
 
     inputs = dict(_shape(text) for text in shapes) or None
     with working(f"converting {source}"):
-        model, conversion = converted(_named(source) if _is_name(source) else source, inputs=inputs, kind=kind)
+        model, conversion = converted(
+            _named(source) if _is_name(source) else source,
+            inputs=inputs, kind=kind, signatures=signatures, allow_select_tf=allow_select_tf,
+        )  # fmt: skip
         agreed = agreement(model, conversion) if verify else None
     if agreed is not None:
         agreed.require()
