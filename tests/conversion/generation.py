@@ -19,7 +19,7 @@ def greedy(prefill: Run, decode: Run, prompt: np.ndarray, count: int) -> list[in
     for place in range(prompt.shape[1], prompt.shape[1] + count):
         words.append(int(np.argmax(np.asarray(state["logits"])[0, -1])))
         ids = np.array([[words[-1]]], prompt.dtype)
-        given = {"ids": ids, "place": np.array(place, np.int32)}
+        given = {"ids": ids, "place": np.array(place, prompt.dtype)}
         state = decode(**given, keys=np.asarray(state["keys"]), values=np.asarray(state["values"]))
     return words
 

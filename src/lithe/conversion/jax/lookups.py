@@ -120,7 +120,8 @@ def gather(b: Builder, e: Equation, x: Tensor, indices: Tensor) -> Tensor:
         places = b("PACK", *(windows.starts[a] for a in moving), values_count=len(moving), axis=indices.type.rank - 1)
         made = b("GATHER_ND", turned, indices if inside and indices.type.dtype == INT32 else places)
     else:
-        table = b.reshape(turned, [*shape[:first], math.prod(shape[first : first + len(moving)]), *shape[first + len(moving):]])  # fmt: skip
+        last = first + len(moving)
+        table = b.reshape(turned, [*shape[:first], math.prod(shape[first:last]), *shape[last:]])
         made = b("GATHER", table, b.transpose(windows.rows(b, x), order), axis=first, batch_dims=n)
     # axes of what was made: ("index", i) or ("window", axis of x)
     count = indices.type.rank - 1
