@@ -1,0 +1,1 @@
+def write_for(module, v): pass
