@@ -67,6 +67,7 @@ class Kept(Builder):
 
     declared  the types and signatures that the file gives tensors.
     knows_shapes  whether all shapes are known; then open ones have stand-ins.
+    places    tensors by their place in the file.
     exact     it has numbers that are quantized, or kept in another way than computed with: nothing is calculated anew.
     keep      nothing is changed at all.
     """
@@ -74,6 +75,7 @@ class Kept(Builder):
     def __init__(self, conversion: Conversion, graph: Graph, number: int, keep: bool) -> None:
         super().__init__(conversion, graph.name, number)
         self.declared = {t: (t.type, t.shape_signature) for t in graph.tensors}
+        self.places = {t.index: t for t in graph.tensors if t.index >= 0}
         self.inputs, self.outputs, self.nodes = graph.inputs, graph.outputs, graph.nodes
         self.tensors = [t for n in graph.nodes for t in n.outputs]
         self.keep = keep or graph.refusal is not None
@@ -88,12 +90,25 @@ class Kept(Builder):
         if self.keep:
             return self.graph
         graph = super().finished()
+        self._place_intermediates(graph)
         for t in graph.tensors:
             if t in self.declared and (not self.knows_shapes or t in graph.inputs or t in graph.outputs):
                 t.type, t.shape_signature = self.declared[t]
             elif t in self.declared and -1 not in (t.shape_signature or (-1,)):
                 t.shape_signature = None
         return graph
+
+    def _place_intermediates(self, graph: Graph) -> None:
+        """Operators name tensors that only say how they are quantized inside by their places."""
+        known = {t: i for i, t in enumerate(graph.tensors)}
+        for node in graph.nodes:
+            named = [self.places.get(i) for i in node.extras.get("intermediates", ())]
+            for t in named:
+                if t is not None and t not in known:
+                    t.index = known[t] = len(graph.tensors)
+                    graph.tensors.append(t)
+            if named:
+                node.extras["intermediates"] = tuple(-1 if t is None else known[t] for t in named)
 
     def improve(self, graph: Graph) -> None:
         """All passes where every number is a float and every shape known; else those that calculate nothing anew."""

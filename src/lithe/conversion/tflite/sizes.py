@@ -9,9 +9,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from lithe.conversion.sizes import Sizes, is_fixed
+from lithe.conversion.sizes import Sizes
 from lithe.errors import LitheError
 from lithe.ir.graph import Graph, Node, Tensor
+from lithe.ops.flex.operators import is_flex
 from lithe.ops.op import RuleViolation, Site
 from lithe.passes.infer_shapes import BAD_NUMBERS, inferred
 
@@ -44,7 +45,7 @@ def _infer(node: Node, values: Values) -> bool:
     """Gives the outputs their shapes; whether it can."""
     if node.op.calls:
         return all(t.shape_signature is None or -1 not in t.shape_signature for t in node.outputs)
-    if not node.has_rules:
+    if not node.has_rules or is_flex(node.op):
         return False
     known = [None if t is None else values.get(t, t.data) for t in node.inputs]
     site = replace(Site.of(node), constants=tuple(known))
@@ -74,7 +75,3 @@ def _follow(node: Node, known: list[np.ndarray | None], values: Values) -> None:
             return
         values.update(zip(node.outputs, map(np.asarray, results), strict=True))
 
-
-def open_in(graph: Graph) -> bool:
-    """Whether a shape of the graph has a stand-in."""
-    return not all(is_fixed(t.type.shape) for t in graph.tensors)

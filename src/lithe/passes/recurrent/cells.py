@@ -89,7 +89,8 @@ def steps_of(sums: Sums, node: Node) -> Iterator[Step]:
 
 def layer_of(step: Step, x: Tensor, hidden: Tensor) -> Layer | None:
     """The weights of a step that has a state before it."""
-    if set(step.sources) != {x, hidden} or x is hidden or step.hidden not in (None, hidden):
+    whole = {"lstm": step.before is not None, "gru": step.hidden is hidden, "rnn": True}[step.kind]
+    if not whole or x is hidden or set(step.sources) != {x, hidden}:
         return None
     units = step.output.type.shape[-1]
     if hidden.type.shape[-1:] != (units,) or any(s is None or len(s.bias) != units for s in step.gates):
@@ -115,7 +116,7 @@ def starts(step: Step, layer: Layer) -> tuple[Tensor, Tensor | None] | None:
         others = [t for t in step.sources if t is not x]
         if len(others) == 1:
             found = layer_of(step, x, others[0])
-            if found is not None and found.same(layer) and (step.kind != "lstm" or step.before is not None):
+            if found is not None and found.same(layer):
                 return x, others[0]
         if not others and step.before is None and _is_first(step, layer, x):
             return x, None

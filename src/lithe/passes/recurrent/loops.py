@@ -16,6 +16,7 @@ from lithe.passes.infer_shapes import BAD_NUMBERS, infer_node
 from lithe.passes.recurrent.cells import Layer, Step, layer_of, steps_of
 from lithe.passes.recurrent.chains import line
 from lithe.passes.recurrent.sums import Sums
+from lithe.passes.remove_dead import has_effect
 from lithe.types import FLOAT32
 
 
@@ -125,7 +126,7 @@ def _body(node: Node, graphs: Sequence[Graph]) -> _Body | None:
     body = graphs[node.attrs.body_subgraph_index].copy()
     assign_once(condition)
     assign_once(body)
-    if not fits(node, condition, body):
+    if not fits(node, condition, body) or any(has_effect(n) for n in (*condition.nodes, *body.nodes)):
         return None
     count = len(node.inputs)
     given = [t for t in node.inputs if t is not None]
