@@ -99,8 +99,8 @@ def convert(
     """Returns the model of a framework as a Lithe model: call it, or `.save("model.tflite")` it for any runtime.
 
     source  a Keras 3 model or a `.keras` file; a PyTorch module or exported program; a function of JAX; an ONNX model
-            or file; a `.tflite` file or a Model, which is cleaned up; or several functions of one framework by name, which become the model's signatures:
-            {"prefill": f, "decode": g}. Weights that they share are written once.
+            or file; a Model or a `.tflite` file, which is cleaned up; or several functions of one framework by name,
+            which become the model's signatures: {"prefill": f, "decode": g}. Weights that they share are written once.
     inputs  what the source does not say about its inputs: {name: shape}, {name: (shape, dtype)} or example arrays, one
             or several, by name or in order. None or a name stands for an open dimension: {"x": ("batch", 28, 28)}.
             For several functions: {"prefill": {...}, "decode": {...}}.
@@ -113,8 +113,8 @@ def convert(
             than a relative 1e-4.
 
     Only the framework that the source is in is needed. Operators are builtins that every runtime of the format has.
-    Raises InputError when the inputs do not fit, UnsupportedOp with all parts that builtins (of that release) cannot say,
-    MissingDependency when the framework is not installed, FileMissing, ModelError when a file cannot be read.
+    Raises InputError when the inputs do not fit, UnsupportedOp with all parts that builtins (of that release) cannot
+    say, MissingDependency when the framework is not installed, FileMissing, ModelError when a file cannot be read.
 
     >>> model = lithe.convert(keras_model)                            # doctest: +SKIP
     >>> model.save("model.tflite")                                    # doctest: +SKIP

@@ -72,7 +72,7 @@ def _fuse_a_chain(b: Builder) -> bool:
 
 
 def _written(b: Builder, write: Callable[[Sequence[Node]], Instead]) -> tuple[list[Node], Instead] | None:
-    """(operators, what takes the place of what) that `write` writes, given the graph's operators; None where it cannot."""
+    """(operators, what takes the place of what) that `write` makes of the graph's operators; None where it cannot."""
     nodes, computed, count = b.nodes, b._computed, len(b.tensors)
     b.nodes, b._computed = [], {}  # sizes may have been computed behind this place
     try:
@@ -193,17 +193,15 @@ def _cell(b: Builder, found: Layer, x: Tensor, weights: np.ndarray, bias: np.nda
     )  # fmt: skip
 
 
-def _input(
-    b: Builder, nodes: Sequence[Node], found: Layer, sequence: Tensor
-) -> tuple[Tensor, np.ndarray, np.ndarray]:
+def _input(b: Builder, nodes: Sequence[Node], found: Layer, sequence: Tensor) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """(sequence, weights, bias): where the products were made before, what they were made of."""
     if found.weights.ndim == 2:
         return sequence, found.weights, found.bias
     makers = {t: n for n in nodes for t in n.outputs}
     maker, picks = makers.get(sequence), found.weights
-    if maker is not None and maker.op.name == "RESHAPE" and maker.inputs[0] is not None:
-        if maker.inputs[0].type.shape[-1] == sequence.type.shape[-1]:
-            maker = makers.get(maker.inputs[0])
+    inner = None if maker is None or maker.op.name != "RESHAPE" else maker.inputs[0]
+    if inner is not None and inner.type.shape[-1] == sequence.type.shape[-1]:
+        maker = makers.get(inner)
     b.require(maker is not None and maker.op.name == "FULLY_CONNECTED" and maker.has_rules)
     assert maker is not None
     x, w, *more = maker.inputs

@@ -63,7 +63,9 @@ def _infer(node: Node, values: Values) -> bool:
 
 def _follow(node: Node, known: list[np.ndarray | None], values: Values) -> None:
     """The value of a result that is made of sizes; stand-ins fit into 32 bits, and moving them changes none."""
-    if any(t.type.dtype.kind not in ("int", "uint") or t.type.dtype.bytes < 4 or t.type.size > SMALL for t in node.outputs):
+    if any(
+        t.type.dtype.kind not in ("int", "uint") or t.type.dtype.bytes < 4 or t.type.size > SMALL for t in node.outputs
+    ):
         return
     if node.op.name == "SHAPE" and node.inputs[0] is not None:
         values[node.outputs[0]] = np.array(node.inputs[0].type.shape, node.outputs[0].type.dtype.numpy)
@@ -74,4 +76,3 @@ def _follow(node: Node, known: list[np.ndarray | None], values: Values) -> None:
         except (*BAD_NUMBERS, LitheError, RuleViolation):
             return
         values.update(zip(node.outputs, map(np.asarray, results), strict=True))
-

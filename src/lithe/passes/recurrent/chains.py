@@ -81,8 +81,8 @@ def find_chain(graph: Graph) -> Iterator[Chain]:
         stacks = _stacks(graph, sums, [s.output for s in grown.steps][:: -1 if reverse else 1])
         read, memory_read = _readers(graph, grown.steps, stacks)
         yield Chain(
-            grown.layer, tuple(grown.steps), sequence, axis, begin, reverse, grown.hidden, grown.steps[0].before, stacks,
-            read, memory_read,
+            grown.layer, tuple(grown.steps), sequence, axis, begin, reverse, grown.hidden, grown.steps[0].before,
+            stacks, read, memory_read,
         )  # fmt: skip
 
 
@@ -152,25 +152,27 @@ def element_of(sums: Sums, t: Tensor) -> Element | None:
 
 def _place(node: Node, t: Tensor) -> Element | None:
     name = node.op.name
-    if name == "UNPACK" and node.inputs[0] is not None:
-        x = node.inputs[0]
-        axis = node.attrs.axis % x.type.rank
-        return Element(x, axis, node.outputs.index(t)) if x.type.rank == 3 and axis < 2 else None
+    x = node.inputs[1 if name == "SPLIT" else 0] if node.inputs else None
+    if x is None or x.type.rank != 3:
+        return None
+    if name == "UNPACK":
+        axis = node.attrs.axis % 3
+        return Element(x, axis, node.outputs.index(t)) if axis < 2 else None
     if name == "GATHER":
-        x, i = node.inputs
-        if x is None or i is None or i.data is None or i.data.size != 1 or x.type.rank != 3 or node.attrs.batch_dims:
+        i = node.inputs[1]
+        if i is None or i.data is None or i.data.size != 1 or node.attrs.batch_dims:
             return None
         axis, place = node.attrs.axis % 3, int(i.data.reshape(()))
         return Element(x, axis, place) if axis < 2 and place >= 0 else None
     if name == "SPLIT":
-        number, x = node.inputs
-        if x is None or number is None or number.data is None or x.type.rank != 3:
+        number = node.inputs[0]
+        if number is None or number.data is None:
             return None
         axis = int(number.data.reshape(-1)[0]) % 3
         one_each = len(node.outputs) == x.type.shape[axis]
         return Element(x, axis, node.outputs.index(t)) if axis < 2 and one_each else None
     box = box_of(node, t)
-    if box is None or box.of.type.rank != 3:
+    if box is None:
         return None
     cut = [i for i, (b, n) in enumerate(zip(box.bounds, box.of.type.shape, strict=True)) if b != (0, n)]
     if len(cut) != 1 or cut[0] > 1 or box.bounds[cut[0]][1] - box.bounds[cut[0]][0] != 1:
@@ -195,9 +197,7 @@ def _stacks(graph: Graph, sums: Sums, outputs: Sequence[Tensor]) -> dict[Tensor,
     return {t: axis for t, axis in found.items() if axis < 2}
 
 
-def _readers(
-    graph: Graph, steps: Sequence[Step], known: Collection[Tensor]
-) -> tuple[frozenset[int], frozenset[int]]:
+def _readers(graph: Graph, steps: Sequence[Step], known: Collection[Tensor]) -> tuple[frozenset[int], frozenset[int]]:
     """The steps whose output, and whose cell state, somebody reads when the outputs are there without the steps."""
     outputs = {s.output: i for i, s in enumerate(steps)}
     memories = {s.memory: i for i, s in enumerate(steps) if s.memory is not None}

@@ -166,8 +166,8 @@ def _loop(node: Node, body: _Body, k: int, step: Step, mask: Tensor | None, read
     results, masked = found
     sequence, axis, _ = places
     return Loop(
-        layer, sequence, axis, order[0], body.rounds.count, order[1], body.given[k], None if j is None else body.given[j],
-        None if seen is None else seen[0], masked, results,
+        layer, sequence, axis, order[0], body.rounds.count, order[1], body.given[k],
+        None if j is None else body.given[j], None if seen is None else seen[0], masked, results,
     )  # fmt: skip
 
 

@@ -93,12 +93,16 @@ class Sums:
         if x.type.dtype != FLOAT32 or x.type.shape[-1:] != weights.shape[1:] or rows(x) != rows(t):
             return None
         zero = np.zeros(len(weights))
-        found: Sum | None = Sum(zero if bias is None else bias.data.reshape(-1).astype(np.float64), {})
+        own = zero if bias is None or bias.data is None else bias.data.reshape(-1).astype(np.float64)
+        found: Sum | None = Sum(own, {})
         for source, (a, z) in self._sources(x):
-            columns = weights[:, a:z]
-            constant = source.data
-            term = Sum(zero, {source: columns}) if constant is None else Sum(
-                columns.astype(np.float64) @ constant.reshape(-1), {}) if rows(source) == 1 else None  # fmt: skip
+            columns, constant = weights[:, a:z], source.data
+            if constant is None:
+                term = Sum(zero, {source: columns})
+            elif rows(source) == 1:
+                term = Sum(columns.astype(np.float64) @ constant.reshape(-1), {})
+            else:
+                return None
             found = _added(found, term)
         return found
 
