@@ -63,9 +63,9 @@ def write_for(module: Module, runtime: str) -> None:
         _write_graph(graph, release(runtime), left)
     if left:
         listed = "".join(f"\n  - {what}" + (f" ({n} times)" if n > 1 else "") for what, n in sorted(left.items()))
+        kinds = f"{len(left)} kind{'s' * (len(left) > 1)} of operators"
         raise UnsupportedOp(
-            f"the runtime {runtime} lacks {len(left)} kind{'s' * (len(left) > 1)} of operators of this model that have no"
-            f" older form:{listed}",
+            f"the runtime {runtime} lacks {kinds} of this model that have no older form:{listed}",
             hint="convert for a later runtime",
         )
     module.metadata.pop(STATED, None)

@@ -24,6 +24,7 @@ from lithe.runtime.model import Model, load
 from lithe.types import TensorType
 
 ALWAYS_FOLDED = 1 << 12  # bytes of a constant that may be larger than what it is computed from
+STORED = {"DEQUANTIZE", "DENSIFY"}  # their constants are kept small on purpose
 ORDERED = "model_control_dependencies"  # metadata that number the operators
 Source = Model | str | os.PathLike[str] | bytes
 
@@ -67,7 +68,7 @@ class Kept(Builder):
 
     declared  the types and signatures that the file gives tensors.
     knows_shapes  whether all shapes are known; then open ones have stand-ins.
-    places    tensors by their place in the file.
+    places    tensors by their place in the file, where others name them by it.
     exact     it has numbers that are quantized, or kept in another way than computed with: nothing is calculated anew.
     keep      nothing is changed at all.
     """
@@ -90,7 +91,7 @@ class Kept(Builder):
         if self.keep:
             return self.graph
         graph = super().finished()
-        self._place_intermediates(graph)
+        self._keep_named(graph)
         for t in graph.tensors:
             if t in self.declared and (not self.knows_shapes or t in graph.inputs or t in graph.outputs):
                 t.type, t.shape_signature = self.declared[t]
@@ -98,17 +99,27 @@ class Kept(Builder):
                 t.shape_signature = None
         return graph
 
-    def _place_intermediates(self, graph: Graph) -> None:
-        """Operators name tensors that only say how they are quantized inside by their places."""
+    def _keep_named(self, graph: Graph) -> None:
+        """Operators and quantizations name tensors by their places, which say how something is quantized."""
         known = {t: i for i, t in enumerate(graph.tensors)}
+
+        def placed(place: int) -> int:
+            t = self.places.get(place)
+            if t is None:
+                return -1
+            if t not in known:
+                t.index = known[t] = len(graph.tensors)
+                graph.tensors.append(t)
+            return known[t]
+
         for node in graph.nodes:
-            named = [self.places.get(i) for i in node.extras.get("intermediates", ())]
-            for t in named:
-                if t is not None and t not in known:
-                    t.index = known[t] = len(graph.tensors)
-                    graph.tensors.append(t)
-            if named:
-                node.extras["intermediates"] = tuple(-1 if t is None else known[t] for t in named)
+            if "intermediates" in node.extras:
+                node.extras["intermediates"] = tuple(map(placed, node.extras["intermediates"]))
+        for t in list(graph.tensors):
+            if "quantization_details" in t.extras:
+                kind, values = t.extras["quantization_details"]
+                named = {k: placed(values[k]) for k in ("scales", "zero_points") if k in values}
+                t.extras["quantization_details"] = kind, values | named
 
     def improve(self, graph: Graph) -> None:
         """All passes where every number is a float and every shape known; else those that calculate nothing anew."""
@@ -137,7 +148,7 @@ def _fold(graph: Graph, sized: bool) -> None:
 
     def folded(node: Node) -> bool:
         types: list[TensorType] = [t.type for t in (*node.inputs, *node.outputs) if t is not None]
-        if has_effect(node) or not node.has_rules or not outputs.isdisjoint(node.outputs):
+        if has_effect(node) or not node.has_rules or not outputs.isdisjoint(node.outputs) or node.op.name in STORED:
             return False
         if any(t.quantization is not None or not is_fixed(t.shape) for t in types):
             return False
