@@ -158,6 +158,18 @@ class Module:
     def main(self) -> Graph:
         return self.graphs[0]
 
+    def copy(self) -> Module:
+        """New graphs and signatures; constant data are shared."""
+        graphs = [g.copy() for g in self.graphs]
+        pairs = ((old, new) for g, copied in zip(self.graphs, graphs, strict=True)
+                 for old, new in zip(g.tensors, copied.tensors, strict=True))  # fmt: skip
+        same = dict(pairs)
+        signatures = [
+            Signature(s.key, {n: same[t] for n, t in s.inputs.items()}, {n: same[t] for n, t in s.outputs.items()},
+                      s.graph) for s in self.signatures
+        ]  # fmt: skip
+        return Module(graphs, signatures, dict(self.metadata), self.description, dict(self.extras))
+
     def constants(self) -> Iterator[Tensor]:
         for g in self.graphs:
             yield from (t for t in g.tensors if t.is_constant)

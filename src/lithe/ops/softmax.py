@@ -69,6 +69,7 @@ class Softmax(Op):
     """
 
     name, code = "SOFTMAX", 25
+    result_scales = {"int8": (1 / 256, -128), "uint8": (1 / 256, 0), "int16": (1 / 32768, 0)}
     named_axes = Axes(last=True)
     types = """
         T -> T: float32 float16 bfloat16 int8q uint8q int16q
@@ -184,6 +185,7 @@ class LogSoftmax(Op):
     """y[..., c] = x[..., c] - log(sum over k of exp(x[..., k]))"""
 
     name, code = "LOG_SOFTMAX", 50
+    result_scales = {"int8": (16 / 256, 127), "uint8": (16 / 256, 255)}
     named_axes = Axes(last=True)
     types = f"T -> T: {FLOATS} int8q uint8q int16q"
 
@@ -251,6 +253,7 @@ class L2Normalization(Op):
     """
 
     name, code = "L2_NORMALIZATION", 11
+    result_scales = {"int8": (1 / 128, 0), "uint8": (1 / 128, 128)}
     named_axes = Axes(last=True)
     types = f"T -> T: {FLOATS} int8q uint8q"
 
