@@ -1,4 +1,4 @@
-"""A float graph as a graph of integers: which operators can, in which scales, and what stands between them and the rest.
+"""A float graph as one of integers: which operators can be, in which scales, and what stands between them and the rest.
 
 An operator is computed on integers where its class has a combination of types for that (`Op.types`) and its operands
 play the parts in it: values that have a range (stored), constant weights, a constant bias, and what is no real number
@@ -65,10 +65,13 @@ def _word(words: tuple[str, ...], i: int) -> str:
 
 def _part(node: Node, i: int, word: str, kinds: Kinds) -> str | None:
     t = node.inputs[i]
-    if t is None or t.type.dtype != FLOAT32:
-        return OTHER if t is None or (t.type.dtype.name == word.removesuffix("q")) else None
+    if t is None:
+        return OTHER
     if node.op.weights_axis is not None and i == WEIGHTS_OPERAND:
-        return WEIGHTS if t.data is not None and word == f"{kinds.weights.name}q" else None
+        fits = t.data is not None and t.type.dtype in (FLOAT32, kinds.weights)
+        return WEIGHTS if fits and word == f"{kinds.weights.name}q" else None
+    if t.type.dtype != FLOAT32:
+        return OTHER if t.type.dtype.name == word.removesuffix("q") else None
     if word == kinds.bias.name:
         return BIAS if t.data is not None and node.op.weights_axis is not None else None
     return STORED if not t.is_variable and _is_stored(word, node, kinds) else None
@@ -301,22 +304,20 @@ class _Rewriting:
 
     def _weigh(self, node: Node, form: Form, operands: list[Tensor | None]) -> None:
         """Weights and bias, in scales that follow from one another and from the input's."""
-        place, axis = form.inputs.index(WEIGHTS), node.op.weights_axis
-        (source,) = [t for t, part in zip(operands, form.inputs, strict=True) if part == STORED]
-        weights, dtype = node.inputs[place], self.kinds.weights
-        assert (
-            source is not None
-            and source.type.quantization is not None
-            and weights is not None
-            and weights.data is not None
-        )
-        assert axis is not None
-        bias = next((t for t, part in zip(node.inputs, form.inputs, strict=True) if part == BIAS), None)
+        place, axis, dtype = form.inputs.index(WEIGHTS), node.op.weights_axis, self.kinds.weights
+        (source,) = [t for t, part in zip(operands, form.inputs, strict=True) if part == STORED and t is not None]
+        weights = node.inputs[place]
+        assert source.type.quantization is not None
+        assert weights is not None
+        assert weights.data is not None
         scale = source.type.quantization.scale[0]
-        least = np.abs(bias.data) / (scale * LARGEST_BIAS) if bias is not None and bias.data is not None else 0.0
-        q = weights_scale(weights.data, axis, dtype, least)
-        operands[place] = Tensor(weights.name, replace(weights.type, dtype=dtype, quantization=q),
-                                 as_weights(weights.data, q, dtype))  # fmt: skip
+        bias = next((t for t, part in zip(node.inputs, form.inputs, strict=True) if part == BIAS), None)
+        q = weights.type.quantization
+        if weights.type.dtype == FLOAT32 or q is None:
+            least = 0.0 if bias is None or bias.data is None else np.abs(bias.data) / (scale * LARGEST_BIAS)
+            q = weights_scale(weights.data, axis, dtype, least)
+            kind = replace(weights.type, dtype=dtype, quantization=q)
+            operands[place] = Tensor(weights.name, kind, as_weights(weights.data, q, dtype))
         if bias is not None and bias.data is not None:
             steps = tuple(float(np.float32(scale) * np.float32(s)) for s in q.scale)
             values = np.rint(bias.data.astype(np.float64) / np.asarray(steps)).astype(self.kinds.bias.numpy)
@@ -347,7 +348,8 @@ def as_integer_graph(
     graph.outputs = [became.get(t, t) for t in graph.outputs]
     mentioned = (t for n in graph.nodes for t in (*n.inputs, *n.outputs) if t is not None)
     graph.tensors = list(dict.fromkeys((*graph.inputs, *mentioned, *graph.outputs)))
-    for members in (graph.tensors, graph.nodes):
-        for i, member in enumerate(members):
-            member.index = i
+    for i, t in enumerate(graph.tensors):
+        t.index = i
+    for i, n in enumerate(graph.nodes):
+        n.index = i
     return became

@@ -110,15 +110,15 @@ class Percentile(Histogram):
 
 
 class _Clipped(Histogram):
-    """The range, of all that shrink the whole one by the same share at both ends, with the least loss."""
+    """The range with the least loss of all that cut off what is larger than a bound."""
 
     def range(self) -> tuple[float, float]:
         low, high = self.ends()
-        whole = (min(low, 0.0), max(high, 0.0))
-        shares = np.linspace(1, 1 / CLIPS, CLIPS)
-        return min(((whole[0] * s, whole[1] * s) for s in shares), key=lambda ends: self.loss(*ends))
+        bounds = max(-low, high, 0.0) * np.linspace(1, 1 / CLIPS, CLIPS)
+        return min(((max(low, -b), min(high, b)) for b in bounds), key=lambda ends: self.loss(*ends))
 
     def loss(self, low: float, high: float) -> float:
+        """What storing the values with this range costs."""
         raise NotImplementedError
 
     def stored(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
@@ -143,15 +143,20 @@ class Entropy(_Clipped):
 
     def loss(self, low: float, high: float) -> float:
         levels, _ = self.stored(low, high)
-        counts = self.counts.astype(np.float64)
+        inside = (self.centres >= low) & (self.centres <= high)
+        counts = np.where(inside, self.counts, 0).astype(np.float64)
         used = counts > 0
+        if not used.any():
+            return np.inf
         per_level = np.bincount(levels, counts, LEVELS)
         bins_of_level = np.bincount(levels[used], minlength=LEVELS)
-        inside = (self.centres >= low) & (self.centres <= high)
-        # what is cut off is stored as the outermost level, but does not lie there
-        shared = np.where(used & inside, per_level[levels] / np.maximum(bins_of_level[levels], 1), 0)
-        p, q = counts / counts.sum(), shared / max(shared.sum(), 1e-30)
-        return float((p[used] * np.log(p[used] / np.maximum(q[used], 1e-12))).sum())
+        stored = np.where(used, per_level[levels] / np.maximum(bins_of_level[levels], 1), 0)
+        (kept,) = np.nonzero(inside)
+        counts[kept[0]] += self.counts[: kept[0]].sum()  # what is cut off is stored at the ends
+        counts[kept[-1]] += self.counts[kept[-1] + 1 :].sum()
+        p, q = counts / counts.sum(), stored / stored.sum()
+        there = p > 0
+        return float((p[there] * np.log(p[there] / np.maximum(q[there], 1e-9))).sum())
 
 
 OBSERVERS: dict[str, Callable[[], Observer]] = {
