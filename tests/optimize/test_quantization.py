@@ -204,7 +204,10 @@ def nothing(b, x):
         ({"recipe": "int7"}, "there is no recipe 'int7'"),
         ({"ranges": "median"}, "no ranges called 'median'"),
         ({"inputs": "int16"}, "inputs cannot be 'int16'"),
-        ({"outputs": "int8", "recipe": "int16x8"}, "outputs cannot be 'int8'"),
+        ({"outputs": "int8", "recipe": "int16x8"}, "outputs cannot be 'int8' with 'int16x8'"),
+        ({"inputs": "int8", "recipe": "dynamic"}, "inputs cannot be 'int8' with 'dynamic'"),
+        ({"build": nothing, "recipe": "float16"}, "nothing in the model can be quantized with 'float16'"),
+        ({"build": nothing, "recipe": "dynamic"}, "nothing in the model can be quantized with 'dynamic'"),
         ({"build": nothing}, "nothing in the model can be quantized"),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from lithe.cli.output import bytes_text, print_json, working
 if TYPE_CHECKING:
     from lithe.runtime.model import Model
 
-RECIPES = ("int8", "int16x8")
+RECIPES = ("int8", "int16x8", "dynamic", "float16")
 RANGES = ("min_max", "moving_average", "percentile", "mean_squared_error", "entropy")
 ENDS = ("float32", "int8", "uint8", "int16")
 
@@ -27,9 +27,9 @@ Examples:
   lithe quantize model.tflite --calibrate samples.npy --inputs uint8 --outputs uint8 -o model_u8.tflite""",
 )
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--calibrate", "data", type=click.Path(path_type=Path), required=True, metavar="DATA",
+@click.option("--calibrate", "data", type=click.Path(path_type=Path), metavar="DATA",
               help="Samples of what the model will be given: a folder of files, or .npy or .npz with samples along the "
-              "first axis.")  # fmt: skip
+              "first axis. int8 and int16x8 need them.")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Where the new model is written.")
 @click.option(
     "--recipe", type=click.Choice(RECIPES), default="int8", show_default=True, help="Bits of values x weights."
@@ -40,13 +40,19 @@ Examples:
 @click.option("--most", default=200, show_default=True, type=click.IntRange(1), help="How many samples are used.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
-    model: Path, data: Path, output: Path, recipe: str, ranges: str | None, inputs: str, outputs: str, most: int,
+    model: Path, data: Path | None, output: Path, recipe: str, ranges: str | None, inputs: str, outputs: str, most: int,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Make MODEL compute on integers: a quarter of the size, and quicker.
+    """Make MODEL smaller, and quicker where it then computes on integers.
 
-    Ranges of values are found by running it on samples, a hundred of which do. Pictures in a folder are fitted to the
-    input as with `lithe run`.
+    \b
+    int8      weights and values in 8 bits: a quarter of the size
+    int16x8   values in 16 bits, weights in 8: nearer to the float model
+    dynamic   weights in 8 bits, values quantized while the model runs: needs no samples
+    float16   weights in 16 bits: half the size, needs no samples
+
+    Ranges of values are found by running the model on samples, a hundred of which do. Pictures in a folder are fitted
+    to the input as with `lithe run`.
     """
     from itertools import islice
 
@@ -59,11 +65,11 @@ def command(
         nonlocal used
         used = done
 
+    given = None if data is None else islice(samples(before, data), most)
     with working(f"quantizing {model.name}"):
         after = lithe.quantize(
-            before, islice(samples(before, data), most), recipe, ranges=ranges or "", inputs=inputs, outputs=outputs,
-            progress=count,
-        )  # fmt: skip
+            before, given, recipe, ranges=ranges or "", inputs=inputs, outputs=outputs, progress=count
+        )
     after.save(output)
     sizes = model.stat().st_size, output.stat().st_size
     real = [n.op.name for n in after.module.main.nodes if _computes_reals(n)]
@@ -72,8 +78,9 @@ def command(
                  "bytes": sizes[1], "operators": len(after.module.main.nodes), "operators_of_reals": real}  # fmt: skip
         print_json("quantize", facts)
         return
-    click.echo(f"{output}: {bytes_text(sizes[1])}, was {bytes_text(sizes[0])}; ranges from {used} samples")
-    if real:
+    ranges_from = f"; ranges from {used} samples" if used else ""
+    click.echo(f"{output}: {bytes_text(sizes[1])}, was {bytes_text(sizes[0])}{ranges_from}")
+    if real and used:
         click.echo(f"still computed with real numbers: {', '.join(sorted(set(real)))}")
 
 
@@ -94,7 +101,9 @@ def samples(model: Model, data: Path) -> Iterator[Any]:
     if not isinstance(media, Arrays):
         raise InputError(f"'{data}' holds one sample", hint="name a folder of such files, or .npy or .npz")
     names = list(model.inputs)
-    arrays = dict(zip(names, media.arrays.values(), strict=False)) if len(names) == 1 else media.arrays
+    arrays = (
+        dict(zip(names, media.arrays.values(), strict=True)) if len(media.arrays) == len(names) == 1 else media.arrays
+    )
     missing = [name for name in names if name not in arrays]
     if missing:
         raise InputError(f"'{data}' has no array '{missing[0]}'", hint=f"the model takes {', '.join(names)}")

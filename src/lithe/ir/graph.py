@@ -104,6 +104,15 @@ class Graph:
                     users.setdefault(t, []).append(n)
         return users
 
+    def renumber(self) -> None:
+        """Lists the tensors that are in use, and numbers them and the nodes in order."""
+        mentioned = (t for n in self.nodes for t in (*n.inputs, *n.outputs) if t is not None)
+        self.tensors = list(dict.fromkeys((*self.inputs, *mentioned, *self.outputs)))
+        for i, t in enumerate(self.tensors):
+            t.index = i
+        for i, n in enumerate(self.nodes):
+            n.index = i
+
     def copy(self) -> Graph:
         """New nodes, tensors and lists; constant data are shared."""
         same: dict[int, Tensor] = {}

@@ -346,10 +346,5 @@ def as_integer_graph(
     graph.nodes = rewriting.nodes
     graph.inputs = [became.get(t, t) for t in graph.inputs]
     graph.outputs = [became.get(t, t) for t in graph.outputs]
-    mentioned = (t for n in graph.nodes for t in (*n.inputs, *n.outputs) if t is not None)
-    graph.tensors = list(dict.fromkeys((*graph.inputs, *mentioned, *graph.outputs)))
-    for i, t in enumerate(graph.tensors):
-        t.index = i
-    for i, n in enumerate(graph.nodes):
-        n.index = i
+    graph.renumber()
     return became
