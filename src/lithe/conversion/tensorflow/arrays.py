@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
 
 from lithe.conversion import matrices
 from lithe.conversion.parts import line
 from lithe.conversion.sizes import is_fixed, is_open
+from lithe.conversion.tensorflow.known import KNOWN
 from lithe.conversion.tensorflow.told import Told, own
 from lithe.conversion.tensorflow.values import Counted, Value, counted, numbers, sizes_of, written
+from lithe.conversion.windows import Window, average_pool, max_pool
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import RULES
 from lithe.passes.deflex.gradients import repeated_axes
@@ -30,10 +35,31 @@ def nothing(t: Told) -> Sequence[Value]:
     return t.values[: len(t.node.outputs)]
 
 
-@own("Identity", "IdentityN", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics", "PlaceholderWithDefault",
-     "EnsureShape")  # fmt: skip
+@own("Identity", "IdentityN", "StopGradient", "PreventGradient", "Snapshot", "CheckNumerics", "PlaceholderWithDefault")
 def identity(t: Told) -> Sequence[Value]:
     return t.values[: len(t.node.outputs)]
+
+
+@own("EnsureShape")
+def ensured(t: Told) -> Value:
+    """The same, where the shape is known to be the wanted one; of what nothing was known, it is now."""
+    (value,), wanted = t.values, t.attribute("shape", ())
+    if isinstance(value, Tensor) and value in t.program.unranked:
+        t.require(min(wanted, default=0) >= 0)
+        t.program.shape_is(value, wanted)
+    have = _shape(value)
+    fits = len(wanted) == len(have) and all(w in (-1, n) for w, n in zip(wanted, have, strict=True))
+    t.require(fits, f"the shape {list(have)} where {list(wanted)} is wanted")
+    return value
+
+
+@own("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+def normalize_batch(t: Told) -> Sequence[Tensor]:
+    """What is handed on to the gradient: mean and variance, and memory that is not needed."""
+    t.write()
+    y, mean, variance, *handed = RULES[t.definition.op](t)
+    kept = [mean, variance, t.b.constant(np.zeros(0), FLOAT32)]
+    return [y, mean, variance, *kept[: len(handed)]]  # type: ignore[list-item]
 
 
 # shapes
@@ -63,6 +89,13 @@ def rank(t: Told) -> Value:
     return t.b.constant(len(_shape(t.values[0])))
 
 
+def _one(made: Tensor | Sequence[Tensor | None]) -> Tensor:
+    """The result of a rule that has one."""
+    (tensor,) = [made] if isinstance(made, Tensor) else made
+    assert tensor is not None
+    return tensor
+
+
 # other shapes of the same elements
 
 
@@ -79,10 +112,17 @@ def reshape(t: Told) -> Value:
 
 
 def _reshaped(t: Told, shape: Sequence[int]) -> Value:
+    """Back to a shape that the elements had before, they are what they were."""
     value = t.values[0]
     if isinstance(value, Counted):
         return Counted(value.numbers.reshape(shape), value.dtype)
-    return t.b.reshape(written(t.b, value), shape)
+    x = written(t.b, value)
+    before = _before_reshape(t, x)
+    return before if before is not None and before.type.shape == tuple(shape) else t.b.reshape(x, shape)
+
+
+def _before_reshape(t: Told, x: Tensor) -> Tensor | None:
+    return next((n.inputs[0] for n in reversed(t.b.nodes) if x in n.outputs and n.op.name == "RESHAPE"), None)
 
 
 @own("ExpandDims")
@@ -130,7 +170,7 @@ def numbers_between(t: Told) -> Value:
     """start + i step, in number as many as the limit allows: an open one if that is open."""
     if not any(isinstance(v, Counted) for v in t.values):
         t.write()
-        return RULES["Range"](t)  # type: ignore[return-value]
+        return _one(RULES["Range"](t))
     bounds = [numbers(v) for v in t.values]
     t.require(all(n is not None for n in bounds), "a range between numbers that are computed from data")
     start, limit, step = (int(n) for n in bounds)  # type: ignore[arg-type]
@@ -150,8 +190,6 @@ def strided_slice(t: Told) -> Value:
     x, begin, end, step = t.values
     known = [numbers(v) for v in t.values]
     if isinstance(x, Counted) and all(n is not None for n in known):
-        from lithe.conversion.tensorflow.known import KNOWN
-
         return counted(t.b, KNOWN["StridedSlice"](t.attributes, *known), x.dtype)
     bits = {k: t.attribute(f"{k}_mask", 0) for k in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
     if isinstance(end, Counted) and not bits["ellipsis"] and not bits["new_axis"]:
@@ -171,7 +209,7 @@ def strided_slice(t: Told) -> Value:
 def slice_(t: Told) -> Value:
     """A size of -1 is all that follows."""
     if all(numbers(v) is not None for v in t.values) and isinstance(t.values[0], Counted):
-        return strided_slice(t)
+        return counted(t.b, KNOWN["Slice"](t.attributes, *(numbers(v) for v in t.values)), t.values[0].dtype)
     begin, size = (numbers(v) for v in t.values[1:])
     if begin is not None and size is not None:
         x = _tensor(t)
@@ -202,8 +240,35 @@ def product(t: Told) -> Tensor:
     t.write()
     x, y = t.inputs
     if y.data is None or y.type.rank != 2 or t.attribute("adj_x", False) or x.type.dtype != FLOAT32:
-        return RULES["BatchMatMulV2"](t)  # type: ignore[return-value]
+        return _one(RULES["BatchMatMulV2"](t))
     return matrices.dense(t.b, x, y if t.attribute("adj_y", False) else t.b.transpose(y, (1, 0)))
+
+
+@own("MatMul")
+def matrix_product(t: Told) -> Tensor:
+    """Rows that were put together for it stay apart: the layer does that by itself."""
+    t.write()
+    x, y = t.inputs
+    if y.data is None or t.attribute("transpose_a", False) or x.type.dtype != FLOAT32:
+        return _one(RULES["MatMul"](t))
+    weights = y if t.attribute("transpose_b", False) else t.b.transpose(y, (1, 0))
+    before = _before_reshape(t, x)
+    if before is not None and before.type.rank > 2 and before.type.shape[-1] == x.type.shape[-1]:
+        return t.b.reshape(matrices.dense(t.b, before, weights), (x.type.shape[0], weights.type.shape[0]))
+    return matrices.dense(t.b, x, weights)
+
+
+@own("MaxPool3D", "AvgPool3D")
+def pool_volumes(t: Told) -> Tensor:
+    """In planes, and then along the depth."""
+    x = _tensor(t)
+    t.require(t.attribute("data_format", "NDHWC") == "NDHWC")
+    window = Window.of(t.attribute("ksize", ())[1:4], t.attribute("strides", ())[1:4])
+    if t.attribute("padding", "VALID") == "SAME":
+        window = replace(window, padding=window.same_padding(x.type.shape[1:4]))
+    if t.definition.op == "MaxPool3D":
+        return max_pool(t.b, x, window)
+    return average_pool(t.b, x, window, padding_counts=False)
 
 
 @own("Erf", "Erfc")

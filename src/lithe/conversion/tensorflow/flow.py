@@ -17,7 +17,7 @@ from lithe.types import BOOL, INT32
 
 
 def _function(t: Told, attribute: str) -> Any:
-    return t.program.function(t.operation.graph, t.operation.get_attr(attribute).name)
+    return t.program.function(t.operation.get_attr(attribute).name)
 
 
 @own("PartitionedCall", "StatefulPartitionedCall")
@@ -101,7 +101,7 @@ def choice(t: Told) -> Sequence[Value]:
     """Two branches; more are a choice in the other branch of a choice. An index out of range is the last one."""
     index = written(t.b, t.values[0])
     names = [f.name for f in t.operation.get_attr("branches")]
-    graphs = [t.program.function(t.operation.graph, name) for name in names]
+    graphs = [t.program.function(name) for name in names]
     return _case(t, t.b, graphs, index, t.values[1:], 0)
 
 

@@ -54,7 +54,8 @@ def _slice(a: Attributes, x: np.ndarray, begin: np.ndarray, size: np.ndarray) ->
 KNOWN: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("Add", "AddV2"), lambda a, x, y: x + y), "Sub": lambda a, x, y: x - y,
     "Mul": lambda a, x, y: x * y, "Neg": lambda a, x: -x, "FloorDiv": lambda a, x, y: x // y,
-    "FloorMod": lambda a, x, y: x % y, **dict.fromkeys(("Div", "TruncateDiv", "RealDiv"), lambda a, x, y: _truncated(x, y)),
+    "FloorMod": lambda a, x, y: x % y, "Div": lambda a, x, y: _truncated(x, y),
+    "TruncateDiv": lambda a, x, y: _truncated(x, y),
     "Maximum": lambda a, x, y: _larger(x, y),
     "Prod": lambda a, x, axes: np.prod(x, _axes(axes), keepdims=bool(a.get("keep_dims"))),
     "Sum": lambda a, x, axes: np.sum(x, _axes(axes), keepdims=bool(a.get("keep_dims"))),

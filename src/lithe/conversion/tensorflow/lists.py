@@ -96,11 +96,16 @@ def get_item(t: Told) -> Tensor:
 
 
 @own("TensorListStack")
-def stack(t: Told) -> Tensor:
+def stack(t: Told) -> Value:
+    return _whole(t)
+
+
+def _whole(t: Told) -> Tensor:
     content = _list(t)
     if content.tensor is None:
-        content = filled(t.b, content, _item_shape(t, content, t.values[1]))
-    return content.tensor  # type: ignore[return-value]
+        content = filled(t.b, content, _item_shape(t, content, t.values[-1]))
+    assert content.tensor is not None
+    return content.tensor
 
 
 @own("TensorListLength")
@@ -110,7 +115,7 @@ def length(t: Told) -> Value:
 
 @own("TensorListGather")
 def gather(t: Told) -> Tensor:
-    return t.b("GATHER", stack(t), t.b.int32(written(t.b, t.values[1])), axis=0, batch_dims=0)
+    return t.b("GATHER", _whole(t), t.b.int32(written(t.b, t.values[1])), axis=0, batch_dims=0)
 
 
 @own("TensorListPushBack")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from lithe.conversion.builder import Conversion
 from lithe.conversion.signature import input_spec, named_inputs
+from lithe.conversion.tensorflow.frozen import read_graph, traced
 from lithe.conversion.tensorflow.program import Program, dtype_of
 from lithe.conversion.tensorflow.resources import Store, find_assigned
 from lithe.conversion.tensorflow.values import Resource, Value
@@ -26,6 +28,7 @@ class Function:
 
     concrete  as TensorFlow has it: a graph, and what it captures.
     inputs    a placeholder of the graph for each name; outputs: names in the order of the graph's results.
+    call      runs it: results for tensors in the order of the inputs.
     owner     keeps variables alive.
     """
 
@@ -33,6 +36,7 @@ class Function:
     concrete: Any
     inputs: dict[str, Any]
     outputs: tuple[str, ...]
+    call: Callable[..., Any]
     owner: Any = None
 
 
@@ -54,6 +58,7 @@ def write_functions(conversion: Conversion, functions: Sequence[Function], descr
         captures = [external for external, _ in function.concrete.graph.captures]
         program.store.names.update({id(v.handle): _short(v.name) for v in function.concrete.graph.variables})
         arguments = [None] * (len(function.concrete.graph.inputs) - len(captures)) + list(map(_handle, captures))
+        program.know(function.concrete.graph)
         find_assigned(program, function.concrete.graph, arguments)
     graphs = [_write(conversion, program, f, described.get(f.key)) for f in functions]
     for b in graphs:
@@ -88,7 +93,7 @@ def captured(b: Any, external: Any) -> Value:
     """What a function sees of the world around it."""
     if external.dtype.name == "resource":
         return Resource(external)
-    return b.constant(external.numpy(), dtype_of(external))  # type: ignore[no-any-return]
+    return b.constant(external.numpy(), dtype_of(external))
 
 
 def input_types(conversion: Conversion, function: Function, described: Any) -> dict[str, TensorType]:
@@ -126,9 +131,7 @@ def reference(function: Function) -> Any:
         import tensorflow as tf
 
         given = [tf.constant(arrays[name], t.dtype) for name, t in function.inputs.items()]
-        args, kwargs = tf.nest.pack_sequence_as(function.concrete.structured_input_signature, given)
-        made = tf.nest.flatten(function.concrete(*args, **kwargs))
-        return [t.numpy() for t in made]
+        return [t.numpy() for t in tf.nest.flatten(function.call(*given))]
 
     return run
 
@@ -152,6 +155,9 @@ def functions_of(source: Any, inputs: Any, key: str, wanted: Sequence[str]) -> l
         return [signed(name, signatures[name], source) for name in wanted or _different(signatures)]
     if wanted:
         raise InputError(f"a {type(source).__name__} has no signatures to choose from", hint="leave out `signatures`")
+    if isinstance(source, tf.compat.v1.GraphDef):
+        function, placeholders, outputs = traced(source, list(inputs) if isinstance(inputs, Mapping) else [])
+        return [Function(key, function, placeholders, outputs, function)]
     return [signed(key, concrete(tf, source, inputs), source)]
 
 
@@ -178,19 +184,22 @@ def _load(tf: Any, path: str) -> Any:
             return tf.saved_model.load(path)
         except Exception as cause:  # TensorFlow's errors derive from Exception alone
             raise ModelError(f"TensorFlow cannot load {path}: {_first_line(cause)}") from cause
-    raise ModelError(f"{path} holds no SavedModel")
+    return read_graph(path)
 
 
 def concrete(tf: Any, source: Any, inputs: Any) -> Any:
     """The traced function that a function of TensorFlow is for inputs like these."""
     if hasattr(source, "captured_inputs") and hasattr(source, "structured_input_signature"):
         return source
+    given = named_inputs(inputs)
+    if not given and getattr(source, "inputs", None):  # a model of Keras says what it takes
+        given = {_short(t.name): t for t in source.inputs}
+        source = partial(_run_model, source)
     function = source if hasattr(source, "get_concrete_function") else getattr(source, "__call__", source)  # noqa: B004
     if not hasattr(function, "get_concrete_function"):
         if not callable(source):
             raise InputError(f"a {type(source).__name__} has no signatures and cannot be called")
         function = tf.function(source)
-    given = named_inputs(inputs)
     specs = [
         tf.TensorSpec([d if isinstance(d, int) else None for d in s.shape], s.dtype.name, name=name)
         for name, s in ((name, input_spec(value, name)) for name, value in given.items())
@@ -203,6 +212,10 @@ def concrete(tf: Any, source: Any, inputs: Any) -> Any:
         raise InputError(f"the function does not take {', '.join(given)}: {_first_line(cause)}") from cause
 
 
+def _run_model(model: Any, *given: Any) -> Any:
+    return model(list(given) if len(given) > 1 else given[0], training=False)
+
+
 def signed(key: str, function: Any, owner: Any) -> Function:
     """A concrete function with names for its inputs and outputs."""
     import tensorflow as tf
@@ -213,7 +226,12 @@ def signed(key: str, function: Any, owner: Any) -> Function:
     by_key = {id(spec): name for name, spec in kwargs.items()} if isinstance(kwargs, Mapping) else {}
     names = [by_key.get(id(s)) or s.name or _short(p.name) for s, p in zip(specs, placeholders, strict=True)]
     outputs = _output_names(function.structured_outputs, len(function.graph.outputs))
-    return Function(key, function, dict(zip(names, placeholders, strict=True)), outputs, owner)
+
+    def call(*given: Any) -> Any:
+        args, kwargs = tf.nest.pack_sequence_as(function.structured_input_signature, given)
+        return function(*args, **kwargs)
+
+    return Function(key, function, dict(zip(names, placeholders, strict=True)), outputs, call, owner)
 
 
 def _output_names(made: Any, count: int) -> tuple[str, ...]:

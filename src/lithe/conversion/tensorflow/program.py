@@ -11,12 +11,14 @@ from lithe.conversion.builder import Builder
 from lithe.conversion.tensorflow import arrays as arrays
 from lithe.conversion.tensorflow import flow as flow
 from lithe.conversion.tensorflow import resources as resources
+from lithe.conversion.tensorflow import tables as tables
 from lithe.conversion.tensorflow import volumes as volumes
+from lithe.conversion.tensorflow.flex import write_flex
 from lithe.conversion.tensorflow.known import KNOWN
 from lithe.conversion.tensorflow.resources import Store
 from lithe.conversion.tensorflow.told import OWN, Told
 from lithe.conversion.tensorflow.values import Counted, Value, counted, numbers, written
-from lithe.errors import ModelError
+from lithe.errors import ModelError, UnsupportedOp
 from lithe.formats import node_def
 from lithe.ir.graph import Node, Tensor
 from lithe.ops.flex.operators import flex_class
@@ -26,7 +28,10 @@ from lithe.passes.writer import Inexpressible
 from lithe.types import DTYPES, DType, TensorType
 
 BAD_OPERANDS = (*BAD_NUMBERS, TypeError, LookupError)
-FRAMES_OF_FRAMEWORKS = tuple(os.sep + name + os.sep for name in ("tensorflow", "keras", "tf_keras"))
+FIRST_KIND = {"Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond", "RefSwitch", "RefMerge"}
+TAKES_ANY_RANK = {"AssignVariableOp", "EnsureShape", "Identity"}
+UNRANKED = "something of which not even the number of dimensions is known; tf.ensure_shape says it"
+FRAMES_OF_FRAMEWORKS = tuple(f"site-packages{os.sep}{name}{os.sep}" for name in ("tensorflow", "keras", "tf_keras"))
 
 
 @dataclass
@@ -34,24 +39,33 @@ class Program:
     """The functions of one source.
 
     store    its variables and tables.
-    graphs   the functions that others call, by name, as far as they were asked for.
+    defined  the functions that others call, by name, with the graph that knows them; graphs: those that were read.
+    unranked tensors of which not even the number of dimensions is known.
     missing  tensors that stand for what could not be said; what is computed from them is no problem of its own.
     """
 
     store: Store
+    defined: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     graphs: dict[str, Any] = field(default_factory=dict)
     missing: set[Tensor] = field(default_factory=set)
+    unranked: set[Tensor] = field(default_factory=set)
 
     def rehearsal(self) -> Program:
         """One that may write a part to see what comes out, and leaves no trace."""
-        return Program(Store(self.store.names, self.store.assigned, constants=self.store.constants), self.graphs)
+        store = Store(self.store.names, self.store.assigned, constants=self.store.constants)
+        return Program(store, self.defined, self.graphs)
 
-    def function(self, outer: Any, name: str) -> Any:
-        """The graph of the function with this name, which a graph's operator calls."""
+    def know(self, graph: Any) -> None:
+        """Takes in the functions that a graph, or one of those, calls."""
+        for definition in graph.as_graph_def().library.function:
+            self.defined.setdefault(definition.signature.name, (definition, graph))
+
+    def function(self, name: str) -> Any:
+        """The graph of the function with this name."""
         if name not in self.graphs:
             from tensorflow.python.framework import function_def_to_graph
 
-            definition = next(f for f in outer.as_graph_def().library.function if f.signature.name == name)
+            definition, outer = self.defined[name]
             with outer.as_default():
                 self.graphs[name] = function_def_to_graph.function_def_to_graph(definition)
         return self.graphs[name]
@@ -59,16 +73,27 @@ class Program:
     def write(self, b: Builder, graph: Any, arguments: Sequence[Value]) -> list[Value]:
         """What a graph gives for these arguments, captured ones among them."""
         values: dict[str, Value] = {t.name: v for t, v in zip(graph.inputs, arguments, strict=True)}
-        for operation in live(graph):
+        operations = live(graph)
+        refuse_first_kind(operations)
+        for operation in operations:
             if operation.outputs and operation.outputs[0].name in values:
                 continue
             made = self.operator(b, operation, [values[t.name] for t in operation.inputs])
             values.update({t.name: v for t, v in zip(operation.outputs, made, strict=False) if v is not None})
         return [values[t.name] for t in graph.outputs]
 
+    def shape_is(self, tensor: Tensor, shape: Sequence[int]) -> None:
+        """Takes note of the shape of a tensor of which nothing was known."""
+        if tensor in self.unranked:
+            tensor.type = TensorType(tensor.type.dtype, tuple(shape))
+            self.unranked.discard(tensor)
+
     def tensor(self, b: Builder, value: Value) -> Tensor:
-        """A result as a tensor."""
-        return written(b, value)
+        """A result of the source as a tensor."""
+        tensor = written(b, value)
+        if tensor in self.unranked:
+            b.problem("a result", UNRANKED)
+        return tensor
 
     def operator(self, b: Builder, operation: Any, values: list[Value]) -> Sequence[Value | None]:
         """What an operator gives; where nothing can say it, a problem, and tensors that stand for its results."""
@@ -83,6 +108,7 @@ class Program:
         definition = node_def.NodeDef(operation.name, name)
         if name != "Const":
             definition = node_def.read(operation.node_def.SerializeToString())
+        b.require(name in TAKES_ANY_RANK or self.unranked.isdisjoint(values), UNRANKED)
         outputs = [Tensor(t.name, declared(t)) for t in operation.outputs]
         told = Told(self, b, operation, Node(flex_class(f"Flex{name}"), definition, [], outputs), values)
         own = OWN.get(name)
@@ -97,6 +123,11 @@ class Program:
         return made if isinstance(made, list | tuple) else [made]  # type: ignore[list-item]
 
     def _unsaid(self, b: Builder, operation: Any, values: list[Value], cause: Exception) -> list[Value | None]:
+        if b.conversion.select_tf:
+            try:
+                return write_flex(b, operation, values, self.unranked)
+            except Inexpressible as flaw:
+                cause = Inexpressible(f"{cause}; TensorFlow's own cannot stay: {flaw}")
         if self.missing.isdisjoint(v for v in values if isinstance(v, Tensor)):
             b.where = place(operation)
             b.problem(operation.type, str(cause))
@@ -130,6 +161,16 @@ def live(graph: Any) -> list[Any]:
             found.add(operation.name)
             waiting += [*(t.op for t in operation.inputs), *operation.control_inputs]
     return [operation for operation in graph.get_operations() if operation.name in found]
+
+
+def refuse_first_kind(operations: Sequence[Any]) -> None:
+    """Branches and loops of TensorFlow 1 are no functions, but paths through one graph."""
+    for operation in operations:
+        if operation.type in FIRST_KIND:
+            raise UnsupportedOp(
+                f"{operation.type} at {operation.name} is control flow of TensorFlow 1",
+                hint="make the graph after tf.compat.v1.enable_control_flow_v2(), or with tf.function",
+            )
 
 
 def dtype_of(tensor: Any) -> DType:

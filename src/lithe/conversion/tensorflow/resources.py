@@ -39,13 +39,14 @@ class Store:
     """The resources of a source, by TensorFlow's handles of them.
 
     names     of variables, as the source calls them.
-    assigned  the variables that a function changes.
+    assigned  the variables that a function changes; tables: numbers of tables.
     """
 
     names: dict[int, str] = field(default_factory=dict)
     assigned: set[int] = field(default_factory=set)
     variables: dict[int, Variable] = field(default_factory=dict)
     constants: dict[int, np.ndarray] = field(default_factory=dict)
+    tables: dict[int, int] = field(default_factory=dict)
     first: Builder | None = None  # the graph that is called once
 
     def value(self, held: Any, dtype: DType) -> np.ndarray:
@@ -86,15 +87,15 @@ def find_assigned(program: Program, graph: Any, arguments: Sequence[Any]) -> Non
     """Notes the variables that a graph, or one that it calls, may change; arguments are handles or None."""
     from lithe.conversion.tensorflow.program import live
 
-    held = {t.name: a for t, a in zip(graph.inputs, arguments, strict=True)}
+    known = {t.name: a for t, a in zip(graph.inputs, arguments, strict=True)}
     for operation in live(graph):
-        given = [held.get(t.name) for t in operation.inputs]
+        given = [known.get(t.name) for t in operation.inputs]
         if not any(g is not None for g in given) or operation.type in ONLY_READ:
             continue
         if operation.type in PASSED_ON:
-            held.update({t.name: g for t, g in zip(operation.outputs, given, strict=True)})
+            known.update({t.name: g for t, g in zip(operation.outputs, given, strict=True)})
             continue
-        called = [program.function(graph, name) for name in callees(operation)]
+        called = [program.function(name) for name in callees(operation)]
         for inner in called:
             find_assigned(program, inner, given[len(given) - len(inner.inputs) :])
         if not called:
@@ -129,11 +130,11 @@ def assign(b: Builder, variable: Variable, value: Tensor) -> None:
 
 def read(t: Told, place: int = 0, dtype: DType | None = None) -> Tensor:
     """What a variable holds at this point."""
-    held, kind = _held(t, place), dtype or t.type_of_output().dtype
+    source, kind = held(t, place), dtype or t.type_of_output().dtype
     store = t.program.store
-    if id(held) not in store.assigned:
-        return t.b.constant(store.value(held, kind), kind)
-    variable = store.variable(t.b, held, kind)
+    if id(source) not in store.assigned:
+        return t.b.constant(store.value(source, kind), kind)
+    variable = store.variable(t.b, source, kind)
     made = Tensor(f"{t.b.name()}/value{len(t.b.tensors)}", TensorType(dtype_of(variable.value), variable.value.shape))
     node(t.b, "READ_VARIABLE", [handle(t.b, variable)], [made])
     return made
@@ -141,10 +142,12 @@ def read(t: Told, place: int = 0, dtype: DType | None = None) -> Tensor:
 
 def write(t: Told, value: Tensor, place: int = 0) -> None:
     """Gives the variable a new value."""
-    assign(t.b, t.program.store.variable(t.b, _held(t, place), value.type.dtype), value)
+    variable = t.program.store.variable(t.b, held(t, place), value.type.dtype)
+    t.program.shape_is(value, variable.value.shape)
+    assign(t.b, variable, value)
 
 
-def _held(t: Told, place: int) -> Any:
+def held(t: Told, place: int) -> Any:
     value = t.values[place]
     t.require(isinstance(value, Resource), "a resource that comes out of a function or a list")
     return value.held  # type: ignore[union-attr]
@@ -157,12 +160,12 @@ def read_variable(t: Told) -> Tensor:
 
 @own("VariableShape")
 def shape_of_variable(t: Told) -> Value:
-    shape = _held(t, 0).shape if not hasattr(_held(t, 0), "_handle_data") else _shape_of(t)
+    shape = held(t, 0).shape if not hasattr(held(t, 0), "_handle_data") else _shape_of(t)
     return counted(t.b, list(shape), t.attribute("out_type", INT32))
 
 
 def _shape_of(t: Told) -> tuple[int, ...]:
-    data = _held(t, 0)._handle_data.shape_and_type[0].shape
+    data = held(t, 0)._handle_data.shape_and_type[0].shape
     return tuple(d.size for d in data.dim)
 
 

@@ -213,7 +213,11 @@ def is_shape(value: Any) -> bool:
         return False
     if all(isinstance(n, (int, str)) or n is None for n in value):
         return True
-    return len(value) == 2 and is_shape(value[0]) and isinstance(value[1], (str, type, np.dtype, DType))
+    return (
+        len(value) == 2
+        and (value[0] == () or is_shape(value[0]))
+        and isinstance(value[1], (str, type, np.dtype, DType))
+    )
 
 
 def spec(value: Any, name: str, numbers: dict[str, int]) -> Any:

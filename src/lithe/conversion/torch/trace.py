@@ -28,6 +28,7 @@ from lithe.types import DTYPES, FLOAT32, DType, TensorType
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 OWN = (f"{os.sep}torch{os.sep}nn{os.sep}", f"{os.sep}torch{os.sep}_", f"{os.sep}torch{os.sep}functional")
+ARRANGING = {"transpose", "permute", "view", "reshape", "unsqueeze", "squeeze", "slice", "select", "clone"}
 PART = "lithe_part"  # under which the path of a part lies in what a traced operator is annotated with
 HIGHER = {"cond": control.branch, "while_loop": control.loop}
 SILENT = (
@@ -143,7 +144,8 @@ class Writing:
             b.require(rule is not None, "there is no builtin for it")
             arguments = self.arguments(node, values)
             call = Call(name, arguments, results, common_type(node), used(node), self.unroll)
-            b.require(not any(r.dtype.kind == "complex" for r in results) or "fft" in name, "complex numbers")
+            of_complex = "fft" in name or name.split(".")[0] in ARRANGING
+            b.require(of_complex or not any(r.dtype.kind == "complex" for r in results), "complex numbers")
             before = len(b.nodes)
             made = call.apply(rule, b)  # type: ignore[arg-type]
             name_constants(b, before, arguments)

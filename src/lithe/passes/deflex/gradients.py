@@ -12,7 +12,7 @@ import numpy as np
 
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex.draft import RULES, Draft, rule
-from lithe.passes.deflex.layers import layout_is, steps_of, window_of
+from lithe.passes.deflex.layers import layout_is, moments_of_channels, steps_of, window_of
 from lithe.passes.writer import Value, where
 from lithe.types import BOOL, FLOAT32, INT32, INT64
 
@@ -167,16 +167,9 @@ def _tiles(d: Draft) -> tuple[int, int]:
     return size[0], size[1]
 
 
-def _cut_to_tiles(d: Draft, x: Tensor, shape: Sequence[int], height: int, width: int, value: float) -> Tensor:
-    """[batch, rows, columns, channels] -> [batch * rows, height, columns, width, channels], cut off or padded."""
-    batch, rows, columns, channels = shape
-    x = _fitted(d, x, (rows * height, columns * width), value)
-    return d.reshape(x, [batch * rows, height, columns, width * channels])
-
-
 def _fitted(d: Draft, x: Tensor, places: tuple[int, int], value: float = 0.0) -> Tensor:
     """A picture of other height and width: cut off or padded at its end."""
-    batch, *have, channels = d.shape(x)
+    _, *have, _ = d.shape(x)
     for axis, (n, want) in enumerate(zip(have, places, strict=True), 1):
         if n > want:
             sizes = [-1] * 4
@@ -198,9 +191,8 @@ def of_max_pool(d: Draft) -> Tensor:
     d.require(_same_starts_at_zero(d, places, (height, width)))
     batch, rows, columns, channels = shape
     count = height * width
-    tiles = d.reshape(
-        _cut_to_tiles(d, x, shape, height, width, -math.inf), [batch * rows, height, columns, width, channels]
-    )
+    whole = _fitted(d, x, (rows * height, columns * width), -math.inf)
+    tiles = d.reshape(whole, [batch * rows, height, columns, width, channels])
     aligned = d.reshape(d.transpose(tiles, (0, 2, 4, 1, 3)), [batch * rows, columns, channels, count])
     first = d("ARG_MAX", aligned, d.constant(3), dtype=INT64, output_type=INT64)
     one, zero = d.constant(1, FLOAT32), d.constant(0, FLOAT32)
@@ -222,7 +214,7 @@ def of_average_pool(d: Draft) -> Tensor:
     """Its share to each element of a window; windows lie within the picture."""
     height, width = _tiles(d)
     shape, dy = d.inputs
-    batch, rows, columns, channels = d.shape(dy)
+    _, rows, columns, _ = d.shape(dy)
     _, *places, _ = (int(n) for n in d.array(shape))
     d.require(
         d.attribute("padding", "VALID") == "VALID"
@@ -273,9 +265,7 @@ def of_batch_normalization(d: Draft) -> list[Tensor | None]:
     training = d.attribute("is_training", True)
     axes = d.constant([0, 1, 2])
     if training:
-        mean = x.apply("MEAN", Value(d, axes), keep_dims=False)
-        centred = x - mean
-        variance = (centred * centred).apply("MEAN", Value(d, axes), keep_dims=False)
+        mean, variance = moments_of_channels(x)
     root = (variance + d.attribute("epsilon", 1e-4)).apply("RSQRT")
     normal = (x - mean) * root
     by_scale = (dy * normal).apply("SUM", Value(d, axes), keep_dims=False)

@@ -10,7 +10,7 @@ import numpy as np
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex.draft import Draft, rule
 from lithe.passes.writer import Value
-from lithe.types import COMPLEX64, FLOAT32
+from lithe.types import COMPLEX64, FLOAT32, INT32
 
 MOST_CHANNELS = 1 << 20
 
@@ -197,13 +197,35 @@ def add_bias(d: Draft) -> Tensor:
 
 @rule("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 def normalize_batch(d: Draft) -> list[Tensor | None]:
-    """(x - mean) scale / sqrt(variance + epsilon) + offset, with the means and variances that are given."""
+    """(x - mean) scale / sqrt(variance + epsilon) + offset, with means and variances that are given, or the batch's.
+
+    Of a batch, the variance that comes out is the estimate of that of all, so it is n / (n - 1) times the one used.
+    """
     layout_is(d)
-    d.require(not d.attribute("is_training", True))
     x, scale, offset, mean, variance = (Value(d, t) for t in d.inputs)
+    estimate = variance
+    if d.attribute("is_training", True):
+        d.require(d.attribute("exponential_avg_factor", 1.0) == 1.0, "a running mean inside of the operator")
+        mean, variance = moments_of_channels(x)
+        n = _count_of_places(d, x)
+        estimate = variance * (n / (n - 1.0))
     factor = scale * (variance + d.attribute("epsilon", 1e-4)).apply("RSQRT")
     y = (x - mean) * factor + offset
-    return [y.tensor, mean.tensor, variance.tensor, None, None, None][: len(d.node.outputs)]
+    return [y.tensor, mean.tensor, estimate.tensor, None, None, None][: len(d.node.outputs)]
+
+
+def moments_of_channels(x: Value) -> tuple[Value, Value]:
+    """The mean of each channel over a batch of pictures, and its mean square distance from it."""
+    axes = Value(x.writer, x.writer.constant([0, 1, 2]))
+    mean = x.apply("MEAN", axes, keep_dims=False)
+    centred = x - mean
+    return mean, (centred * centred).apply("MEAN", axes, keep_dims=False)
+
+
+def _count_of_places(d: Draft, x: Value) -> Value:
+    shape = d("SHAPE", x.tensor, dtype=INT32, out_type=INT32)
+    places = d("SLICE", shape, d.constant([0]), d.constant([3]))
+    return Value(d, d.cast(d("REDUCE_PROD", places, d.constant([0]), keep_dims=False), FLOAT32))
 
 
 @rule("LRN")
