@@ -49,7 +49,7 @@ def _without_idle_conversions(torch: Any) -> Any:
     """
     from torch.overrides import TorchFunctionMode
 
-    class Mode(TorchFunctionMode):  # type: ignore[misc]
+    class Mode(TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if function is torch.Tensor.to and len(args) == 2 and not kwargs:
                 x, wanted = args
