@@ -22,6 +22,7 @@ from lithe.passes.fold_constants import fold_node
 from lithe.passes.formulas import formula_class, spell_out
 from lithe.passes.infer_shapes import inferred
 from lithe.passes.layout import arrange_layouts
+from lithe.passes.merge_reshapes import drop_copies_to_outputs
 from lithe.passes.share import share_constants
 from lithe.passes.tidy import recognise, tidy
 from lithe.passes.writer import Inexpressible, Writer
@@ -330,6 +331,7 @@ class Builder(Writer):
         arrange_layouts(graph, is_open)
         spell_out(graph, self)
         tidy(graph)
+        drop_copies_to_outputs(graph)
 
     def _refuse_numbers_of_open_sizes(self, graph: Graph) -> None:
         """A size that the source computed with is a constant in what was traced; the count of a mean no longer."""

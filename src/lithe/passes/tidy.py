@@ -15,7 +15,7 @@ from lithe.passes.affine import (
     merge_constants,
 )
 from lithe.passes.broadcasts import drop_broadcast, drop_identity_broadcast
-from lithe.passes.merge_reshapes import drop_identity_reshape, merge_reshapes
+from lithe.passes.merge_reshapes import drop_identity_reshape, merge_reshapes, reshape_around_product
 from lithe.passes.patterns import as_formula, as_logits, as_mean, as_softmax, drop_shift, keep_reduced_axes
 from lithe.passes.pipeline import Pass, pipeline, run
 from lithe.passes.remove_dead import remove_dead
@@ -24,8 +24,8 @@ from lithe.passes.same_padding import as_average, fold_pad
 from lithe.passes.share import share_equal_nodes
 
 SPELLING = (
-    drop_broadcast, drop_identity_broadcast, merge_reshapes, drop_identity_reshape, keep_reduced_axes, as_activation,
-    as_softmax, as_logits, drop_shift, as_mean, as_formula,
+    drop_broadcast, drop_identity_broadcast, merge_reshapes, drop_identity_reshape, reshape_around_product,
+    keep_reduced_axes, as_activation, as_softmax, as_logits, drop_shift, as_mean, as_formula,
 )  # fmt: skip
 FOLDING = (
     as_product, merge_constants, drop_nothing, as_mean, as_average, as_activation, as_formula, fold_into_weights,
