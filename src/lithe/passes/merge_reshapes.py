@@ -32,7 +32,7 @@ def drop_identity_reshape(around: Neighbours, node: Node) -> Tensor | None:
 
 
 def reshape_around_product(around: Neighbours, node: Node) -> Node | None:
-    """RESHAPE(FULLY_CONNECTED(RESHAPE(x, [n, depth])), [*dims, units])  ->  FULLY_CONNECTED(x), where x is [*dims, depth]
+    """RESHAPE(FULLY_CONNECTED(RESHAPE(x, [n, depth])), [*dims, units])  ->  FULLY_CONNECTED(x) of x: [*dims, depth]
 
     The operator takes more dimensions than two, and keeps all but the last.
     """
