@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 
 import numpy as np
@@ -17,25 +18,43 @@ def run_official(model, given: dict[str, np.ndarray], key: str = "") -> list[np.
     """What the official runtime gives for a model's file, in the order of the outputs: of the main graph, or of the
     signature with this key.
     """
+    module, given = _with_constants(model.module, given)
+    return _runs(module, key)(given)
+
+
+def official_runs(model, key: str = "") -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
+    """The same for one run after another, between which the model keeps its variables."""
+    return _runs(model.module, key)
+
+
+def _runs(module: Module, key: str) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
     official = pytest.importorskip("ai_edge_litert.interpreter", reason="the official runtime is not installed")
     from lithe.formats import tflite
 
-    module, given = _with_constants(model.module, given)
     interpreter = official.Interpreter(model_content=tflite.write(module))
-    if key:
-        made = interpreter.get_signature_runner(key)(**given)
-        return [made[name] for name in model.signatures[key].outputs]
     places = {d["name"]: d["index"] for d in interpreter.get_input_details()}
-    for name, array in given.items():
-        interpreter.resize_tensor_input(places[name], array.shape)
-    interpreter.allocate_tensors()
-    for name, array in given.items():
-        interpreter.set_tensor(places[name], given_to_official(array))
-    interpreter.invoke()
-    return [
-        given_by_official(_read(interpreter, d), t.type.dtype)
-        for d, t in zip(interpreter.get_output_details(), module.main.outputs, strict=True)
-    ]
+    prepared: list[list[tuple[int, ...]]] = []
+
+    def run(given: dict[str, np.ndarray]) -> list[np.ndarray]:
+        if key:
+            made = interpreter.get_signature_runner(key)(**given)
+            (signature,) = [s for s in module.signatures if s.key == key]
+            return [made[name] for name in signature.outputs]
+        shapes = [array.shape for array in given.values()]
+        if prepared != [shapes]:
+            for name, array in given.items():
+                interpreter.resize_tensor_input(places[name], array.shape)
+            interpreter.allocate_tensors()
+            prepared[:] = [shapes]
+        for name, array in given.items():
+            interpreter.set_tensor(places[name], given_to_official(array))
+        interpreter.invoke()
+        return [
+            given_by_official(_read(interpreter, d), t.type.dtype)
+            for d, t in zip(interpreter.get_output_details(), module.main.outputs, strict=True)
+        ]
+
+    return run
 
 
 def _read(interpreter, details) -> np.ndarray:
