@@ -15,7 +15,11 @@ from tests.conversion.torch_models import settled  # noqa: E402
 from tests.conversion.torch_shown import SHOWN, gpt  # noqa: E402
 
 TOLERANCE = 2e-6
-WORDS = (torch.randint(0, 20, (2, 7)), torch.tensor([[1] * 7, [1] * 5 + [0] * 2]), torch.tensor([[0] * 4 + [1] * 3] * 2))
+WORDS = (
+    torch.randint(0, 20, (2, 7)),
+    torch.tensor([[1] * 7, [1] * 5 + [0] * 2]),
+    torch.tensor([[0] * 4 + [1] * 3] * 2),
+)
 EXAMPLES = {"bert": WORDS, "audio net": (torch.randn(2, 512),), "ssd": (torch.rand(1, 3, 32, 32),)}
 MOST = {"bert": 105, "audio net": 24, "ssd": 78}  # operators, those of other graphs included
 
