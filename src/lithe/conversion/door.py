@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lithe.conversion.builder import Conversion
 from lithe.conversion.check import Agreement, check
+from lithe.conversion.fusing import fuse_recurrent
+from lithe.conversion.target import write_for
 from lithe.errors import FileMissing, InputError
 from lithe.ops.verify import verify as verify_module
 from lithe.runtime.model import Model
@@ -21,14 +23,23 @@ class Front:
 
     title    of the framework, for messages.
     takes    whether a value of Python is its kind of source.
-    files    endings of files that are.
+    files    endings of files that are; folder: the name of a file that only a folder of its kind holds.
     convert  writes a source into a conversion, for what is said about its inputs, as the function with this key.
+    whole    whether `convert` takes all functions by key at once, and what is said about the inputs of each.
     """
 
     title: str
     takes: Callable[[Any], bool]
-    convert: Callable[[Conversion, Any, Any, str], None]
+    convert: Callable[..., None]
     files: tuple[str, ...] = ()
+    folder: str = ""
+    whole: bool = False
+
+    def takes_file(self, path: str) -> bool:
+        """Whether a path is one of its kind."""
+        if os.path.isdir(path):
+            return bool(self.folder) and os.path.exists(os.path.join(path, self.folder))
+        return bool(self.files) and path.endswith(self.files)
 
 
 KERAS = {"keras.Layer", "keras.Model"}
@@ -64,6 +75,18 @@ def _onnx(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
     convert_model(conversion, source, inputs, key)
 
 
+def _tensorflow(conversion: Conversion, sources: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+    from lithe.conversion.tensorflow.model import convert_source
+
+    convert_source(conversion, sources, described)
+
+
+def _tflite(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
+    from lithe.conversion.tflite.model import convert_model
+
+    convert_model(conversion, source, inputs, key)
+
+
 # In the order in which they are asked; a plain function is taken for one of JAX.
 FRONTS = {
     "keras": Front(
@@ -71,54 +94,95 @@ FRONTS = {
     ),
     "torch": Front("PyTorch", lambda s: bool(_class_names(s) & {"torch.Module", "torch.ExportedProgram"}), _torch),
     "onnx": Front("ONNX", lambda s: "onnx.ModelProto" in _class_names(s), _onnx, (".onnx",)),
+    "tensorflow": Front(
+        "TensorFlow",
+        lambda s: any(name.split(".")[0] in ("tensorflow", "tf_keras") for name in _class_names(s)),
+        _tensorflow,
+        (".pb",),
+        "saved_model.pb",
+        whole=True,
+    ),
+    "tflite": Front(".tflite", lambda s: isinstance(s, Model | bytes), _tflite, (".tflite",)),
     "jax": Front("JAX", callable, _jax),
 }
+OTHER_NAMES = {"savedmodel": "tensorflow"}
 
 
 KEY = "serving_default"  # of a source that is one function
 
 
 def convert(
-    source: Any, *, inputs: Any = None, kind: str = "auto", unroll: bool = False, verify: bool = False
+    source: Any,
+    *,
+    inputs: Any = None,
+    kind: str = "auto",
+    unroll: bool = False,
+    signatures: Sequence[str] = (),
+    allow_select_tf: bool = False,
+    target_runtime: str | None = None,
+    verify: bool = False,
 ) -> Model:
     """Returns the model of a framework as a Lithe model: call it, or `.save("model.tflite")` it for any runtime.
 
     source  a Keras 3 model or a `.keras` file; a PyTorch module or exported program; a function of JAX; an ONNX model
-            or file; or several functions of one framework by name, which become the model's signatures:
-            {"prefill": f, "decode": g}. Weights that they share are written once.
+            or file; a SavedModel, function or frozen graph of TensorFlow; a Model or a `.tflite` file, which is cleaned
+            up; or several functions of one framework by name,
+            which become the model's signatures: {"prefill": f, "decode": g}. Weights that they share are written once.
     inputs  what the source does not say about its inputs: {name: shape}, {name: (shape, dtype)} or example arrays, one
             or several, by name or in order. None or a name stands for an open dimension: {"x": ("batch", 28, 28)}.
             For several functions: {"prefill": {...}, "decode": {...}}.
     kind    "auto", or the framework: see `lithe convert --help`.
     unroll  write recurrent layers step by step, also where a builtin says the same. The builtins keep their state from
             one run to the next, until the interpreter's variables are reset.
+    signatures  the keys of a SavedModel's signatures that are wanted; none: all of them.
+    allow_select_tf  what has no builtin stays an operator of TensorFlow ("Flex"), which then has to be there to run it.
+    target_runtime  the release of the official runtime that the model is for, as "2.5.0": operators that it does not
+            have are written with those that it has. None: what a converter of today would write.
     verify  also run the source and the model on random inputs, and raise ModelError where they differ by more
             than a relative 1e-4.
 
     Only the framework that the source is in is needed. Operators are builtins that every runtime of the format has.
-    Raises InputError when the inputs do not fit, UnsupportedOp with all parts that builtins cannot say,
-    MissingDependency when the framework is not installed, FileMissing, ModelError when a file cannot be read.
+    Raises InputError when the inputs do not fit, UnsupportedOp with all parts that builtins (of that release) cannot
+    say, MissingDependency when the framework is not installed, FileMissing, ModelError when a file cannot be read.
 
     >>> model = lithe.convert(keras_model)                            # doctest: +SKIP
     >>> model.save("model.tflite")                                    # doctest: +SKIP
     """
-    model, conversion = converted(source, inputs=inputs, kind=kind, unroll=unroll)
+    model, conversion = converted(
+        source, inputs=inputs, kind=kind, unroll=unroll, signatures=signatures, allow_select_tf=allow_select_tf,
+        target_runtime=target_runtime,
+    )  # fmt: skip
     if verify:
         agreement(model, conversion).require()
     return model
 
 
-def converted(source: Any, *, inputs: Any = None, kind: str = "auto", unroll: bool = False) -> tuple[Model, Conversion]:
+def converted(
+    source: Any,
+    *,
+    inputs: Any = None,
+    kind: str = "auto",
+    unroll: bool = False,
+    signatures: Sequence[str] = (),
+    allow_select_tf: bool = False,
+    target_runtime: str | None = None,
+) -> tuple[Model, Conversion]:
     """The model, and the conversion that it comes from."""
     functions, described = _functions(source, inputs)
     fronts = [_front(function, kind) for function in functions.values()]
     if any(front is not fronts[0] for front in fronts):
         titles = ", ".join(f"{key} of {front.title}" for key, front in zip(functions, fronts, strict=True))
         raise InputError(f"the functions are of different frameworks: {titles}", hint="convert each alone")
-    conversion = Conversion(fronts[0].title, unroll)
-    for key, function in functions.items():
-        fronts[0].convert(conversion, function, described.get(key), key)
+    conversion = Conversion(fronts[0].title, unroll, tuple(signatures), allow_select_tf)
+    if fronts[0].whole:
+        fronts[0].convert(conversion, functions, described)
+    else:
+        for key, function in functions.items():
+            fronts[0].convert(conversion, function, described.get(key), key)
+    fuse_recurrent(conversion)
     module = conversion.module()
+    if target_runtime is not None:
+        write_for(module, target_runtime)
     verify_module(module)
     return Model(module, name=_name(source)), conversion
 
@@ -150,6 +214,7 @@ def agreement(model: Model, conversion: Conversion) -> Agreement:
 
 
 def _front(source: Any, kind: str) -> Front:
+    kind = OTHER_NAMES.get(kind, kind)
     if kind != "auto":
         if kind not in FRONTS:
             raise InputError(f"there is no kind of source {kind!r}", hint=f"kinds are auto, {', '.join(FRONTS)}")
@@ -158,7 +223,7 @@ def _front(source: Any, kind: str) -> Front:
         if not os.path.exists(source):
             raise FileMissing(f"there is no file {source}")
         for front in FRONTS.values():
-            if source.endswith(front.files) and front.files:
+            if front.takes_file(source):
                 return front
         endings = ", ".join(e for f in FRONTS.values() for e in f.files)
         raise InputError(f"the file {source} is of no kind that is known by its ending", hint=f"endings are {endings}")
