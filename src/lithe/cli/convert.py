@@ -14,7 +14,7 @@ import click
 from lithe.cli.output import print_json, remark, working
 from lithe.errors import FileMissing, InputError
 
-KINDS = ("auto", "keras", "jax", "torch", "onnx", "tensorflow", "savedmodel")
+KINDS = ("auto", "keras", "jax", "torch", "onnx", "tensorflow", "savedmodel", "tflite")
 
 
 @click.command("convert")
@@ -32,28 +32,34 @@ KINDS = ("auto", "keras", "jax", "torch", "onnx", "tensorflow", "savedmodel")
     help="A signature of a SavedModel that is wanted; without it, all are. Repeat for several.",
 )  # fmt: skip
 @click.option("--allow-select-tf", is_flag=True, help="What has no builtin stays an operator of TensorFlow (Flex).")
+@click.option(
+    "--target-runtime", metavar="VERSION",
+    help="The release of the official runtime that the file is for, as 2.5.0; operators that it lacks are spelled out.",
+)  # fmt: skip
 @click.option("--verify", is_flag=True, help="Run source and result on random inputs; exit code 4 where they differ.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     source: str, output: Path, kind: str, shapes: tuple[str, ...], signatures: tuple[str, ...], allow_select_tf: bool,
-    verify: bool, as_json: bool,
+    target_runtime: str | None, verify: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Convert a model to a .tflite file.
 
-    SOURCE is a file (.keras, .onnx, .pt2, .pb), the folder of a SavedModel, or MODULE:NAME for a model or function
-    in Python:
+    SOURCE is a file (.keras, .onnx, .pt2, .pb), the folder of a SavedModel, a .tflite file that is to be cleaned up,
+    or MODULE:NAME for a model or function in Python:
 
     \b
     lithe convert model.keras -o model.tflite --verify
     lithe convert nets.py:classifier --from torch --shape x=1,3,224,224 -o model.tflite
+    lithe convert old.tflite -o better.tflite --target-runtime 2.5.0
     """
     from lithe.conversion.door import agreement, converted
 
     inputs = dict(_shape(text) for text in shapes) or None
     with working(f"converting {source}"):
+        given = _named(source) if _is_name(source) else source
         model, conversion = converted(
-            _named(source) if _is_name(source) else source,
-            inputs=inputs, kind=kind, signatures=signatures, allow_select_tf=allow_select_tf,
+            given, inputs=inputs, kind=kind, signatures=signatures, allow_select_tf=allow_select_tf,
+            target_runtime=target_runtime,
         )  # fmt: skip
         agreed = agreement(model, conversion) if verify else None
     if agreed is not None:

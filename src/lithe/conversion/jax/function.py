@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lithe.conversion.builder import Conversion
+from lithe.conversion.builder import Builder, Conversion
 from lithe.conversion.jax.trace import trace, write
 from lithe.conversion.signature import input_spec, named_inputs
 from lithe.errors import InputError
+from lithe.ir.graph import Tensor
+from lithe.types import TensorType
+
+Types = Mapping[str, TensorType]
+Write = Callable[[Builder, Sequence[Tensor]], list[Tensor]]
 
 
 def convert_function(conversion: Conversion, function: Callable[..., Any], inputs: Any, key: str) -> None:
@@ -20,22 +25,30 @@ def convert_function(conversion: Conversion, function: Callable[..., Any], input
     write_function(conversion, function, {name: s.type(conversion.sizes) for name, s in specs.items()}, key)
 
 
-def write_function(conversion: Conversion, function: Callable[..., Any], types: dict[str, Any], key: str,
-                   names: list[str] | None = None) -> None:  # fmt: skip
-    """Writes a graph for a function of named inputs; `names` are those of its flattened results."""
+def write_function(conversion: Conversion, function: Callable[..., Any], types: Types, key: str) -> None:
+    """Writes a graph for a function of named inputs."""
     import jax
 
     b = conversion.graph("main" if not conversion.graphs else key)
     tensors = {name: b.input(name, t.shape, t.dtype) for name, t in types.items()}
+    closed, shapes = _trace(conversion, function, types)
+    results = write(b, closed, list(tensors.values()))
+    outputs = {n: b.output(t, n) for n, t in zip(result_names(shapes), results, strict=True)}
+    conversion.sign(key, b, tensors, outputs, lambda arrays: jax.tree_util.tree_leaves(function(*arrays.values())))
+
+
+def traced(conversion: Conversion, function: Callable[..., Any], types: Types) -> Write:
+    """What writes the tensors that a function gives, from the tensors that it takes."""
+    closed, _ = _trace(conversion, function, types)
+    return lambda b, tensors: write(b, closed, tensors)
+
+
+def _trace(conversion: Conversion, function: Callable[..., Any], types: Types) -> tuple[Any, Any]:
     try:
-        closed, shapes = trace(function, [t.type for t in tensors.values()])
+        return trace(function, list(types.values()))
     except (TypeError, ValueError, IndexError, AttributeError) as cause:
         given = ", ".join(f"{name}: {spoken(conversion, t)}" for name, t in types.items())
         raise InputError(f"the {conversion.source} model does not take {given}: {_first_line(cause)}") from cause
-    results = write(b, closed, list(tensors.values()))
-    titles = names or result_names(shapes)
-    outputs = {n: b.output(t, n) for n, t in zip(titles, results, strict=True)}
-    conversion.sign(key, b, tensors, outputs, lambda arrays: jax.tree_util.tree_leaves(function(*arrays.values())))
 
 
 def result_names(shapes: Any) -> list[str]:

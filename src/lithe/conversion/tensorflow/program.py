@@ -12,6 +12,7 @@ from lithe.conversion.tensorflow import arrays as arrays
 from lithe.conversion.tensorflow import flow as flow
 from lithe.conversion.tensorflow import resources as resources
 from lithe.conversion.tensorflow import tables as tables
+from lithe.conversion.tensorflow import volumes as volumes
 from lithe.conversion.tensorflow.flex import write_flex
 from lithe.conversion.tensorflow.known import KNOWN
 from lithe.conversion.tensorflow.resources import Store

@@ -1,0 +1,7 @@
+"""Smaller models: what is stored in fewer bits, and computed on integers.
+
+ranges        what values a tensor takes, from what it was seen to hold
+calibration   running a float model on samples, to see
+integers      a float graph as a graph of integers
+quantization  the door: `lithe.quantize`
+"""
