@@ -10,12 +10,7 @@ from lithe.ops import unknown
 from lithe.ops.op import NoAttrs, Op, RuleViolation
 from lithe.passes import is_dynamic, prepare, resize_inputs, rewrite
 from lithe.passes.fold_constants import fold_constants
-from lithe.passes.merge_reshapes import (
-    drop_copies_to_outputs,
-    drop_identity_reshape,
-    merge_reshapes,
-    reshape_around_product,
-)
+from lithe.passes.merge_reshapes import drop_copies_to_outputs, drop_identity_reshape, merge_reshapes
 from lithe.passes.pipeline import Pass, pipeline
 from lithe.passes.prepare import infer_and_fold, simplify_reshapes
 from lithe.passes.remove_dead import remove_dead
@@ -161,33 +156,6 @@ def test_drop_identity_reshape_keeps_a_graph_output():
     d = Draft()
     y = reshape(d, d.input((2, 6)), 2, 6)
     assert len(check(d.graph(y), simplify_reshapes).nodes) == 1
-
-
-def product(d, x, units):
-    depth = x.type.shape[-1]
-    weights = d.constant(np.arange(units * depth).reshape(units, depth))
-    return d("FULLY_CONNECTED", x, weights, None, shape=(*x.type.shape[:-1], units))
-
-
-def test_reshapes_around_a_product_go_where_only_the_last_axis_counts():
-    d = Draft()
-    x = d.input((2, 3, 4))
-    y = reshape(d, product(d, reshape(d, x, 6, 4), 5), 2, 3, 5)
-    after = check(d.graph(y), lambda graph: rewrite(graph, reshape_around_product))
-    assert [n.op.name for n in after.nodes] == ["FULLY_CONNECTED"]
-    assert after.nodes[0].attrs.keep_num_dims
-
-
-def test_reshapes_around_a_product_stay_where_they_mix_axes():
-    for shape, last in (((6, 4), (3, 2, 5)), ((3, 8), (3, 1, 5)), ((6, 4), (6, 5, 1))):
-        d = Draft()
-        x = d.input((2, 3, 4))
-        y = reshape(d, product(d, reshape(d, x, *shape), 5), *last)
-        assert rewrite(d.graph(y), reshape_around_product) == 0
-    d = Draft()
-    flat = product(d, reshape(d, d.input((2, 3, 4)), 6, 4), 5)
-    y = reshape(d, flat, 2, 3, 5)
-    assert rewrite(d.graph(y, flat), reshape_around_product) == 0
 
 
 def test_what_makes_a_copied_tensor_makes_the_output():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.passes.infer_shapes import is_dynamic
 from lithe.passes.rewrite import Neighbours
@@ -29,26 +27,6 @@ def drop_identity_reshape(around: Neighbours, node: Node) -> Tensor | None:
         return None
     x, y = node.inputs[0], node.outputs[0]
     return x if x is not None and x.type == y.type else None
-
-
-def reshape_around_product(around: Neighbours, node: Node) -> Node | None:
-    """RESHAPE(FULLY_CONNECTED(RESHAPE(x, [n, depth])), [*dims, units])  ->  FULLY_CONNECTED(x) of x: [*dims, depth]
-
-    The operator takes more dimensions than two, and keeps all but the last.
-    """
-    product = around.producer(node.inputs[0]) if _moves_no_data(node) else None
-    if product is None or product.op.name != "FULLY_CONNECTED" or not around.read_once(product.outputs[0]):
-        return None
-    first = around.producer(product.inputs[0])
-    if first is None or not _moves_no_data(first) or first.outputs[0].type.rank != 2:
-        return None
-    x, flat, y = first.inputs[0], product.outputs[0], node.outputs[0]
-    assert x is not None
-    wanted = (*x.type.shape[:-1], flat.type.shape[-1])
-    if y.type.shape != wanted or x.type.shape[-1:] != first.outputs[0].type.shape[-1:] or x.is_variable:
-        return None
-    attrs = replace(product.attrs, keep_num_dims=True)
-    return Node(product.op, attrs, [x, *product.inputs[1:]], node.outputs, node.index, product.extras)
 
 
 def drop_copies_to_outputs(graph: Graph) -> None:

@@ -22,7 +22,7 @@ def traced(conversion: Conversion, function: Callable[..., Any], types: Mapping[
     torch = import_torch()
     from torch.fx.traceback import preserve_node_meta
 
-    class Function(torch.nn.Module):  # type: ignore[name-defined]
+    class Function(torch.nn.Module):  # type: ignore[misc, name-defined, unused-ignore]
         def forward(self, *tensors: Any) -> Any:
             return function(*tensors)
 
