@@ -209,6 +209,17 @@ class Builder(Writer):
             self.problem(what, str(cause))
             return [Tensor(f"{self.scope}/missing{i}", t) for i, t in enumerate(results)]
 
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """What is written inside is taken back where the builtins cannot say all of it; the error goes on."""
+        nodes, tensors, known = len(self.nodes), len(self.tensors), (dict(self._origins), dict(self._computed))
+        try:
+            yield
+        except Inexpressible:
+            del self.nodes[nodes:], self.tensors[tensors:]
+            self._origins, self._computed = known
+            raise
+
     def problem(self, what: str, why: str = "") -> None:
         self.conversion.problems.append(Problem(what, self.where, why))
 
