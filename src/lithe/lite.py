@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 OF_CONVERTER = ("OpsSet", "Optimize", "RepresentativeDataset", "TargetSpec", "TFLiteConverter")
 
 
-class experimental:  # noqa: N801 - a namespace, named as the one that it stands for
+class experimental:
     """Names under `tf.lite.experimental`."""
 
     Analyzer = Analyzer

@@ -7,7 +7,7 @@ Builder       one graph of it; `y = b("MUL", x, x)`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,7 +21,7 @@ from lithe.ops.op import REGISTRY, NoAttrs, Site
 from lithe.passes.fold_constants import fold_node
 from lithe.passes.formulas import formula_class, spell_out
 from lithe.passes.infer_shapes import inferred
-from lithe.passes.layout import arrange_layouts
+from lithe.passes.layout import Turned, arrange_layouts
 from lithe.passes.share import share_constants
 from lithe.passes.tidy import recognise, tidy
 from lithe.passes.writer import Inexpressible, Writer
@@ -43,6 +43,7 @@ class Problem:
 
 
 Reference = Callable[[dict[str, np.ndarray]], Sequence[Any]]
+Watched = Callable[[dict[str, np.ndarray]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,21 @@ class Entry:
     signature    its key, graph, and named inputs and outputs.
     input_types  by name, with stand-ins for what is open.
     reference    runs the source: outputs in the signature's order for named inputs; None where it cannot run here.
+    layers       runs the source: what its layers give, by the keys of `Builder.mark`; None where that is not watched.
     """
 
     signature: Signature
     input_types: dict[str, TensorType]
     reference: Reference | None
+    layers: Watched | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A tensor that holds what a layer of the source gives, and the place of that layer."""
+
+    tensor: Tensor
+    where: str
 
 
 @dataclass
@@ -65,6 +76,7 @@ class Conversion:
 
     source  what it comes from, for messages: "Keras", "ONNX", ...
     unroll  whether recurrent layers are written step by step where a builtin says the same.
+    watch   whether tensors that hold what a layer of the source gives are marked, to be compared.
     """
 
     source: str
@@ -73,6 +85,7 @@ class Conversion:
     graphs: list[Builder] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    watch: bool = False
 
     def graph(self, name: str) -> Builder:
         """A new graph; the first one is the main graph."""
@@ -86,10 +99,11 @@ class Conversion:
         inputs: dict[str, Tensor],
         outputs: dict[str, Tensor],
         reference: Reference | None = None,
+        layers: Watched | None = None,
     ) -> None:
         """Makes a graph known as a function with named arguments and results."""
         types = {name: t.type for name, t in inputs.items()}
-        self.entries.append(Entry(Signature(key, inputs, outputs, graph.number), types, reference))
+        self.entries.append(Entry(Signature(key, inputs, outputs, graph.number), types, reference, layers))
 
     def module(self) -> Module:
         """The model. Raises UnsupportedOp with everything that the builtins could not say."""
@@ -123,6 +137,8 @@ class Builder(Writer):
         self._origins: dict[int, tuple[Tensor, int]] = {}  # stand-in -> an input and the axis that has this size
         self._computed: dict[int, Tensor] = {}
         self._repeated: dict[Tensor, Tensor] = {}
+        self.marks: dict[str, Mark] = {}
+        self.turned: Turned = {}
 
     @property
     def sizes(self) -> Sizes:
@@ -184,6 +200,11 @@ class Builder(Writer):
         if all(is_fixed(t.shape) for t in types) and fold_node(node):
             return
         super().add(node)
+
+    def mark(self, key: str, value: Any, where: str = "") -> None:
+        """Remembers that a tensor is what the layer with this key gives, if the conversion is watched."""
+        if self.conversion.watch and isinstance(value, Tensor) and value.data is None:
+            self.marks[key] = Mark(value, where or self.where)
 
     def attempt(self, what: str, write: Callable[[], Sequence[Tensor]], results: Sequence[TensorType]) -> list[Tensor]:
         """What `write` gives; where the builtins cannot say it, a problem, and tensors that stand for its results."""
@@ -297,7 +318,7 @@ class Builder(Writer):
         recognise(graph)
         self._refuse_numbers_of_open_sizes(graph)
         tidy(graph)
-        arrange_layouts(graph, is_open)
+        arrange_layouts(graph, is_open, self.turned)
         spell_out(graph, self)
         tidy(graph)
         mentioned = (t for n in graph.nodes for t in (*n.inputs, *n.outputs) if t is not None)

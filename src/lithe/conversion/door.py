@@ -6,13 +6,20 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lithe.conversion.builder import Conversion
-from lithe.conversion.check import Agreement, check
+from lithe.conversion.check import Agreement, Given, check
+from lithe.conversion.described import describe
 from lithe.errors import FileMissing, InputError
 from lithe.ops.verify import verify as verify_module
 from lithe.runtime.model import Model
+
+if TYPE_CHECKING:
+    from lithe.conversion.layer_check import Layers
+
+LAYERS = "layers"
+Verify = bool | Literal["layers"] | Given
 
 
 @dataclass(frozen=True)
@@ -79,8 +86,9 @@ KEY = "serving_default"  # of a source that is one function
 
 
 def convert(
-    source: Any, *, inputs: Any = None, kind: str = "auto", unroll: bool = False, verify: bool = False
-) -> Model:
+    source: Any, *, inputs: Any = None, kind: str = "auto", unroll: bool = False,
+    metadata: Mapping[str, Any] | None = None, verify: Verify = False,
+) -> Model:  # fmt: skip
     """Returns the model of a framework as a Lithe model: call it, or `.save("model.tflite")` it for any runtime.
 
     source  a Keras 3 model or a `.keras` file; a PyTorch module or exported program; a function of JAX; an ONNX model
@@ -92,8 +100,11 @@ def convert(
     kind    "auto", or the framework: see `lithe convert --help`.
     unroll  write recurrent layers step by step, also where a builtin says the same. The builtins keep their state from
             one run to the next, until the interpreter's variables are reset.
-    verify  also run the source and the model on random inputs, and raise ModelError where they differ by more
-            than a relative 1e-4.
+    metadata  what the model says about itself, for `lithe run` and others: {"labels": "labels.txt", "mean": 127.5,
+            "std": 127.5, "author": ...}, see `lithe.conversion.described.describe`.
+    verify  also run the source and the model, and raise ModelError where they differ by more than a relative 1e-4.
+            True: on random inputs; {input: array}, or a list of such: on these; "layers": on random inputs, layer by
+            layer, to name the first that differs (Keras, JAX, PyTorch, ONNX).
 
     Only the framework that the source is in is needed. Operators are builtins that every runtime of the format has.
     Raises InputError when the inputs do not fit, UnsupportedOp with all parts that builtins cannot say,
@@ -102,23 +113,34 @@ def convert(
     >>> model = lithe.convert(keras_model)                            # doctest: +SKIP
     >>> model.save("model.tflite")                                    # doctest: +SKIP
     """
-    model, conversion = converted(source, inputs=inputs, kind=kind, unroll=unroll)
-    if verify:
-        agreement(model, conversion).require()
+    layers = isinstance(verify, str)
+    if layers and verify != LAYERS:
+        raise InputError(f"verify={verify!r} is not known", hint="verify=True, 'layers', or {input: array}")
+    model, conversion = converted(source, inputs=inputs, kind=kind, unroll=unroll, metadata=metadata, watch=layers)
+    if isinstance(verify, str) or (not isinstance(verify, bool) and verify is not None) or verify:
+        given = None if isinstance(verify, bool | str) else verify
+        if layers:
+            differences(model, conversion, given).require()
+        agreement(model, conversion, given).require()
     return model
 
 
-def converted(source: Any, *, inputs: Any = None, kind: str = "auto", unroll: bool = False) -> tuple[Model, Conversion]:
-    """The model, and the conversion that it comes from."""
+def converted(
+    source: Any, *, inputs: Any = None, kind: str = "auto", unroll: bool = False,
+    metadata: Mapping[str, Any] | None = None, watch: bool = False,
+) -> tuple[Model, Conversion]:  # fmt: skip
+    """The model, and the conversion that it comes from, in which layers are marked if it is watched."""
     functions, described = _functions(source, inputs)
     fronts = [_front(function, kind) for function in functions.values()]
     if any(front is not fronts[0] for front in fronts):
         titles = ", ".join(f"{key} of {front.title}" for key, front in zip(functions, fronts, strict=True))
         raise InputError(f"the functions are of different frameworks: {titles}", hint="convert each alone")
-    conversion = Conversion(fronts[0].title, unroll)
+    conversion = Conversion(fronts[0].title, unroll, watch=watch)
     for key, function in functions.items():
         fronts[0].convert(conversion, function, described.get(key), key)
     module = conversion.module()
+    if metadata is not None:
+        describe(module, metadata)
     verify_module(module)
     return Model(module, name=_name(source)), conversion
 
@@ -142,11 +164,18 @@ def _name(source: Any) -> str:
     return Path(source).stem if isinstance(source, str | os.PathLike) else str(getattr(source, "name", "") or "")
 
 
-def agreement(model: Model, conversion: Conversion) -> Agreement:
-    """How well the model agrees with what it was made of, on random inputs."""
+def agreement(model: Model, conversion: Conversion, given: Given = None) -> Agreement:
+    """How well the model agrees with what it was made of, on the given inputs, or on random ones."""
     if any(entry.reference is None for entry in conversion.entries):
         raise InputError(f"a {conversion.source} source cannot be run here, so there is nothing to compare with")
-    return check(model, conversion)
+    return check(model, conversion, given)
+
+
+def differences(model: Model, conversion: Conversion, given: Given = None) -> Layers:
+    """How well the model agrees with what it was made of, layer by layer."""
+    from lithe.conversion.layer_check import check_layers
+
+    return check_layers(model, conversion, given)
 
 
 def _front(source: Any, kind: str) -> Front:

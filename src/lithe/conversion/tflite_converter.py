@@ -102,7 +102,7 @@ class _Attributes:
 FIXED = ("unfold_batchmatmul", "serialize_debug_metadata", "experimental_new_converter")
 
 
-class TFLiteConverter:
+class TFLiteConverter(_Attributes):
     """Makes the bytes of a `.tflite` file of a model, with the attributes that `tf.lite.TFLiteConverter` has.
 
     optimizations           [Optimize.DEFAULT]: weights of 8 bits for the operators that take them, or of float16.
@@ -111,19 +111,21 @@ class TFLiteConverter:
     canonicalizing_inf_as_min_max_float, experimental_enable_resource_variables, experimental_lower_tensor_list_ops,
     experimental_new_dynamic_range_quantizer: taken, and without effect.
 
-    Setting another attribute raises AttributeError with the nearest names. What needs calibration
+    Setting another attribute raises AttributeError. What needs calibration
     (representative_dataset, integer inputs and outputs, activations of 16 bits) raises InputError in `convert`.
     """
 
+    _source: Any
+    _options: dict[str, Any]
+
     def __init__(self, source: Any, **options: Any) -> None:
+        super().__init__()
         object.__setattr__(self, "_source", source)
         object.__setattr__(self, "_options", options)
-        for name, value in vars(_Attributes()).items():
-            object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in self.__dict__ or name.startswith("_"):
-            known = ", ".join(_Attributes.__dataclass_fields__)
+        if name not in self.__dataclass_fields__:
+            known = ", ".join(self.__dataclass_fields__)
             raise AttributeError(f"TFLiteConverter has no attribute '{name}'; it has {known}")
         object.__setattr__(self, name, value)
 

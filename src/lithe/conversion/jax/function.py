@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lithe.conversion.builder import Conversion
-from lithe.conversion.jax.trace import trace, write
+import numpy as np
+
+from lithe.conversion.builder import Conversion, Watched
+from lithe.conversion.jax.trace import evaluated, trace, write
 from lithe.conversion.signature import input_spec, named_inputs
 from lithe.errors import InputError
+from lithe.types import TensorType, dtype_of
 
 
 def convert_function(conversion: Conversion, function: Callable[..., Any], inputs: Any, key: str) -> None:
@@ -17,12 +20,25 @@ def convert_function(conversion: Conversion, function: Callable[..., Any], input
     if not given:
         raise InputError("the inputs of a function must be described", hint="convert(f, inputs={'x': (None, 28, 28)})")
     specs = {name: input_spec(value, name) for name, value in given.items()}
-    write_function(conversion, function, {name: s.type(conversion.sizes) for name, s in specs.items()}, key)
+
+    def layers(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found: dict[str, Any] = {}
+        closed, _ = trace(function, [TensorType(dtype_of(a), a.shape) for a in arrays.values()])
+        evaluated(closed, list(arrays.values()), found)
+        return {path: np.asarray(value) for path, value in found.items()}
+
+    types = {name: s.type(conversion.sizes) for name, s in specs.items()}
+    write_function(conversion, function, types, key, layers=layers)
 
 
 def write_function(conversion: Conversion, function: Callable[..., Any], types: dict[str, Any], key: str,
-                   names: list[str] | None = None) -> None:  # fmt: skip
-    """Writes a graph for a function of named inputs; `names` are those of its flattened results."""
+                   names: list[str] | None = None, layers: Watched | None = None,
+                   marks: bool = False) -> None:  # fmt: skip
+    """Writes a graph for a function of named inputs.
+
+    names   those of its flattened results.
+    layers  runs its parts: equations, or what it marks itself (`marks`).
+    """
     import jax
 
     b = conversion.graph("main" if not conversion.graphs else key)
@@ -32,10 +48,12 @@ def write_function(conversion: Conversion, function: Callable[..., Any], types: 
     except (TypeError, ValueError, IndexError, AttributeError) as cause:
         given = ", ".join(f"{name}: {spoken(conversion, t)}" for name, t in types.items())
         raise InputError(f"the {conversion.source} model does not take {given}: {_first_line(cause)}") from cause
-    results = write(b, closed, list(tensors.values()))
+    results = write(b, closed, list(tensors.values()), None if marks else "")
     titles = names or result_names(shapes)
     outputs = {n: b.output(t, n) for n, t in zip(titles, results, strict=True)}
-    conversion.sign(key, b, tensors, outputs, lambda arrays: jax.tree_util.tree_leaves(function(*arrays.values())))
+    conversion.sign(
+        key, b, tensors, outputs, lambda arrays: jax.tree_util.tree_leaves(function(*arrays.values())), layers
+    )
 
 
 def result_names(shapes: Any) -> list[str]:

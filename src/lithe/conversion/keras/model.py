@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import nullcontext
 from typing import Any
+
+import numpy as np
 
 from lithe.conversion.builder import Conversion
 from lithe.conversion.signature import InputSpec, input_spec, named_inputs
@@ -45,14 +48,22 @@ def convert_keras(conversion: Conversion, model: Any, inputs: Any, key: str) -> 
         )
     from lithe.conversion.jax.function import write_function
     from lithe.conversion.keras.builtins import builtins_stand_for_operations
+    from lithe.conversion.keras.layers import marked, recorded
+
+    def layers(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        with recorded(found):
+            call(*arrays.values())
+        return found
 
     def call(*arrays: Any) -> Any:
         packed = keras.tree.pack_sequence_as(structure, list(arrays))
         with keras.StatelessScope():  # what the model remembers is not changed by tracing it
             return model(packed, training=False)
 
-    with builtins_stand_for_operations():
-        write_function(conversion, call, types, key, _output_names(model))
+    watched = marked() if conversion.watch else nullcontext()
+    with builtins_stand_for_operations(conversion.unroll), watched:
+        write_function(conversion, call, types, key, _output_names(model), layers, marks=True)
 
 
 def _output_names(model: Any) -> list[str] | None:

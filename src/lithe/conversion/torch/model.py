@@ -39,11 +39,13 @@ def convert_model(conversion: Conversion, source: Any, inputs: Any, key: str) ->
     writing = Writing(symbols, conversion.unroll)
     ends = _Ends(b, program, writing)
     given = ends.inputs()
+    writing.whole = program.graph_module
     results = writing.graph(b, program.graph_module, given)
     signature = program.graph_signature
     repeatable = not signature.buffers_to_mutate and len(ends.named) == len(signature.user_inputs)
     reference = (lambda arrays: run(source, program, arrays)) if repeatable else None
-    conversion.sign(key, b, ends.named, ends.outputs(results), reference)
+    watched = (lambda arrays: layers(program, arrays)) if repeatable else None
+    conversion.sign(key, b, ends.named, ends.outputs(results), reference, watched)
 
 
 def run(source: Any, program: Any, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -57,6 +59,30 @@ def run(source: Any, program: Any, arrays: Mapping[str, np.ndarray]) -> list[np.
     with torch.no_grad(), in_evaluation(module) if module is source else nullcontext():
         made = trees.tree_leaves(module(*args, **kwargs))
     return [t.numpy() for t in made if isinstance(t, torch.Tensor)]
+
+
+def layers(program: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What each operator of the program gives, by its name."""
+    import torch
+
+    found: dict[str, np.ndarray] = {}
+
+    class Watching(torch.fx.Interpreter):
+        def run_node(self, n: Any) -> Any:
+            made = super().run_node(n)
+            if isinstance(made, torch.Tensor) and n.op != "placeholder":
+                wide = made.float() if made.dtype == torch.bfloat16 else made
+                found[n.name] = torch.Tensor.detach(wide).clone().numpy()
+            return made
+
+    given = iter([torch.from_numpy(np.asarray(a, order="C")) for a in arrays.values()])
+    state = {**program.constants, **program.state_dict}
+    values = [
+        next(given) if s.kind.name == "USER_INPUT" else state[s.target] for s in program.graph_signature.input_specs
+    ]
+    with torch.no_grad():
+        Watching(program.graph_module).run(*values)
+    return found
 
 
 @dataclass
