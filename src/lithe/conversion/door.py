@@ -60,9 +60,9 @@ def _jax(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
 
 
 def _torch(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
-    from lithe.conversion.torch.model import convert_model
+    from lithe.conversion.torch.model import convert_model, load_program
 
-    convert_model(conversion, source, inputs, key)
+    convert_model(conversion, load_program(source) if isinstance(source, str) else source, inputs, key)
 
 
 def _onnx(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
@@ -76,7 +76,9 @@ FRONTS = {
     "keras": Front(
         "Keras", lambda s: bool(_class_names(s) & {"keras.Layer", "keras.Model"}), _keras, (".keras", ".h5")
     ),
-    "torch": Front("PyTorch", lambda s: bool(_class_names(s) & {"torch.Module", "torch.ExportedProgram"}), _torch),
+    "torch": Front(
+        "PyTorch", lambda s: bool(_class_names(s) & {"torch.Module", "torch.ExportedProgram"}), _torch, (".pt2",)
+    ),
     "onnx": Front("ONNX", lambda s: "onnx.ModelProto" in _class_names(s), _onnx, (".onnx",)),
     "jax": Front("JAX", callable, _jax),
 }
@@ -91,8 +93,8 @@ def convert(
 ) -> Model:  # fmt: skip
     """Returns the model of a framework as a Lithe model: call it, or `.save("model.tflite")` it for any runtime.
 
-    source  a Keras 3 model or a `.keras` file; a PyTorch module or exported program; a function of JAX; an ONNX model
-            or file; or several functions of one framework by name, which become the model's signatures:
+    source  a Keras 3 model or a `.keras` file; a PyTorch module, exported program or `.pt2` file; a function of JAX;
+            an ONNX model or file; or several functions of one framework by name, which become the model's signatures:
             {"prefill": f, "decode": g}. Weights that they share are written once.
     inputs  what the source does not say about its inputs: {name: shape}, {name: (shape, dtype)} or example arrays, one
             or several, by name or in order. None or a name stands for an open dimension: {"x": ("batch", 28, 28)}.

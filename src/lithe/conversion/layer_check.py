@@ -123,7 +123,7 @@ def _watching(module: Module, b: Builder, entry: Entry) -> tuple[Model, dict[str
 
 
 def _source(b: Builder, t: Tensor) -> tuple[Tensor | None, tuple[int, ...]]:
-    """The tensor that was written, of which this is one with its axes in an order; () for its own. None: it is mixed."""
+    """The tensor that was written, of which this is one with its axes in an order; () for its own. None: mixed."""
     order: tuple[int, ...] = ()
     while t in b.turned:
         found = b.turned[t]

@@ -10,7 +10,7 @@ import numpy as np
 from lithe.conversion.builder import Conversion, Watched
 from lithe.conversion.jax.trace import evaluated, trace, write
 from lithe.conversion.signature import input_spec, named_inputs
-from lithe.errors import InputError
+from lithe.errors import InputError, LitheError
 from lithe.types import TensorType, dtype_of
 
 
@@ -45,7 +45,9 @@ def write_function(conversion: Conversion, function: Callable[..., Any], types: 
     tensors = {name: b.input(name, t.shape, t.dtype) for name, t in types.items()}
     try:
         closed, shapes = trace(function, [t.type for t in tensors.values()])
-    except (TypeError, ValueError, IndexError, AttributeError) as cause:
+    except LitheError:
+        raise
+    except Exception as cause:  # the source's own code may raise anything
         given = ", ".join(f"{name}: {spoken(conversion, t)}" for name, t in types.items())
         raise InputError(f"the {conversion.source} model does not take {given}: {_first_line(cause)}") from cause
     results = write(b, closed, list(tensors.values()), None if marks else "")

@@ -46,9 +46,9 @@ def convert_model(conversion: Conversion, source: Any, inputs: Any, key: str) ->
     Raises FileMissing, ModelError for files that are damaged or break ONNX's rules, InputError for inputs that do not
     fit, MissingDependency.
     """
+    model, types = loaded(source)
     import onnx.numpy_helper
 
-    model, types = loaded(source)
     graph = model.graph
     b = conversion.graph(graph.name or "main")
     versions = {("" if o.domain in DEFAULT else o.domain): o.version for o in model.opset_import}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -10,13 +11,28 @@ from typing import Any
 import numpy as np
 
 from lithe.conversion.builder import Builder, Conversion
-from lithe.conversion.torch.program import exported, in_evaluation
+from lithe.conversion.torch.program import exported, import_torch, in_evaluation, quiet
 from lithe.conversion.torch.trace import Writing, tensor_constant
-from lithe.errors import UnsupportedOp
+from lithe.errors import FileMissing, ModelError, UnsupportedOp
 from lithe.ir.graph import Node, Tensor
 from lithe.ops.op import REGISTRY
 from lithe.passes.writer import Inexpressible
 from lithe.types import RESOURCE, DType, TensorType
+
+
+def load_program(path: str) -> Any:
+    """The exported program in a `.pt2` file. Raises FileMissing, ModelError, MissingDependency."""
+    torch = import_torch()
+    if not os.path.exists(path):
+        raise FileMissing(f"there is no file {path}")
+    try:
+        with quiet():
+            return torch.export.load(path)
+    except Exception as cause:  # zipfile's, json's and torch's errors share no other base
+        first = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+        raise ModelError(
+            f"PyTorch cannot read the file: {first}", where=path, hint="write it with torch.export.save"
+        ) from cause
 
 
 def convert_model(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
