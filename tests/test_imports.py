@@ -83,11 +83,11 @@ def test_every_import_is_allowed() -> None:
 
 
 def test_front_ends_know_nothing_of_each_other() -> None:
-    """Keras alone stands on another framework: the one that traces its models."""
-    fronts = {"jax", "keras", "onnx", "torch"}
+    """Keras alone stands on others: those that trace its models, whose names are those of its backends."""
+    fronts = {"jax", "keras", "onnx", "tensorflow", "torch"}
     assert {p.name for p in (PACKAGE / "conversion").iterdir() if (p / "__init__.py").exists()} <= fronts
     for front in fronts:
-        others = fronts - {front} - ({"jax"} if front == "keras" else set())
+        others = fronts - {front} - ({"jax", "tensorflow", "torch"} if front == "keras" else set())
         for path in (PACKAGE / "conversion" / front).glob("*.py"):
             text = path.read_text(encoding="utf-8")
             assert [o for o in others if f"lithe.conversion.{o}" in text] == [], path.name

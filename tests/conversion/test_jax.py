@@ -171,10 +171,10 @@ def test_an_open_dimension_stays_open(tmp_path):
 
 def test_what_builtins_cannot_say_is_listed_with_its_place():
     def f(x):
-        return jnp.fft.ifft(x).real + lax.nextafter(x, x)
+        return jnp.linalg.svd(x)[1] + lax.nextafter(x, x)
 
-    with pytest.raises(UnsupportedOp, match=r"2 parts|3 parts") as caught:
-        convert(f, inputs={"x": (8,)})
+    with pytest.raises(UnsupportedOp, match="2 parts") as caught:
+        convert(f, inputs={"x": (8, 8)})
     assert "test_jax.py" in str(caught.value)
     assert "nextafter" in str(caught.value)
 

@@ -1,107 +1,149 @@
-"""The node tests that come with the `onnx` package, in the official runtime: all of those that a file can hold.
+"""The tests of operators that the onnx package brings for backends: converted, and run in both runtimes.
 
-`onnx_exceptions.txt` has those that do not convert and agree, each with the reason. A test fails when one of them
-begins to pass, and when another one ceases to.
+Lithe runs each by the operators' definitions, one of each operator also compiled; the official runtime runs each.
+What is left out is listed with its reason: a test that fails is an error, and so is one that is listed and does not.
 """
 
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
-official = pytest.importorskip("ai_edge_litert.interpreter", reason="the official runtime is not installed")
 
-from lithe.conversion.door import converted  # noqa: E402
+from onnx.backend.test.loader import load_model_tests  # noqa: E402
+
+import lithe  # noqa: E402
 from lithe.conversion.onnx.call import TYPES  # noqa: E402
 from lithe.errors import LitheError  # noqa: E402
-from lithe.formats import tflite  # noqa: E402
+from tests.conversion.official import run_official  # noqa: E402
 
-COARSE = {"float16": 2e-3, "bfloat16": 1.6e-2}  # least relative tolerance of these types
-PACKED = ("int4", "uint4", "int2", "uint2")
-LINES = (Path(__file__).parent / "onnx_exceptions.txt").read_text(encoding="utf-8").splitlines()
-EXCEPTIONS = dict(line.split(": ", 1) for line in LINES)
-WANTED = 0.9  # of all that a file can hold
+# What cannot be converted, or does not agree: why, and the names without "test_", "*" for any ending.
+LEFT_OUT = {
+    "no builtin looks into strings": ["string_split_*", "strnormalizer_*", "string_concat*", "regex_full_match_*"],
+    "no builtin reads pictures from files": ["image_decoder_*"],
+    "random numbers, which the test takes from another generator": [
+        "bernoulli*", "training_dropout", "training_dropout_mask", "training_dropout_default",
+        "training_dropout_default_mask",
+    ],
+    "a length of frames that only a run tells, and no declared shape does": ["stft"],
+    "a grid whose size only a run tells, spelled out in operators": [
+        "affine_grid_2d_expanded", "affine_grid_2d_align_corners_expanded", "affine_grid_3d_expanded",
+        "affine_grid_3d_align_corners_expanded",
+    ],
+}  # fmt: skip
+LEAST = 0.97  # of the tests whose types the format holds
+UNITS = {"float16": 2e-3, "bfloat16": 1.6e-2}  # two units in the last place; float32 inside is rounded once
+NARROW = {"int4": np.int8, "int2": np.int8, "uint4": np.uint8}
 
 
-def is_held(model):
-    """Whether inputs and outputs are tensors of types that a file can hold, and operators are ONNX's own."""
-    ends = [*model.graph.input, *model.graph.output]
-    tensors = all(e.type.HasField("tensor_type") and e.type.tensor_type.elem_type in TYPES for e in ends)
-    return tensors and all(n.domain in ("", "ai.onnx") for n in model.graph.node)
-
-
-def node_tests():
-    from onnx.backend.test.loader import load_model_tests
-
+def loaded() -> list[Any]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return {t.name: t for t in load_model_tests(kind="node") if is_held(t.model)}
+        warnings.simplefilter("ignore")  # the tests are made by numpy code that overflows on purpose
+        return list(load_model_tests(kind="node"))
 
 
-TESTS = node_tests()
+def holds(test: Any) -> bool:
+    """Whether the format has the types of all inputs and outputs; other domains than ONNX's own were not asked for."""
+    ends = [*test.model.graph.input, *test.model.graph.output]
+    kinds = all(i.type.HasField("tensor_type") and i.type.tensor_type.elem_type in TYPES for i in ends)
+    return kinds and all(n.domain in ("", "ai.onnx") for n in test.model.graph.node)
 
 
-def array(value):
-    made = onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
-    return made.astype(np.int8 if made.dtype.name[0] == "i" else np.uint8) if made.dtype.name in PACKED else made
+TESTS = {t.name.removeprefix("test_"): t for t in loaded() if holds(t)}
 
 
-def run(data, given):
-    interpreter = official.Interpreter(
-        model_content=data, experimental_op_resolver_type=official.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    )
-    details = {d["name"]: d for d in interpreter.get_input_details()}
-    for name, value in given.items():
-        if name in details and tuple(details[name]["shape"]) != value.shape:
-            interpreter.resize_tensor_input(details[name]["index"], value.shape)
-    interpreter.allocate_tensors()
-    for name, value in given.items():
-        if name in details:
-            interpreter.set_tensor(details[name]["index"], value)
-    interpreter.invoke()
-    return [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+def listed(table: dict[str, list[str]], name: str) -> str:
+    """The reason for which a name is listed."""
+    for reason, patterns in table.items():
+        if any(name.startswith(p[:-1]) if p.endswith("*") else name == p for p in patterns):
+            return reason
+    return ""
 
 
-def agree(test):
-    model, _ = converted(test.model)
-    data = tflite.write(model.module)
-    constant = {i.name for i in test.model.graph.initializer}
-    names = [i.name for i in test.model.graph.input if i.name not in constant]
+def array(value: Any) -> np.ndarray:
+    found = onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+    return found.astype(NARROW[found.dtype.name]) if found.dtype.name in NARROW else found
+
+
+def runs(test: Any) -> Iterator[tuple[dict[str, np.ndarray], list[np.ndarray]]]:
+    constants = {t.name for t in test.model.graph.initializer}
+    names = [i.name for i in test.model.graph.input if i.name not in constants]
     for inputs, outputs in test.data_sets:
-        made = run(data, dict(zip(names, map(array, inputs), strict=False)))
-        for got, want in zip(made, map(array, outputs), strict=True):
-            same(got, want, test)
+        yield dict(zip(names, map(array, inputs), strict=True)), list(map(array, outputs))
 
 
-def same(got, want, test):
-    assert got.shape == want.shape
+def agree(got: np.ndarray, want: np.ndarray, test: Any) -> None:
+    got = np.asarray(got)
     if want.dtype.kind in "OSU":
-        texts = [w if isinstance(w, bytes) else str(w).encode() for w in want.reshape(-1)]
-        assert [g if isinstance(g, bytes) else str(g).encode() for g in got.reshape(-1)] == texts
+        texts = [[str(v.decode() if isinstance(v, bytes) else v) for v in a.reshape(-1)] for a in (got, want)]
+        assert texts[0] == texts[1]
         return
-    assert got.dtype == want.dtype
-    if want.dtype.kind in "biu":
+    assert (got.dtype, got.shape) == (want.dtype, want.shape)
+    if want.dtype.kind in "iub":
         np.testing.assert_array_equal(got, want)
         return
     wide = np.complex128 if want.dtype.kind == "c" else np.float64
-    rtol = max(test.rtol, COARSE.get(want.dtype.name, 0))
-    np.testing.assert_allclose(got.astype(wide), want.astype(wide), rtol=rtol, atol=max(test.atol, 1e-7))
+    rtol = max(test.rtol, UNITS.get(want.dtype.name, 0))
+    finite = np.abs(want[np.isfinite(want)].astype(wide))
+    atol = max(test.atol, 1e-7 * finite.max(initial=1.0))  # sums of large elements are rounded as these are
+    np.testing.assert_allclose(got.astype(wide), want.astype(wide), rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("name", [n for n in TESTS if n not in EXCEPTIONS])
-def test_a_node_gives_what_onnx_says(name):
-    agree(TESTS[name])
+def by_name(model: lithe.Model, given: dict[str, np.ndarray]) -> list[np.ndarray]:
+    made = model(**given)
+    return list(made.values()) if isinstance(made, dict) else [made]
 
 
-@pytest.mark.parametrize("name", [n for n in TESTS if n in EXCEPTIONS])
-def test_an_exception_is_still_one(name):
-    with pytest.raises((LitheError, AssertionError, RuntimeError, ValueError)):
-        agree(TESTS[name])
+@pytest.mark.parametrize("name", [n for n in TESTS if not listed(LEFT_OUT, n)])
+def test_the_operator_does_what_onnx_says(name, monkeypatch):
+    monkeypatch.setenv("LITHE_JIT", "0")
+    test = TESTS[name]
+    model = lithe.convert(test.model)
+    for given, wanted in runs(test):
+        for got, want in zip(by_name(model, given), wanted, strict=True):
+            agree(got, want, test)
+        for got, want in zip(run_official(model, given), wanted, strict=True):
+            agree(got, want, test)
 
 
-def test_exceptions_are_few():
-    assert len([n for n in EXCEPTIONS if n in TESTS]) <= (1 - WANTED) * len(TESTS)
+def first_of_each_operator() -> list[str]:
+    found: dict[str, str] = {}
+    for name, test in TESTS.items():
+        if not listed(LEFT_OUT, name):
+            found.setdefault("+".join(sorted({n.op_type for n in test.model.graph.node})), name)
+    return [name for operators, name in found.items() if "+" not in operators]
+
+
+@pytest.mark.parametrize("name", first_of_each_operator())
+def test_compiled_code_does_the_same(name):
+    test = TESTS[name]
+    model = lithe.convert(test.model)
+    for given, wanted in runs(test):
+        for got, want in zip(by_name(model, given), wanted, strict=True):
+            agree(got, want, test)
+
+
+@pytest.mark.parametrize("name", [n for n in TESTS if listed(LEFT_OUT, n)])
+def test_what_is_left_out_does_not_pass(name, monkeypatch):
+    monkeypatch.setenv("LITHE_JIT", "0")
+    test = TESTS[name]
+    try:
+        model = lithe.convert(test.model)
+    except LitheError:
+        return
+    if "random" in listed(LEFT_OUT, name):  # it converts, and may agree by chance
+        return
+    for given, wanted in runs(test):
+        for got, want in zip(by_name(model, given), wanted, strict=True):
+            with pytest.raises(AssertionError):
+                agree(got, want, test)
+
+
+def test_nearly_all_operators_are_converted():
+    left = [n for n in TESTS if listed(LEFT_OUT, n)]
+    assert 1 - len(left) / len(TESTS) >= LEAST, f"{len(left)} of {len(TESTS)} are left out"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.ops.cases import Case
-from tests.ops.official import KERNELS, given_to_official, model_bytes
+from tests.ops.official import KERNELS, given_by_official, given_to_official, model_bytes
 
 NAMES = {"BUILTIN": "XNNPACK", "BUILTIN_WITHOUT_DEFAULT_DELEGATES": "optimized", "BUILTIN_REF": "reference"}
 SETS = tuple(NAMES[k] for k in KERNELS)
@@ -46,7 +46,10 @@ def answers(case: Case, skipped: Container[str] = (), before: Callable[[str], No
                 if value is not None and i not in case.constants:
                     interpreter.set_tensor(numbers[i], given_to_official(value))
             interpreter.invoke()
-            found[name] = [interpreter.get_tensor(d["index"]).copy() for d in interpreter.get_output_details()]
+            found[name] = [
+                given_by_official(interpreter.get_tensor(d["index"]), t.dtype)
+                for d, t in zip(interpreter.get_output_details(), case.outputs, strict=True)
+            ]
         except (RuntimeError, ValueError) as refusal:
             found[name] = re.sub(r"\s+", " ", str(refusal))[:200]
     return found

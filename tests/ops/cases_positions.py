@@ -14,6 +14,7 @@ MATRICES = ("float32", "int8", "uint8", "int16", "int32", "int64")
 REVERSED = ("float32", "uint8", "int16", "int32", "int64")
 DENSE = ("float32", "int8", "uint8", "int32", "int64")
 NAN, INF = float("nan"), float("inf")
+FLOATS_OF_8_BITS = ("float8_e4m3fn", "float8_e5m2")
 SHIFTS = ints(0, 1, 3, 7, 40, 15, dtype=INT64)
 
 
@@ -60,6 +61,9 @@ CASES = [
       for n in CASTABLE.split() if n != "complex128"),
     *(Case("BITCAST", f"uint8 to {n}", (kind("uint8", 3, 5, DTYPES[n].bytes),), (kind(n, 3, 5),), steps=0,
            values={0: np.arange(15 * DTYPES[n].bytes) % 100 + 20}) for n in ("bfloat16", "complex64", "complex128")),
+    *(case for n in FLOATS_OF_8_BITS for case in (
+        Case("BITCAST", f"uint8 to {n}", (kind("uint8", 3, 5),), (kind(n, 3, 5),), values={0: np.arange(15) * 17}),
+        Case("BITCAST", f"{n} to words", (kind(n, 3, 4),), (kind("int32", 3),), steps=0))),
     Case("BITCAST", "uint8 to bool", (kind("uint8", 3, 5),), (kind("bool", 3, 5),), low=0, high=1, steps=0),
     Case("BITCAST", "complex128", (kind("complex128", 3, 5),), (kind("float64", 3, 5, 2),)),
     Case("BITCAST", "to bytes", (f32(3, 5),), (kind("uint8", 3, 5, 4),), steps=0),

@@ -162,12 +162,19 @@ def model_bytes(case: Case) -> bytes:
 
 
 def given_to_official(value: np.ndarray) -> np.ndarray:
-    """The value as its Python package takes it: of a string without axes that is an object it would store the address,
-    and numpy's own way to such an array makes one zero byte of an empty string."""
+    """The value as its Python package takes it: floats of 8 bits as int8; of a string without axes that is an object it
+    would store the address, and numpy's own way to such an array makes one zero byte of an empty string."""
+    if value.dtype.name.startswith("float8"):
+        return value.view(np.int8)
     if value.dtype != np.object_ or value.ndim:
         return value
     text = value.item()
     return np.ndarray((), f"S{len(text)}", text)
+
+
+def given_by_official(value: np.ndarray, dtype: DType) -> np.ndarray:
+    """A result in its own type: the Python package gives floats of 8 bits as int8."""
+    return value.view(dtype.numpy).copy() if dtype.name.startswith("float8") else value.copy()
 
 
 def official_outputs(case: Case) -> dict[str, list[np.ndarray]]:
@@ -189,7 +196,10 @@ def official_outputs(case: Case) -> dict[str, list[np.ndarray]]:
             for i in case.variables:
                 interpreter.set_tensor(numbers[i], values[i])
             interpreter.invoke()
-            results[kernels] = [interpreter.get_tensor(d["index"]).copy() for d in interpreter.get_output_details()]
+            results[kernels] = [
+                given_by_official(interpreter.get_tensor(d["index"]), t.dtype)
+                for d, t in zip(interpreter.get_output_details(), case.outputs, strict=True)
+            ]
         except (RuntimeError, ValueError) as refusal:
             results[kernels] = re.sub(r"\s+", " ", str(refusal))[:300]
     return results

@@ -357,4 +357,104 @@ LAYERS = [
            expected=lambda *_: [np.array([0, 2], np.int32), f32(0.9, 0.6), np.int32(2)]),
 ]  # fmt: skip
 
-ROWS = [*UNARY, *BINARY, *ARRAYS, *LAYERS]
+
+# gradients: what the operator's own definition gives, differentiated by hand
+
+
+def _first_largest(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """The gradient of the largest of each 2 x 2 window, to the first of them."""
+    made = np.zeros_like(x)
+    for n, i, j, c in np.ndindex(dy.shape):
+        window = x[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, c]
+        a, b = np.unravel_index(window.argmax(), window.shape)
+        made[n, 2 * i + a, 2 * j + b, c] = dy[n, i, j, c]
+    return made
+
+
+def _largest(x: np.ndarray) -> np.ndarray:
+    batch, rows, columns, channels = x.shape
+    even = x[:, : rows // 2 * 2, : columns // 2 * 2]
+    return even.reshape(batch, rows // 2, 2, columns // 2, 2, channels).max((2, 4))
+
+
+def _by_filter(x: np.ndarray, dy: np.ndarray, shape: Sequence[int], stride: int, dilation: int, before: int) -> Any:
+    """Each element of the filter: what it was multiplied with, times what came of it."""
+    height, width, *_ = shape
+    rows, columns = dy.shape[1:3]
+    padded = np.pad(x, [(0, 0), (before, 9), (before, 9), (0, 0)])
+    made = np.zeros(shape)
+    for i, j in np.ndindex(height, width):
+        seen = padded[:, i * dilation :, j * dilation :][:, : rows * stride : stride, : columns * stride : stride]
+        made[i, j] = np.einsum("nhwi,nhwo->io", seen, dy)
+    return made
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def _cross_entropy(x: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+    return [-(labels * np.log(_softmax(x))).sum(-1), _softmax(x) - labels]
+
+
+def _by_normalized(dy: np.ndarray, x: np.ndarray, scale: np.ndarray, mean: np.ndarray, variance: np.ndarray, *_: Any,
+                   training: bool = True) -> list[np.ndarray]:  # fmt: skip
+    root, count = 1 / np.sqrt(variance + 1e-3), x.size / x.shape[-1]
+    normal = (x - mean) * root
+    by_scale, by_offset = (dy * normal).sum((0, 1, 2)), dy.sum((0, 1, 2))
+    by_x = dy - by_offset / count - normal * by_scale / count if training else dy
+    return [by_x * scale * root, by_scale, by_offset]
+
+
+def _normalized(x: np.ndarray, scale: np.ndarray, offset: np.ndarray, *_: Any) -> list[np.ndarray]:
+    mean, variance, count = x.mean((0, 1, 2)), x.var((0, 1, 2)), x.size / x.shape[-1]
+    return [(x - mean) / np.sqrt(variance + 1e-3) * scale + offset, mean, variance * count / (count - 1)]
+
+
+SLOPE, PICTURE, LOGITS = floats(3, 4), floats(2, 5, 6, 3), floats(4, 5)
+SHARES = _softmax(floats(4, 5)).astype(np.float32)
+WINDOWS: dict[str, Any] = {"ksize": (1, 2, 2, 1), "strides": (1, 2, 2, 1), "padding": b"VALID"}
+OF_PICTURE = (PICTURE.mean((0, 1, 2)), PICTURE.var((0, 1, 2)))
+NOTHING = np.zeros(0, np.float32)
+GRADIENTS = [
+    row("ReluGrad", lambda dy, x: dy * (x > 0), SLOPE, floats(3, 4)),
+    row("Relu6Grad", lambda dy, x: dy * ((x > 0) & (x < 6)), SLOPE, floats(3, 4, high=9)),
+    row("LeakyReluGrad", lambda dy, x: np.where(x > 0, dy, dy * 0.1), SLOPE, floats(3, 4), alpha=0.1),
+    row("EluGrad", lambda dy, y: np.where(y < 0, dy * (y + 1), dy), SLOPE, floats(3, 4, low=-1)),
+    row("SeluGrad", lambda dy, y: np.where(y < 0, dy * (y + 1.7580993408473768), dy * 1.0507009873554805), SLOPE,
+        floats(3, 4, low=-1)),
+    row("SoftplusGrad", lambda dy, x: dy / (1 + np.exp(-x)), SLOPE, floats(3, 4)),
+    row("SoftsignGrad", lambda dy, x: dy / (1 + np.abs(x)) ** 2, SLOPE, floats(3, 4)),
+    row("SigmoidGrad", lambda y, dy: dy * y * (1 - y), floats(3, 4, low=0, high=1), SLOPE),
+    row("TanhGrad", lambda y, dy: dy * (1 - y * y), floats(3, 4, low=-1, high=1), SLOPE),
+    row("SqrtGrad", lambda y, dy: dy / (2 * y), floats(3, 4, low=0.5), SLOPE),
+    row("RsqrtGrad", lambda y, dy: -dy * y**3 / 2, floats(3, 4, low=0.5), SLOPE),
+    *(row(op, lambda y, dy: -dy * y * y, floats(3, 4), SLOPE) for op in ("ReciprocalGrad", "InvGrad")),
+    row("BiasAddGrad", lambda dy: dy.sum((0, 1, 2)), PICTURE, data_format=b"NHWC"),
+    row("SoftmaxCrossEntropyWithLogits", _cross_entropy, LOGITS, SHARES),
+    row("SparseSoftmaxCrossEntropyWithLogits", lambda x, i: _cross_entropy(x, np.eye(5)[i]), LOGITS, [0, 4, 2, 2]),
+    row("BroadcastGradientArgs", lambda a, b: [np.array([1], np.int32), np.array([0, 2], np.int32)], [2, 1, 3, 4],
+        [3, 1, 4], constants=(0, 1), T=INT32),
+    row("MaxPoolGrad", lambda x, y, dy: _first_largest(x, dy), PICTURE, _largest(PICTURE), floats(2, 2, 3, 3),
+        **WINDOWS),
+    row("AvgPoolGrad", lambda s, dy: np.pad(dy.repeat(2, 1).repeat(2, 2) / 4, [(0, 0), (0, 1), (0, 0), (0, 0)]),
+        [2, 5, 6, 3], floats(2, 2, 3, 3), constants=(0,), **WINDOWS),
+    row("Conv2DBackpropFilter", lambda x, s, dy: _by_filter(x, dy, s, 1, 1, 1), PICTURE, [3, 3, 3, 4],
+        floats(2, 5, 6, 4), constants=(1,), strides=(1, 1, 1, 1), padding=b"SAME", relative=1e-4),
+    row("Conv2DBackpropFilter", lambda x, s, dy: _by_filter(x, dy, s, 2, 1, 0), PICTURE, [2, 3, 3, 4],
+        floats(2, 2, 2, 4), constants=(1,), strides=(1, 2, 2, 1), padding=b"VALID", relative=1e-4, name="in steps"),
+    *(row(op, _normalized, PICTURE, floats(3), floats(3), NOTHING, NOTHING, epsilon=1e-3,
+          is_training=True, U=FLOAT32, relative=1e-4, name="of a batch")
+      for op in ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")),
+    *(row(op, _by_normalized, floats(2, 5, 6, 3), PICTURE, floats(3), *OF_PICTURE, *more, epsilon=1e-3,
+          is_training=True, U=FLOAT32, relative=1e-4)
+      for op, more in (("FusedBatchNormGrad", ()), ("FusedBatchNormGradV2", ()),
+                       ("FusedBatchNormGradV3", (NOTHING,)))),
+    row("FusedBatchNormGradV3", lambda *x: _by_normalized(*x, training=False), floats(2, 5, 6, 3), PICTURE, floats(3),
+        *OF_PICTURE, NOTHING, epsilon=1e-3, is_training=False, U=FLOAT32, relative=1e-4, name="of given"),
+    row("Conv2D", lambda x, w: np.einsum("nhwcm,cm->nhwcm", x[..., None], w[0, 0].reshape(3, 2)).reshape(2, 5, 6, 6),
+        PICTURE, floats(1, 1, 1, 6), constants=(1,), strides=STRIDE, padding=b"VALID", name="of one channel each"),
+]  # fmt: skip
+
+ROWS = [*UNARY, *BINARY, *ARRAYS, *LAYERS, *GRADIENTS]

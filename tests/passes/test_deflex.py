@@ -169,7 +169,7 @@ LEFT = [
     ("channels first", "MaxPool", [np.zeros((1, 2, 2, 2), np.float32)],
      {"ksize": (1, 1, 2, 2), "strides": (1, 1, 2, 2), "data_format": b"NCHW"}),
     ("training", "FusedBatchNormV3", [np.zeros((1, 2, 2, 2), np.float32)] + [np.zeros(2, np.float32)] * 4,
-     {"is_training": True}),
+     {"is_training": True, "exponential_avg_factor": 0.5}),
     ("operands that do not fit", "Add", [np.zeros((2,), np.float32), np.zeros((3,), np.float32)], {}),
     ("too few operands", "Add", [np.zeros((2,), np.float32)], {}),
     ("an axis that is computed", "ConcatV2", [np.zeros(2, np.float32), np.zeros(2, np.float32), np.int32(0)], {}),

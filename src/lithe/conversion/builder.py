@@ -76,11 +76,15 @@ class Conversion:
 
     source  what it comes from, for messages: "Keras", "ONNX", ...
     unroll  whether recurrent layers are written step by step where a builtin says the same.
+    signatures  the keys of those that are wanted of a source that has several; none: all.
+    select_tf   whether what has no builtin may stay an operator of TensorFlow.
     watch   whether tensors that hold what a layer of the source gives are marked, to be compared.
     """
 
     source: str
     unroll: bool = False
+    signatures: tuple[str, ...] = ()
+    select_tf: bool = False
     sizes: Sizes = field(default_factory=Sizes)
     graphs: list[Builder] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,14 +28,23 @@ class Front:
 
     title    of the framework, for messages.
     takes    whether a value of Python is its kind of source.
-    files    endings of files that are.
+    files    endings of files that are; folder: the name of a file that only a folder of its kind holds.
     convert  writes a source into a conversion, for what is said about its inputs, as the function with this key.
+    whole    whether `convert` takes all functions by key at once, and what is said about the inputs of each.
     """
 
     title: str
     takes: Callable[[Any], bool]
-    convert: Callable[[Conversion, Any, Any, str], None]
+    convert: Callable[..., None]
     files: tuple[str, ...] = ()
+    folder: str = ""
+    whole: bool = False
+
+    def takes_file(self, path: str) -> bool:
+        """Whether a path is one of its kind."""
+        if os.path.isdir(path):
+            return bool(self.folder) and os.path.exists(os.path.join(path, self.folder))
+        return bool(self.files) and path.endswith(self.files)
 
 
 KERAS = {"keras.Layer", "keras.Model"}
@@ -71,6 +80,12 @@ def _onnx(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
     convert_model(conversion, source, inputs, key)
 
 
+def _tensorflow(conversion: Conversion, sources: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+    from lithe.conversion.tensorflow.model import convert_source
+
+    convert_source(conversion, sources, described)
+
+
 # In the order in which they are asked; a plain function is taken for one of JAX.
 FRONTS = {
     "keras": Front(
@@ -80,28 +95,47 @@ FRONTS = {
         "PyTorch", lambda s: bool(_class_names(s) & {"torch.Module", "torch.ExportedProgram"}), _torch, (".pt2",)
     ),
     "onnx": Front("ONNX", lambda s: "onnx.ModelProto" in _class_names(s), _onnx, (".onnx",)),
+    "tensorflow": Front(
+        "TensorFlow",
+        lambda s: any(name.split(".")[0] in ("tensorflow", "tf_keras") for name in _class_names(s)),
+        _tensorflow,
+        (".pb",),
+        "saved_model.pb",
+        whole=True,
+    ),
     "jax": Front("JAX", callable, _jax),
 }
+OTHER_NAMES = {"savedmodel": "tensorflow"}
 
 
 KEY = "serving_default"  # of a source that is one function
 
 
 def convert(
-    source: Any, *, inputs: Any = None, kind: str = "auto", unroll: bool = False,
-    metadata: Mapping[str, Any] | None = None, verify: Verify = False,
-) -> Model:  # fmt: skip
+    source: Any,
+    *,
+    inputs: Any = None,
+    kind: str = "auto",
+    unroll: bool = False,
+    signatures: Sequence[str] = (),
+    allow_select_tf: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+    verify: Verify = False,
+) -> Model:
     """Returns the model of a framework as a Lithe model: call it, or `.save("model.tflite")` it for any runtime.
 
     source  a Keras 3 model or a `.keras` file; a PyTorch module, exported program or `.pt2` file; a function of JAX;
-            an ONNX model or file; or several functions of one framework by name, which become the model's signatures:
-            {"prefill": f, "decode": g}. Weights that they share are written once.
+            an ONNX model or file; a SavedModel, function or frozen graph of TensorFlow; or several functions of one
+            framework by name, which become the model's signatures: {"prefill": f, "decode": g}. Weights that they share
+            are written once.
     inputs  what the source does not say about its inputs: {name: shape}, {name: (shape, dtype)} or example arrays, one
             or several, by name or in order. None or a name stands for an open dimension: {"x": ("batch", 28, 28)}.
             For several functions: {"prefill": {...}, "decode": {...}}.
     kind    "auto", or the framework: see `lithe convert --help`.
     unroll  write recurrent layers step by step, also where a builtin says the same. The builtins keep their state from
             one run to the next, until the interpreter's variables are reset.
+    signatures  the keys of a SavedModel's signatures that are wanted; none: all of them.
+    allow_select_tf  what has no builtin stays an operator of TensorFlow ("Flex"), which then has to be there to run it.
     metadata  what the model says about itself, for `lithe run` and others: {"labels": "labels.txt", "mean": 127.5,
             "std": 127.5, "author": ...}, see `lithe.conversion.described.describe`.
     verify  also run the source and the model, and raise ModelError where they differ by more than a relative 1e-4.
@@ -118,28 +152,40 @@ def convert(
     layers = isinstance(verify, str)
     if layers and verify != LAYERS:
         raise InputError(f"verify={verify!r} is not known", hint="verify=True, 'layers', or {input: array}")
-    model, conversion = converted(source, inputs=inputs, kind=kind, unroll=unroll, metadata=metadata, watch=layers)
-    if isinstance(verify, str) or (not isinstance(verify, bool) and verify is not None) or verify:
-        given = None if isinstance(verify, bool | str) else verify
-        if layers:
-            differences(model, conversion, given).require()
-        agreement(model, conversion, given).require()
+    model, conversion = converted(
+        source, inputs=inputs, kind=kind, unroll=unroll, signatures=signatures, allow_select_tf=allow_select_tf,
+        metadata=metadata, watch=layers,
+    )  # fmt: skip
+    if layers:
+        differences(model, conversion).require()
+    if verify is not None and verify is not False:
+        agreement(model, conversion, None if isinstance(verify, bool | str) else verify).require()
     return model
 
 
 def converted(
-    source: Any, *, inputs: Any = None, kind: str = "auto", unroll: bool = False,
-    metadata: Mapping[str, Any] | None = None, watch: bool = False,
-) -> tuple[Model, Conversion]:  # fmt: skip
+    source: Any,
+    *,
+    inputs: Any = None,
+    kind: str = "auto",
+    unroll: bool = False,
+    signatures: Sequence[str] = (),
+    allow_select_tf: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+    watch: bool = False,
+) -> tuple[Model, Conversion]:
     """The model, and the conversion that it comes from, in which layers are marked if it is watched."""
     functions, described = _functions(source, inputs)
     fronts = [_front(function, kind) for function in functions.values()]
     if any(front is not fronts[0] for front in fronts):
         titles = ", ".join(f"{key} of {front.title}" for key, front in zip(functions, fronts, strict=True))
         raise InputError(f"the functions are of different frameworks: {titles}", hint="convert each alone")
-    conversion = Conversion(fronts[0].title, unroll, watch=watch)
-    for key, function in functions.items():
-        fronts[0].convert(conversion, function, described.get(key), key)
+    conversion = Conversion(fronts[0].title, unroll, tuple(signatures), allow_select_tf, watch=watch)
+    if fronts[0].whole:
+        fronts[0].convert(conversion, functions, described)
+    else:
+        for key, function in functions.items():
+            fronts[0].convert(conversion, function, described.get(key), key)
     module = conversion.module()
     if metadata is not None:
         describe(module, metadata)
@@ -181,6 +227,7 @@ def differences(model: Model, conversion: Conversion, given: Given = None) -> La
 
 
 def _front(source: Any, kind: str) -> Front:
+    kind = OTHER_NAMES.get(kind, kind)
     if kind != "auto":
         if kind not in FRONTS:
             raise InputError(f"there is no kind of source {kind!r}", hint=f"kinds are auto, {', '.join(FRONTS)}")
@@ -189,7 +236,7 @@ def _front(source: Any, kind: str) -> Front:
         if not os.path.exists(source):
             raise FileMissing(f"there is no file {source}")
         for front in FRONTS.values():
-            if source.endswith(front.files) and front.files:
+            if front.takes_file(source):
                 return front
         endings = ", ".join(e for f in FRONTS.values() for e in f.files)
         raise InputError(f"the file {source} is of no kind that is known by its ending", hint=f"endings are {endings}")

@@ -75,6 +75,14 @@ def layer(
     return steps(b, x, cell, states, walk)
 
 
+def has_builtin(
+    b: Builder, x: Tensor, cell: Cell, states: Sequence[Tensor], walk: Walk = FORWARD, options: Recurrent = DEFAULT
+) -> bool:
+    """Whether `layer` would be one builtin, which keeps its state."""
+    cell, walk = _simplified(b, x, cell, walk)
+    return _has_builtin(x, cell, _without_zeros(b, states), walk, options)
+
+
 def bidirectional(
     b: Builder,
     x: Tensor,

@@ -174,7 +174,7 @@ class _Writer:
             case float():
                 return FLOAT, value
             case str() | bytes():
-                raw = value.encode() if isinstance(value, str) else value
+                raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
                 self.align()
                 self.out += self.number(len(raw), UINT)
                 at = len(self.out)

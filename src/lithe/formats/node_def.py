@@ -73,6 +73,11 @@ def read_options(data: bytes) -> NodeDef:
     return read(parts[1])
 
 
+def write_options(op: str, data: bytes) -> bytes:
+    """The options of a Flex operator: both as strings, which is what TensorFlow's runtime reads."""
+    return flexbuffer.write([op, data.decode("utf-8", "surrogateescape")])
+
+
 def read(data: bytes) -> NodeDef:
     """The description in the bytes of a NodeDef."""
     record = READER.read(data, "NodeDef")

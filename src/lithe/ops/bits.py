@@ -16,7 +16,8 @@ from lithe.types import UINT8, Shape
 
 INTEGERS = "T T -> T: int8 uint8 int16 uint16 int32 uint32"
 CASTABLE = (
-    "float32 float16 bfloat16 float64 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool complex64 complex128"
+    "float32 float16 bfloat16 float64 float8_e4m3fn float8_e5m2 int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool "
+    "complex64 complex128"
 )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from lithe.ir.graph import Node, Tensor
 from lithe.passes.rewrite import Neighbours
 from lithe.types import Shape
@@ -41,10 +39,11 @@ def _source(around: Neighbours, tensor: Tensor | None) -> Tensor | None:
 
 
 def _shape_of_all(tensors: list[Tensor | None]) -> Shape | None:
-    try:
-        return tuple(map(int, np.broadcast_shapes(*(t.type.shape for t in tensors if t is not None))))
-    except ValueError:
-        return None
+    """The shape to which all are repeated. NumPy's own function refuses the sizes that stand for open ones."""
+    shapes = [t.type.shape for t in tensors if t is not None]
+    rank = max(map(len, shapes))
+    sizes = [{n for n in dims if n != 1} for dims in zip(*((1,) * (rank - len(s)) + s for s in shapes), strict=True)]
+    return tuple(next(iter(n), 1) for n in sizes) if all(len(n) <= 1 for n in sizes) else None
 
 
 def drop_identity_broadcast(around: Neighbours, node: Node) -> Tensor | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lithe.conversion.builder import Builder
 from lithe.conversion.control import branch, while_loop
-from lithe.conversion.jax.rules import Equation, rule
+from lithe.conversion.jax.rules import Equation, rule, stacked
 from lithe.conversion.sizes import is_open
 from lithe.ir.graph import Tensor
 from lithe.types import BOOL, INT32
@@ -24,7 +24,9 @@ def _inner(b: Builder, closed: object, inputs: Sequence[Tensor]) -> list[Tensor]
 
 @rule("cond")
 def choice(b: Builder, e: Equation, index: Tensor, *operands: Tensor) -> Sequence[Tensor]:
-    """Two branches; more are a choice in the other branch of a choice."""
+    """Two branches; more are a choice in the other branch of a choice. What is known is chosen now."""
+    if index.data is not None:
+        return _inner(b, e["branches"][int(np.clip(int(index.data), 0, len(e["branches"]) - 1))], operands)
     return _choose(b, index, list(e["branches"]), 0, operands)
 
 
@@ -72,11 +74,7 @@ def _unrolled(b: Builder, e: Equation, operands: Sequence[Tensor]) -> list[Tenso
         values = made[:carried]
         for collected, y in zip(results, made[carried:], strict=True):
             collected.append(y)
-    stacked = []
-    for collected in results:
-        ordered = collected[::-1] if e["reverse"] else collected
-        stacked.append(b("PACK", *ordered, values_count=length, axis=0))
-    return [*values, *stacked]
+    return [*values, *(stacked(b, rows[::-1] if e["reverse"] else rows, 0) for rows in results)]
 
 
 def _rows(b: Builder, x: Tensor, length: int) -> list[Tensor]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from lithe.conversion.builder import Conversion, Watched
+from lithe.conversion.builder import Builder, Conversion
 from lithe.conversion.jax.trace import evaluated, trace, write
 from lithe.conversion.signature import input_spec, named_inputs
 from lithe.errors import InputError, LitheError
+from lithe.ir.graph import Tensor
 from lithe.types import TensorType, dtype_of
+
+Types = Mapping[str, TensorType]
+Write = Callable[[Builder, Sequence[Tensor]], list[Tensor]]
 
 
 def convert_function(conversion: Conversion, function: Callable[..., Any], inputs: Any, key: str) -> None:
@@ -20,6 +24,18 @@ def convert_function(conversion: Conversion, function: Callable[..., Any], input
     if not given:
         raise InputError("the inputs of a function must be described", hint="convert(f, inputs={'x': (None, 28, 28)})")
     specs = {name: input_spec(value, name) for name, value in given.items()}
+    write_function(conversion, function, {name: s.type(conversion.sizes) for name, s in specs.items()}, key)
+
+
+def write_function(conversion: Conversion, function: Callable[..., Any], types: Types, key: str) -> None:
+    """Writes a graph for a function of named inputs."""
+    import jax
+
+    b = conversion.graph("main" if not conversion.graphs else key)
+    tensors = {name: b.input(name, t.shape, t.dtype) for name, t in types.items()}
+    closed, shapes = _trace(conversion, function, types)
+    results = write(b, closed, list(tensors.values()), "")
+    outputs = {n: b.output(t, n) for n, t in zip(result_names(shapes), results, strict=True)}
 
     def layers(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         found: dict[str, Any] = {}
@@ -27,35 +43,25 @@ def convert_function(conversion: Conversion, function: Callable[..., Any], input
         evaluated(closed, list(arrays.values()), found)
         return {path: np.asarray(value) for path, value in found.items()}
 
-    types = {name: s.type(conversion.sizes) for name, s in specs.items()}
-    write_function(conversion, function, types, key, layers=layers)
+    conversion.sign(
+        key, b, tensors, outputs, lambda arrays: jax.tree_util.tree_leaves(function(*arrays.values())), layers
+    )
 
 
-def write_function(conversion: Conversion, function: Callable[..., Any], types: dict[str, Any], key: str,
-                   names: list[str] | None = None, layers: Watched | None = None,
-                   marks: bool = False) -> None:  # fmt: skip
-    """Writes a graph for a function of named inputs.
+def traced(conversion: Conversion, function: Callable[..., Any], types: Types) -> Write:
+    """What writes the tensors that a function gives, from the tensors that it takes."""
+    closed, _ = _trace(conversion, function, types)
+    return lambda b, tensors: write(b, closed, tensors)
 
-    names   those of its flattened results.
-    layers  runs its parts: equations, or what it marks itself (`marks`).
-    """
-    import jax
 
-    b = conversion.graph("main" if not conversion.graphs else key)
-    tensors = {name: b.input(name, t.shape, t.dtype) for name, t in types.items()}
+def _trace(conversion: Conversion, function: Callable[..., Any], types: Types) -> tuple[Any, Any]:
     try:
-        closed, shapes = trace(function, [t.type for t in tensors.values()])
+        return trace(function, list(types.values()))
     except LitheError:
         raise
     except Exception as cause:  # the source's own code may raise anything
         given = ", ".join(f"{name}: {spoken(conversion, t)}" for name, t in types.items())
         raise InputError(f"the {conversion.source} model does not take {given}: {_first_line(cause)}") from cause
-    results = write(b, closed, list(tensors.values()), None if marks else "")
-    titles = names or result_names(shapes)
-    outputs = {n: b.output(t, n) for n, t in zip(titles, results, strict=True)}
-    conversion.sign(
-        key, b, tensors, outputs, lambda arrays: jax.tree_util.tree_leaves(function(*arrays.values())), layers
-    )
 
 
 def result_names(shapes: Any) -> list[str]:

@@ -1,9 +1,10 @@
-"""What JAX's primitives are in builtins: products, convolutions, pooling, look-ups."""
+"""What JAX's primitives are in builtins: products, convolutions, pooling."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from lithe.conversion.jax.rules import Equation, rule
 from lithe.conversion.sizes import is_open
 from lithe.conversion.windows import Window
 from lithe.ir.graph import Tensor
-from lithe.types import BOOL, COMPLEX64, FLOAT32, INT32
+from lithe.types import FLOAT32
 
 MOST_COUNTED = 1 << 24  # elements of a constant that is pooled here
 
@@ -21,9 +22,24 @@ MOST_COUNTED = 1 << 24  # elements of a constant that is pooled here
 @rule("dot_general")
 def dot_general(b: Builder, e: Equation, x: Tensor, y: Tensor) -> Tensor:
     summed, shared = e["dimension_numbers"]
-    if x.type.dtype != FLOAT32:
-        b.require(x.type.dtype.is_integer or x.type.dtype.is_float, f"a product of {x.type.dtype}")
-    return matrices.product(b, x, y, summed, shared)
+    if x.type.dtype.is_integer:
+        return _sum_of_products(b, x, y, summed, shared)
+    b.require(x.type.dtype.is_float, f"a product of {x.type.dtype}")
+    made = matrices.product(b, b.cast(x, FLOAT32), b.cast(y, FLOAT32), summed, shared)
+    return b.cast(made, e.result.dtype)
+
+
+def _sum_of_products(b: Builder, x: Tensor, y: Tensor, summed: Any, shared: Any) -> Tensor:
+    """Of integers, for which the builtins of products are quantized: each with each, and their sums."""
+    rest = [[i for i in range(t.type.rank) if i not in (*s, *both)]
+            for t, s, both in zip((x, y), summed, shared, strict=True)]  # fmt: skip
+    turned = [b.transpose(t, [*both, *r, *s]) for t, s, both, r in zip((x, y), summed, shared, rest, strict=True)]
+    count, (left, right), sums = len(shared[0]), map(len, rest), len(summed[0])
+    x_shape, y_shape = turned[0].type.shape, turned[1].type.shape
+    wide = b.reshape(turned[0], (*x_shape[: count + left], *[1] * right, *x_shape[count + left :]))
+    high = b.reshape(turned[1], (*y_shape[:count], *[1] * left, *y_shape[count:]))
+    total = b("MUL", wide, high)
+    return b("SUM", total, b.constant(list(range(total.type.rank - sums, total.type.rank))), keep_dims=False)
 
 
 @rule("conv_general_dilated")
@@ -108,84 +124,3 @@ def _constant_sums(b: Builder, e: Equation, x: Tensor, value: np.ndarray) -> Ten
     if np.ptp(data, axis=(0, -1)).max() == 0:  # the same for all channels
         data = data[:1, ..., :1]
     return b.broadcast(b.constant(data, x.type.dtype), e.result.shape)
-
-
-@rule("gather")
-def gather(b: Builder, e: Equation, x: Tensor, indices: Tensor) -> Tensor:
-    """Look-ups along one axis (GATHER) and of single places (GATHER_ND); places are clamped where JAX does that."""
-    numbers, sizes = e["dimension_numbers"], [int(n) for n in e["slice_sizes"]]
-    b.require(not numbers.operand_batching_dims, "a gather with batches")
-    indices = _inside(b, e, x, indices, numbers.start_index_map, sizes)
-    along = list(numbers.start_index_map)
-    whole = [i for i in range(x.type.rank) if i not in along]
-    b.require(all(sizes[i] == x.type.shape[i] for i in whole), "a gather of parts")
-    b.require(all(sizes[i] == 1 for i in along), "a gather of parts")
-    batch = [i for i in range(len(e.result.shape)) if i not in numbers.offset_dims]
-    if len(along) == 1:
-        flat = b.reshape(indices, indices.type.shape[:-1])
-        made = b("GATHER", x, flat, axis=along[0], batch_dims=0)
-        order = [*range(along[0]), *([None] * flat.type.rank), *range(along[0] + 1, x.type.rank)]
-    else:
-        turned = b.transpose(x, [*along, *whole])
-        made = b("GATHER_ND", turned, indices)
-        order = [*([None] * (indices.type.rank - 1)), *whole]
-    kept = [i for i in range(x.type.rank) if i not in numbers.collapsed_slice_dims]
-    made = b.reshape(made, [n for n in made.type.shape])
-    return _arranged(b, e, made, order, batch, kept, numbers.offset_dims)
-
-
-def _arranged(b: Builder, e: Equation, made: Tensor, order: Sequence[int | None], batch: Sequence[int],
-              kept: Sequence[int], offsets: Sequence[int]) -> Tensor:  # fmt: skip
-    """The axes of a look-up in the order that is asked for; kept axes of one element are put in."""
-    batches = iter(batch)
-    places = []
-    for axis in order:
-        places.append(next(batches) if axis is None else offsets[kept.index(axis)])
-    turned = b.transpose(made, sorted(range(len(places)), key=places.__getitem__))
-    return b.reshape(turned, e.result.shape)
-
-
-def _inside(b: Builder, e: Equation, x: Tensor, indices: Tensor, along: Sequence[int], sizes: Sequence[int]) -> Tensor:
-    """Places as JAX's mode has them; where it promises that they are inside, they are taken as they are."""
-    mode = str(e["mode"])
-    if indices.type.dtype != INT32:
-        indices = b.cast(indices, INT32)
-    if "CLIP" not in mode and "FILL_OR_DROP" not in mode:
-        return indices
-    most = b.constant([x.type.shape[a] - sizes[a] for a in along])
-    if any(is_open(x.type.shape[a]) for a in along):
-        return indices
-    return b("MAXIMUM", b("MINIMUM", indices, most), b.constant([0] * len(along)))
-
-
-@rule("scatter", "scatter-add", "scatter_add")
-def scatter(b: Builder, e: Equation, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-    """Sums or values put at single places of the leading axes."""
-    numbers = e["dimension_numbers"]
-    along = list(numbers.scatter_dims_to_operand_dims)
-    leading = along == list(range(len(along))) and list(numbers.inserted_window_dims) == along
-    b.require(leading and not numbers.operand_batching_dims, "a scatter of parts")
-    indices = b.cast(indices, INT32)
-    shape = b.vector(x.type.shape)
-    made = b.sized("SCATTER_ND", [indices, updates, shape], x.type.shape)
-    made.type = x.type
-    if e.primitive != "scatter":
-        return b("ADD", x, made)
-    ones = b.broadcast(b.constant(np.ones([1] * updates.type.rank), FLOAT32), updates.type.shape)
-    hit = b.sized("SCATTER_ND", [indices, ones, shape], x.type.shape)
-    hit.type = x.type
-    return b("SELECT_V2", b("GREATER", hit, b.constant(0, FLOAT32), dtype=BOOL), made, x, dtype=x.type.dtype)
-
-
-@rule("fft")
-def fft(b: Builder, e: Equation, x: Tensor) -> Tensor:
-    """The real transform along the last axis, as RFFT2D of one row."""
-    kind = str(e["fft_type"]).upper()
-    b.require(
-        kind.endswith("RFFT") and not kind.endswith("IRFFT") and len(e["fft_lengths"]) == 1, f"an fft of kind {kind}"
-    )
-    (n,) = e["fft_lengths"]
-    *outer, _ = x.type.shape
-    row = b.reshape(x, (*outer, 1, n))
-    y = b("RFFT2D", row, b.constant([1, n]), dtype=COMPLEX64)
-    return b.reshape(y, e.result.shape)

@@ -15,7 +15,7 @@ from lithe.conversion.sizes import is_open
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value
-from lithe.types import BOOL, DTYPES, FLOAT32, INT32, DType, TensorType
+from lithe.types import BOOL, DTYPES, FLOAT32, DType, TensorType
 
 Rule = Callable[..., Any]  # a tensor, or several
 RULES: dict[str, Rule] = {}
@@ -56,13 +56,14 @@ def dtype_named(name: str) -> DType:
 # elementwise
 
 SAME = {
-    "abs": "ABS", "add": "ADD", "add_any": "ADD", "atan2": "ATAN2", "ceil": "CEIL", "cos": "COS", "exp": "EXP",
+    "add": "ADD", "add_any": "ADD", "atan2": "ATAN2", "ceil": "CEIL", "cos": "COS",
     "floor": "FLOOR", "log": "LOG", "logistic": "LOGISTIC", "max": "MAXIMUM", "min": "MINIMUM", "mul": "MUL",
-    "neg": "NEG", "pow": "POW", "rsqrt": "RSQRT", "sign": "SIGN", "sin": "SIN", "sqrt": "SQRT", "square": "SQUARE",
-    "sub": "SUB", "tanh": "TANH", "div": "DIV",
+    "neg": "NEG", "pow": "POW", "rsqrt": "RSQRT", "sign": "SIGN", "sin": "SIN", "sqrt": "SQRT",
+    "sub": "SUB", "tanh": "TANH",
 }  # fmt: skip
 COMPARISONS = {
     "eq": "EQUAL", "ne": "NOT_EQUAL", "lt": "LESS", "le": "LESS_EQUAL", "gt": "GREATER", "ge": "GREATER_EQUAL",
+    "eq_to": "EQUAL", "lt_to": "LESS", "le_to": "LESS_EQUAL",
 }  # fmt: skip
 FORMULAS = {
     "log1p": "Log1p", "expm1": "Expm1", "erf": "Erf", "erfc": "Erfc", "tan": "Tan", "sinh": "Sinh", "cosh": "Cosh",
@@ -109,13 +110,8 @@ def integer_power(b: Builder, e: Equation, x: Tensor) -> Tensor:
         if exponent & 1:
             result = power if result is None else b("MUL", result, power)
         exponent >>= 1
-        power = (
-            b("SQUARE", power)
-            if exponent and x.type.dtype == FLOAT32
-            else b("MUL", power, power)
-            if exponent
-            else power
-        )
+        if exponent:
+            power = b("SQUARE" if x.type.dtype == FLOAT32 else "MUL", *[power] * (1 + (x.type.dtype != FLOAT32)))
     return b("POW", x, b.constant(0, x.type.dtype)) if result is None else result
 
 
@@ -128,54 +124,15 @@ def rounded(b: Builder, e: Equation, x: Tensor) -> Tensor:
     return (formulas.sign(value) * (abs(value) + 0.5).apply("FLOOR")).tensor
 
 
-@rule("rem")
-def remainder(b: Builder, e: Equation, x: Tensor, y: Tensor) -> Tensor:
-    """x - y trunc(x / y): the sign is that of x."""
-    a, c = Value(b, x), Value(b, y)
-    if x.type.dtype.is_integer:
-        return (a - c * (a / c)).tensor
-    left = abs(a).apply("FLOOR_MOD", abs(c))
-    return (formulas.sign(a) * left).tensor
-
-
 @rule("nextafter")
 def next_number(b: Builder, e: Equation, x: Tensor, y: Tensor) -> Tensor:
-    b.require(False, "the next representable number")
-    return x
+    b.require(x.data is not None and y.data is not None, "the next representable number")
+    return b.constant(np.nextafter(b.array(x), b.array(y)), x.type.dtype)
 
 
 @rule("clamp")
 def clamp(b: Builder, e: Equation, low: Tensor, x: Tensor, high: Tensor) -> Tensor:
     return b("MINIMUM", b("MAXIMUM", x, low), high)
-
-
-@rule("not")
-def invert(b: Builder, e: Equation, x: Tensor) -> Tensor:
-    return b("LOGICAL_NOT", x) if x.type.dtype == BOOL else formulas.invert(Value(b, x)).tensor
-
-
-@rule("and", "or", "xor")
-def logic(b: Builder, e: Equation, x: Tensor, y: Tensor) -> Tensor:
-    """x & y = x + y - (x ^ y) - (x | y) has no builtin for integers; their xor has."""
-    if x.type.dtype == BOOL:
-        ops = {"and": "LOGICAL_AND", "or": "LOGICAL_OR", "xor": "NOT_EQUAL"}
-        return b(ops[e.primitive], x, y, dtype=BOOL)
-    b.require(e.primitive == "xor", "a bitwise operation on integers")
-    return b("BITWISE_XOR", x, y)
-
-
-@rule("shift_right_logical", "shift_right_arithmetic")
-def shift_right(b: Builder, e: Equation, x: Tensor, y: Tensor) -> Tensor:
-    signed = x.type.dtype.kind == "int"
-    b.require(signed == (e.primitive == "shift_right_arithmetic"), "a shift of the other kind")
-    return b("RIGHT_SHIFT", x, y)
-
-
-@rule("shift_left")
-def shift_left(b: Builder, e: Equation, x: Tensor, y: Tensor) -> Tensor:
-    """A product with a power of two."""
-    powers = 1 << b.array(y).astype(np.int64)
-    return b("MUL", x, b.constant(powers, x.type.dtype))
 
 
 @rule("select_n")
@@ -205,11 +162,6 @@ def unchanged(b: Builder, e: Equation, *xs: Tensor) -> Sequence[Tensor]:
     return xs
 
 
-@rule("real", "imag")
-def part_of_complex(b: Builder, e: Equation, x: Tensor) -> Tensor:
-    return b(e.primitive.upper(), x, dtype=FLOAT32)
-
-
 # reductions
 
 REDUCTIONS = {"reduce_sum": "SUM", "reduce_max": "REDUCE_MAX", "reduce_min": "REDUCE_MIN", "reduce_prod": "REDUCE_PROD",
@@ -235,25 +187,17 @@ def place_of_extreme(b: Builder, e: Equation, x: Tensor) -> Tensor:
              output_type=dtype)  # fmt: skip
 
 
+@rule("platform_index")
+def place_of_platform(b: Builder, e: Equation) -> Tensor:
+    """Of what a function has for several platforms, that for all others, or for the CPU."""
+    names = [p or () for p in e["platforms"]]
+    default = e["platforms"].index(None) if None in e["platforms"] else 0
+    return b.constant(next((i for i, p in enumerate(names) if "cpu" in p), default))
+
+
 @rule("cumsum")
 def running_sum(b: Builder, e: Equation, x: Tensor) -> Tensor:
     return b("CUMSUM", x, b.constant(int(e["axis"])), exclusive=False, reverse=e["reverse"])
-
-
-@rule("top_k")
-def top(b: Builder, e: Equation, x: Tensor) -> Sequence[Tensor]:
-    return b.several("TOPK_V2", x, b.constant(int(e["k"])), dtypes=[None, INT32])
-
-
-@rule("sort")
-def sort(b: Builder, e: Equation, *xs: Tensor) -> Sequence[Tensor]:
-    """Along the last axis: the largest first of the negated ones."""
-    (x, *others) = xs
-    axis = e["dimension"]
-    b.require(e["num_keys"] == 1 and axis == x.type.rank - 1 and x.type.dtype == FLOAT32, "such a sort")
-    values, places = b.several("TOPK_V2", b("NEG", x), b.constant(x.type.shape[axis]), dtypes=[None, INT32])
-    rest = [b("GATHER", o, places, axis=axis, batch_dims=axis) for o in others]
-    return [b("NEG", values), *rest]
 
 
 # the same elements in another arrangement
@@ -298,6 +242,8 @@ def concatenate(b: Builder, e: Equation, *xs: Tensor) -> Tensor:
 @rule("split")
 def split(b: Builder, e: Equation, x: Tensor) -> Sequence[Tensor]:
     sizes, axis = [int(n) for n in e["sizes"]], b.constant(int(e["axis"]))
+    if x.type.dtype == BOOL:  # of which the official runtime's SPLIT takes none
+        return [parts.sliced(b, x, int(e["axis"]), sum(sizes[:i]), sum(sizes[: i + 1])) for i in range(len(sizes))]
     if len(set(sizes)) == 1:
         return parts.split(b, x, len(sizes), int(e["axis"]))
     return b.several("SPLIT_V", x, b.constant(sizes), axis, dtypes=[None] * len(sizes), num_splits=len(sizes))
@@ -305,7 +251,16 @@ def split(b: Builder, e: Equation, x: Tensor) -> Sequence[Tensor]:
 
 @rule("stack")
 def stack(b: Builder, e: Equation, *xs: Tensor) -> Tensor:
-    return b("PACK", *xs, values_count=len(xs), axis=int(e["axis"]))
+    return stacked(b, xs, int(e["axis"]))
+
+
+def stacked(b: Builder, xs: Sequence[Tensor], axis: int) -> Tensor:
+    """Tensors beside each other along a new axis. PACK of the official runtime takes no truth values."""
+    if xs[0].type.dtype != BOOL:
+        return b("PACK", *xs, values_count=len(xs), axis=axis)
+    shape = xs[0].type.shape
+    wide = (*shape[:axis], 1, *shape[axis:])
+    return b("CONCATENATION", *(b.reshape(x, wide) for x in xs), axis=axis)
 
 
 @rule("unstack")
@@ -325,6 +280,8 @@ def padded(b: Builder, e: Equation, x: Tensor, value: Tensor) -> Tensor:
 @rule("slice")
 def part(b: Builder, e: Equation, x: Tensor) -> Tensor:
     begin, end, strides = e["start_indices"], e["limit_indices"], e["strides"]
+    whole = x.type.shape[len(begin) :]  # the two numbers of keys, which JAX does not count as an axis
+    begin, end, strides = (*begin, *[0] * len(whole)), (*end, *whole), strides and (*strides, *[1] * len(whole))
     if strides is None or all(s == 1 for s in strides):
         return cut(b, x, begin, [z - a for a, z in zip(begin, end, strict=True)])
     shape, have = e.result.shape, x.type.shape

@@ -11,16 +11,29 @@ import numpy as np
 from lithe.conversion.builder import Builder
 from lithe.conversion.jax import control as control
 from lithe.conversion.jax import layers as layers
+from lithe.conversion.jax import lookups as lookups
 from lithe.conversion.jax import opaque as opaque
+from lithe.conversion.jax import randomness as randomness
+from lithe.conversion.jax import series as series
+from lithe.conversion.jax import spectra as spectra
+from lithe.conversion.jax.integers import ARRANGED, COMPUTED, signed, widened
 from lithe.conversion.jax.rules import RULES, Equation
 from lithe.ir.graph import Tensor
-from lithe.types import DTYPES, TensorType
+from lithe.passes.writer import Inexpressible
+from lithe.types import DTYPES, UINT32, TensorType
 
+RULES.update({name: widened(RULES[name]) for name in COMPUTED})
+RULES.update({name: signed(RULES[name]) for name in ARRANGED})
 OWN = os.sep + "lithe" + os.sep
 
 
 def write(b: Builder, closed: Any, inputs: Sequence[Tensor], path: str | None = None) -> list[Tensor]:
-    """What a closed jaxpr gives for these tensors. Results of equations are marked where the path of it is known."""
+    """What a jaxpr, closed or without constants, gives for these tensors.
+
+    path  of the jaxpr in the whole: results of its equations are marked where it is known.
+    """
+    if not hasattr(closed, "consts"):
+        return write_jaxpr(b, closed, inputs, path)
     constants = [constant(b, c) for c in closed.consts]
     return write_jaxpr(b, closed.jaxpr, [*constants, *inputs], path)
 
@@ -98,6 +111,11 @@ CALLS = {
 
 
 def type_of(aval: Any) -> TensorType:
+    """The type of a traced array; a key of random numbers is two numbers."""
+    if aval.dtype.name == "key<fry>":
+        return TensorType(UINT32, (*map(int, aval.shape), 2))
+    if aval.dtype.name not in DTYPES:
+        raise Inexpressible(f"arrays of {aval.dtype.name}")
     return TensorType(DTYPES[aval.dtype.name], tuple(int(n) for n in aval.shape))
 
 

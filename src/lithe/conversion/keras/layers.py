@@ -8,25 +8,25 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
 from lithe.conversion.builder import Builder
-from lithe.conversion.jax.opaque import opaque
+from lithe.conversion.keras.tracing import Tracer
 from lithe.ir.graph import Tensor
 
 
 @contextmanager
 def recorded(found: dict[str, np.ndarray]) -> Iterator[None]:
     """While a model runs, the results of its layers are kept."""
-    import jax
+    convert = importlib.import_module("keras").ops.convert_to_numpy
 
     def keep(key: str, where: str, x: Any) -> Any:
-        if not isinstance(x, jax.core.Tracer):  # what is inside a loop has no value of its own
-            found[key] = np.asarray(x)
+        with suppress(Exception):  # what is inside of a loop has no value of its own; each backend says so otherwise
+            found[key] = np.asarray(convert(x))
         return x
 
     with _around_layers(keep):
@@ -34,28 +34,31 @@ def recorded(found: dict[str, np.ndarray]) -> Iterator[None]:
 
 
 @contextmanager
-def marked() -> Iterator[None]:
+def marked(tracer: Tracer) -> Iterator[None]:
     """While a model is traced, the results of its layers are marked in the graph that is written."""
-    import jax
-
-    backend = importlib.import_module("keras.src.backend")
+    keras = importlib.import_module("keras.src.backend")
 
     def mark(key: str, where: str, x: Any) -> Any:
-        if not isinstance(x, jax.core.Tracer):
+        if _is_known(x, tracer):
             return x
 
         def write(b: Builder, t: Tensor) -> Tensor:
             b.mark(key, t, where)
             return t
 
-        made = opaque(write, where, [jax.ShapeDtypeStruct(x.shape, x.dtype)], x)[0]
+        made = tracer.opaque(write, where, lambda shape: [shape], x)[0]
         mask = getattr(x, "_keras_mask", None)
         if mask is not None:
-            backend.set_keras_mask(made, mask)
+            keras.set_keras_mask(made, mask)
         return made
 
     with _around_layers(mark):
         yield
+
+
+def _is_known(x: Any, tracer: Tracer) -> bool:
+    """Whether a value does not depend on the inputs. Only JAX computes such while it traces."""
+    return tracer.backend == "jax" and not isinstance(x, importlib.import_module("jax").core.Tracer)
 
 
 @contextmanager

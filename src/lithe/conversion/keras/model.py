@@ -5,25 +5,33 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
-from lithe.conversion.builder import Conversion
+from lithe.conversion.builder import Conversion, type_of
+from lithe.conversion.keras.builtins import builtins_stand_for_operations
+from lithe.conversion.keras.layers import marked, recorded
+from lithe.conversion.keras.tracing import BACKENDS
+from lithe.conversion.keras.tracing import tracer as tracer_of
 from lithe.conversion.signature import InputSpec, input_spec, named_inputs
-from lithe.errors import FileMissing, InputError, MissingDependency, ModelError, UnsupportedOp
+from lithe.conversion.variables import kept
+from lithe.errors import FileMissing, InputError, MissingDependency, ModelError
+from lithe.ir.graph import Tensor
 
-INSTALL = "pip install 'lithe[keras,jax]'"
+INSTALL = "pip install 'lithe[keras,jax]', or torch or tensorflow in the place of jax"
 CUSTOM = "register custom layers before, with keras.saving.register_keras_serializable"
 
 
 def load_keras(path: str) -> Any:
-    """The model in a `.keras` file. Where Keras is not in use yet, it is started on JAX."""
+    """The model in a `.keras` file. Where Keras is not in use yet, it is started on a backend that is installed."""
     if not os.path.exists(path):
         raise FileMissing(f"there is no file {path}")
-    if "keras" not in sys.modules and importlib.util.find_spec("jax") is not None:
-        os.environ.setdefault("KERAS_BACKEND", "jax")
+    if "keras" not in sys.modules:
+        installed = [name for name in BACKENDS if importlib.util.find_spec(name) is not None]
+        os.environ.setdefault("KERAS_BACKEND", next(iter(installed), BACKENDS[0]))
     try:
         keras = importlib.import_module("keras")
     except ImportError as cause:
@@ -36,34 +44,109 @@ def load_keras(path: str) -> Any:
 
 
 def convert_keras(conversion: Conversion, model: Any, inputs: Any, key: str) -> None:
-    """Writes the model as a graph, with its own names of inputs and outputs."""
+    """Writes the model as a graph, with its own names of inputs and outputs.
+
+    What layers keep from run to run (the states of stateful ones) becomes variables.
+    """
     keras = importlib.import_module("keras")
+    if not isinstance(model, keras.Layer):
+        raise InputError(f"a model of Keras is needed, this is {type(model).__name__}")
     specs, structure = _inputs(model, inputs, keras)
     types = {name: spec.type(conversion.sizes) for name, spec in specs.items()}
-    backend = keras.backend.backend()
-    if backend != "jax":
-        raise UnsupportedOp(
-            f"Keras runs on {backend} here, and models are traced on JAX",
-            hint="save the model, and convert the .keras file in a process with KERAS_BACKEND=jax",
-        )
-    from lithe.conversion.jax.function import write_function
-    from lithe.conversion.keras.builtins import builtins_stand_for_operations
-    from lithe.conversion.keras.layers import marked, recorded
+    call = _Call(model, structure, keras)
+    tracer = tracer_of(keras.backend.backend())
+    held: list[Tensor] = []
+    with builtins_stand_for_operations(tracer, conversion.unroll, held):
+        with marked(tracer) if conversion.watch else nullcontext():
+            write = tracer.traced(conversion, call, types)
+        if call.assigned:  # what it depends on is known now: it is traced again, for values that it is given
+            call.variables = call.assigned
+            firsts = [np.array(keras.ops.convert_to_numpy(v)) for v in call.variables]
+            held += [
+                Tensor(f"{v.path}/{i}", type_of(a)) for i, (v, a) in enumerate(zip(call.variables, firsts, strict=True))
+            ]
+            with marked(tracer) if conversion.watch else nullcontext():
+                write = tracer.traced(conversion, call, {**types, **{t.name: t.type for t in held}})
+        b = conversion.graph("main" if not conversion.graphs else key)
+        tensors = {name: b.input(name, t.shape, t.dtype) for name, t in types.items()}
+        results = write(b, [*tensors.values(), *held])
+    names = _output_names(model) or call.names
+    outputs = {n: b.output(t, n) for n, t in zip(names, results, strict=False)}
+    for first, before, after in zip(firsts if held else (), held, results[len(outputs) :], strict=True):
+        if after is not before:
+            kept(b, before.name, first, before, after)
+    watching = _Reference(call)
 
     def layers(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         found: dict[str, np.ndarray] = {}
         with recorded(found):
-            call(*arrays.values())
+            watching(arrays)
         return found
 
-    def call(*arrays: Any) -> Any:
-        packed = keras.tree.pack_sequence_as(structure, list(arrays))
-        with keras.StatelessScope():  # what the model remembers is not changed by tracing it
-            return model(packed, training=False)
+    conversion.sign(key, b, tensors, outputs, _Reference(call), layers)
 
-    watched = marked() if conversion.watch else nullcontext()
-    with builtins_stand_for_operations(conversion.unroll), watched:
-        write_function(conversion, call, types, key, _output_names(model), layers, marks=True)
+
+class _Call:
+    """A model as a function of its inputs and of the values of variables, which gives flat results and new values.
+
+    variables  whose values it takes and gives.
+    assigned   those that it gave values when it was called last.
+    names      of its results.
+    """
+
+    def __init__(self, model: Any, structure: Any, keras: Any) -> None:
+        self.model, self.structure, self.keras = model, structure, keras
+        self.variables: list[Any] = []
+        self.assigned: list[Any] = []
+        self.names: list[str] = []
+        weights = {id(v) for v in model.weights}
+        self.others = {id(v) for v in model.variables} - weights  # seeds of random numbers, metrics
+
+    def __call__(self, *values: Any) -> list[Any]:
+        count = len(values) - len(self.variables)
+        packed = self.keras.tree.pack_sequence_as(self.structure, list(values[:count]))
+        assigned: dict[int, Any] = {}
+
+        class Scope(self.keras.StatelessScope):  # type: ignore[misc, name-defined]
+            """What the model remembers is not changed by tracing it."""
+
+            def add_update(self, update: Any) -> None:
+                assigned[id(update[0])] = update[0]
+                super().add_update(update)
+
+        with Scope(state_mapping=list(zip(self.variables, values[count:], strict=True))) as scope:
+            made = dict(_leaves(self.model(packed, training=False)))
+        self.names, self.assigned = list(made), [v for n, v in assigned.items() if n not in self.others]
+        return [*made.values(), *(scope.get_current_value(v) for v in self.variables)]
+
+
+class _Reference:
+    """Runs the model as it would run, one time after another; the model itself is left as it is."""
+
+    def __init__(self, call: _Call) -> None:
+        self.call = call
+        self.values: list[Any] = [v.value for v in call.variables]
+
+    def __call__(self, arrays: dict[str, np.ndarray]) -> list[np.ndarray]:
+        convert = self.call.keras.ops
+        made = self.call(*map(convert.convert_to_tensor, arrays.values()), *self.values)
+        count = len(made) - len(self.values)
+        self.values = made[count:]
+        return [np.asarray(convert.convert_to_numpy(x)) for x in made[:count]]
+
+
+def _leaves(results: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Tensors in a structure of results, under the keys of dictionaries or output0, output1, ... otherwise."""
+    if isinstance(results, dict):
+        parts: Iterable[tuple[Any, Any]] = sorted(results.items())
+    elif isinstance(results, list | tuple):
+        parts = enumerate(results)
+    else:
+        name = "/".join(path)
+        yield (f"output{name}" if name[:1].isdigit() else name) or "output", results
+        return
+    for name, part in parts:
+        yield from _leaves(part, (*path, str(name)))
 
 
 def _output_names(model: Any) -> list[str] | None:

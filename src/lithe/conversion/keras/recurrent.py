@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from lithe.conversion.builder import Builder
 from lithe.conversion.cells import Cell, Walk
-from lithe.conversion.jax.opaque import opaque
-from lithe.conversion.recurrent import Recurrent, layer
+from lithe.conversion.keras.tracing import Tracer
+from lithe.conversion.recurrent import Recurrent, has_builtin, layer
 from lithe.ir.graph import Tensor
 from lithe.types import FLOAT32
 
@@ -18,51 +19,65 @@ KINDS = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn"}
 ACTIVATIONS = {"tanh": "TANH", "sigmoid": "LOGISTIC", "relu": "RELU", "relu6": "RELU6", "elu": "ELU"}
 
 
-def loop_of_layer(original: Callable[..., Any], unroll: bool) -> Callable[..., Any]:
-    """What stands for `RNN.inner_loop` while a model is traced; the original where the cell is an unusual one."""
+def loop_of_layer(
+    tracer: Tracer, original: Callable[..., Any], unroll: bool, held: Collection[Tensor]
+) -> Callable[..., Any]:
+    """What stands for `RNN.inner_loop` while a model is traced; the original where the cell is an unusual one.
+
+    held  the tensors of what the model keeps from run to run: the states of stateful layers.
+    """
 
     def replacement(self: Any, sequences: Any, initial_state: Any, mask: Any = None, training: bool = False) -> Any:
-        import jax
-
         functions = _functions(self.cell)
-        if functions is None or sequences.dtype != "float32":
+        if functions is None or self.cell.compute_dtype != "float32":
             return original(self, sequences, initial_state, mask, training=training)
         states = list(initial_state) if isinstance(initial_state, list | tuple) else [initial_state]
-        kind, weights = KINDS[type(self).__name__], _weights(self.cell)
-        wanted = bool(self.return_state) and kind == "lstm"
+        kind, whole = KINDS[type(self).__name__], self.return_sequences
         options = Recurrent(unroll=unroll or self.unroll)
-        masked = "zero" if self.zero_output_for_mask else "repeat"
-        backwards, stays, whole = self.go_backwards, self.stateful, self.return_sequences
 
         def write(b: Builder, x: Tensor, *rest: Tensor) -> list[Tensor]:
+            weights = _weights(self.cell)
             given, masks = rest[: len(states)], rest[len(states) :]
             counts = b.reshape(masks[0], masks[0].type.shape[:2]) if masks else None
-            if backwards:
+            if self.go_backwards:
                 x, counts = _reversed(b, x), None if counts is None else _reversed(b, counts)
             tensors: dict[str, Any] = {name: b.constant(values, FLOAT32) for name, values in weights.items()}
             cell = Cell(kind, **tensors, activations=functions, reset_after="recurrent_bias" in weights)
-            walk = Walk(mask=counts, masked=masked, last_cell=wanted)
-            y, last = layer(b, x, cell, given, walk, options)
-            b.require(not stays or y.type.shape[1] == 0 or _keeps_state(b), "a stateful layer without a builtin")
-            last = [*last, *([last[0]] * (len(states) - len(last)))]  # cells that nobody reads
-            return [last[0], y if whole else b.reshape(last[0], (*last[0].type.shape[:1], 1, cell.outputs)), *last]
+            masked, keeps = "zero" if self.zero_output_for_mask else "repeat", all(t in held for t in given)
+            walk = Walk(mask=counts, masked=masked, last_cell=bool(self.return_state) and kind == "lstm")
+            if (
+                keeps
+                and not self.return_state
+                and not any(map(_values_any, self.states))
+                and has_builtin(b, x, cell, (), walk, options)
+            ):  # the builtin keeps the state, which nobody else needs
+                y, last = layer(b, x, cell, (), walk, options)
+                finals = list(given)
+            else:
+                y, last = layer(b, x, cell, given, replace(walk, last_cell=walk.last_cell or keeps), options)
+                finals = [*last, *([last[0]] * (len(states) - len(last)))]  # cells that nobody reads
+            outputs = y if whole else b.reshape(last[0], (*last[0].type.shape[:1], 1, cell.outputs))
+            return [last[0], outputs, *finals]
 
-        batch, time, _ = sequences.shape
-        units = states[0].shape[-1]
-        results = [(batch, units), (batch, time if whole else 1, units), *((batch, s.shape[-1]) for s in states)]
+        def shapes(sequences: Any, *rest: Any) -> list[Any]:
+            batch, time, _ = sequences
+            units = rest[0][-1]
+            return [
+                (batch, units),
+                (batch, time if whole else 1, units),
+                *((batch, s[-1]) for s in rest[: len(states)]),
+            ]
+
         masks = [] if mask is None else [mask]
-        shapes = [jax.ShapeDtypeStruct(shape, sequences.dtype) for shape in results]
-        last, outputs, *finals = opaque(
-            write, f"{type(self).__name__} '{self.name}'", shapes, sequences, *states, *masks
-        )
+        what = f"{type(self).__name__} '{self.name}'"
+        last, outputs, *finals = tracer.opaque(write, what, shapes, sequences, *states, *masks)
         return last, outputs, finals
 
     return replacement
 
 
-def _keeps_state(b: Builder) -> bool:
-    """Whether what was written last has variables, which keep their values from run to run."""
-    return any(t is not None and t.is_variable for n in b.nodes[-4:] for t in n.inputs)
+def _values_any(variable: Any) -> bool:
+    return bool(np.any(np.asarray(variable)))
 
 
 def _reversed(b: Builder, x: Tensor) -> Tensor:

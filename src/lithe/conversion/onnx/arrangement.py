@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from lithe.conversion.builder import Builder
-from lithe.conversion.onnx.call import Call, Value, cast, dtype_of_number, has_open, rule, sizes, widened
+from lithe.conversion.onnx.call import Call, Value, cast, dtype_of_number, full, has_open, rule, sizes, widened
 from lithe.conversion.parts import line, non_negative, sliced
 from lithe.conversion.parts import pad as padded
 from lithe.conversion.sizes import is_fixed, is_open
 from lithe.ir.graph import Tensor
-from lithe.types import BOOL, DTYPES, FLOAT32, INT32, DType, TensorType
+from lithe.types import BOOL, DTYPES, INT32, TensorType
 
 SMALL = 1 << 10  # elements of a constant that is made here
 
@@ -80,7 +80,7 @@ def count(b: Builder, c: Call) -> Value:
             whole = b.sized("RANGE", [b.constant(int(start)), b.reshape(b.size(int(limit)), ()), b.constant(1)], (n,))
             return b.cast(whole, c.dtype(0))
         if not any(has_open(v) for v in (start, limit, delta)):
-            return np.arange(start, limit, delta, dtype=np.asarray(start).dtype)  # type: ignore[call-overload]
+            return np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
     ends = [widened(b, b.reshape(c[i], ())) for i in range(3)]
     made = c.found("RANGE", ends, c.declared(0, 1), ends[0].type.dtype)
     return b.cast(made, c.dtype(0))
@@ -339,9 +339,8 @@ def constant_pad(b: Builder, x: Tensor, pairs: Sequence[tuple[int, int]], value:
     if x.type.dtype == BOOL:
         whole = constant_pad(b, b.cast(x, INT32), pairs, None if value is None else b.cast(value, INT32))
         return cast(b, whole, BOOL)
-    number = np.zeros(1) if value is None else value.data
-    if value is None or number is not None:
-        return padded(b, x, pairs, np.asarray(number).reshape(-1)[0].item())
+    if value is None or value.data is not None:
+        return padded(b, x, pairs, 0 if value is None else b.array(value).reshape(-1)[0].item())
     b.require(all(lo >= 0 and hi >= 0 for lo, hi in pairs), "padding that cuts off, with a computed value")
     return b("PADV2", x, b.constant([list(p) for p in pairs]), b.reshape(value, ()))
 
@@ -393,8 +392,14 @@ def depth_to_space(b: Builder, c: Call) -> Tensor:
 
 @rule("SpaceToDepth")
 def space_to_depth(b: Builder, c: Call) -> Tensor:
-    return b.transpose(b("SPACE_TO_DEPTH", b.transpose(c[0], (0, 2, 3, 1)), block_size=c.attr("blocksize")),
-                       (0, 3, 1, 2))  # fmt: skip
+    x, r = c[0], c.attr("blocksize")
+    last = b("SPACE_TO_DEPTH", b.transpose(x, (0, 2, 3, 1)), block_size=r)
+    channels = x.type.shape[1]
+    if c.attr("mode", "DCR") == "CRD" and channels != 1:
+        batch, height, width, _ = last.type.shape
+        parted = b.reshape(last, (batch, height, width, r * r, channels))
+        last = b.reshape(b.transpose(parted, (0, 1, 2, 4, 3)), last.type.shape)
+    return b.transpose(last, (0, 3, 1, 2))
 
 
 @rule("Trilu")
@@ -410,37 +415,9 @@ def triangle(b: Builder, c: Call) -> Tensor:
 
 @rule("ReverseSequence")
 def reverse_sequence(b: Builder, c: Call) -> Tensor:
-    return b("REVERSE_SEQUENCE", c[0], c[1], seq_dim=c.attr("time_axis", 0), batch_dim=c.attr("batch_axis", 1))
-
-
-# random numbers: the same for each seed as long as the runtime is the same
-
-
-@rule("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike")
-def random(b: Builder, c: Call) -> Tensor:
-    shape = c.shape(0) if c.op.endswith("Like") else tuple(c.attr("shape"))
-    normal, seed = "Normal" in c.op, int(c.attr("seed", 0.0) or 0)
-    dtype: DType = FLOAT32
-    if "dtype" in c.attributes or c.op.endswith("Like"):
-        dtype = dtype_of_number(c.attr("dtype")) if "dtype" in c.attributes else c.dtype(0)
-    made = Tensor(f"{b.name()}/{len(b.tensors)}", TensorType(FLOAT32, tuple(shape)))
-    op = "RANDOM_STANDARD_NORMAL" if normal else "RANDOM_UNIFORM"
-    b.add(b._node(op, [b.vector(shape)], [made], seed=seed, seed2=0))
-    low, high = c.attr("low", 0.0), c.attr("high", 1.0)
-    factor, offset = (c.attr("scale", 1.0), c.attr("mean", 0.0)) if normal else (high - low, low)
-    scaled = b("ADD", b("MUL", made, b.constant(factor, FLOAT32)), b.constant(offset, FLOAT32))
-    return b.cast(scaled, dtype)
-
-
-@rule("Bernoulli")
-def bernoulli(b: Builder, c: Call) -> Tensor:
-    """Whether a number that is drawn is below the probability."""
-    shape = c.shape(0)
-    made = Tensor(f"{b.name()}/{len(b.tensors)}", TensorType(FLOAT32, tuple(shape)))
-    b.add(b._node("RANDOM_UNIFORM", [b.vector(shape)], [made], seed=int(c.attr("seed", 0.0) or 0), seed2=0))
-    dtype = dtype_of_number(c.attr("dtype")) if "dtype" in c.attributes else c.dtype(0)
-    below = b("LESS", made, b.cast(c[0], FLOAT32), dtype=BOOL)
-    return b.cast(below, dtype)
+    x = full(b, c[0])
+    turned = b("REVERSE_SEQUENCE", x, c[1], seq_dim=c.attr("time_axis", 0), batch_dim=c.attr("batch_axis", 1))
+    return b.cast(turned, c.dtype(0))
 
 
 @rule("CenterCropPad")

@@ -17,7 +17,7 @@ from lithe.conversion.builder import Builder
 from lithe.conversion.sizes import is_open
 from lithe.ir.graph import Tensor
 from lithe.passes.writer import Inexpressible
-from lithe.types import BOOL, DTYPES, INT64, STRING, UINT64, DType, Shape, TensorType
+from lithe.types import BFLOAT16, BOOL, DTYPES, FLOAT16, FLOAT32, INT64, STRING, UINT64, DType, Shape, TensorType
 
 if TYPE_CHECKING:
     from lithe.conversion.onnx.graph import Scope
@@ -224,3 +224,28 @@ def computed(b: Builder, builtin: str, *xs: Tensor, dtype: DType | None = None, 
     """A builtin in a type that it takes; the result has the type of the first operand, or the one given."""
     made = b(builtin, *(widened(b, x, builtin) for x in xs), dtype=dtype, **attrs)
     return made if dtype is not None else converted(b, made, xs[0].type.dtype)
+
+
+def full(b: Builder, x: Tensor) -> Tensor:
+    """Floats of 16 bits as float32, which holds them all: for builtins that move elements and lack these types."""
+    return b.cast(x, FLOAT32) if x.type.dtype in (FLOAT16, BFLOAT16) else x
+
+
+def stack(b: Builder, xs: Sequence[Tensor], axis: int) -> Tensor:
+    """The tensors along a new axis."""
+    return b.cast(b("PACK", *(full(b, x) for x in xs), values_count=len(xs), axis=axis), xs[0].type.dtype)
+
+
+def attribute(a: Any) -> Any:
+    """An attribute's value as Python has it."""
+    import onnx
+
+    value = onnx.helper.get_attribute_value(a)
+    if a.type == onnx.AttributeProto.TENSOR:
+        return onnx.numpy_helper.to_array(value)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return [v.decode(errors="replace") if isinstance(v, bytes) else v for v in value] if a.type in _LISTS else value
+
+
+_LISTS = (6, 7, 8)  # FLOATS, INTS, STRINGS

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import reduce
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from lithe.conversion.onnx.call import RULES, Call, Rule, cast, computed, conver
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value, where
-from lithe.types import BOOL, FLOAT32, INT32, INT64, STRING, UINT64, DType
+from lithe.types import BOOL, FLOAT8_E4M3FN, FLOAT8_E5M2, FLOAT32, INT32, INT64, STRING, UINT8, UINT64, DType
 
 # ONNX's name: the builtin's, with the same operands and no attributes that matter.
 SAME = {
@@ -37,6 +39,13 @@ def hard_sigmoid(x: Value, alpha: float, beta: float) -> Value:
 
 def swish(x: Value, alpha: float) -> Value:
     return x * (x * alpha if alpha != 1 else x).apply("LOGISTIC")
+
+
+def mish(x: Value) -> Value:
+    """x tanh(log(1 + e**x)) = x w / (w + 2) with w = e**x (e**x + 2); both are x from 20 on."""
+    n = formulas.minimum(x, 20.0).apply("EXP")
+    w = n * (n + 2.0)
+    return x * (w / (w + 2.0))
 
 
 def thresholded(x: Value, alpha: float) -> Value:
@@ -76,7 +85,7 @@ FORMULAS: dict[str, tuple[Callable[..., Value], dict[str, float]]] = {
     "Cosh": (formulas.cosh, {}), "Sinh": (formulas.sinh, {}), "Tan": (formulas.tan, {}),
     "Reciprocal": (formulas.reciprocal, {}), "Softplus": (formulas.softplus, {}),
     "Softsign": (formulas.softsign, {}), "IsNaN": (formulas.is_nan, {}),
-    "Mish": (lambda x: x * formulas.softplus(x).apply("TANH"), {}),
+    "Mish": (mish, {}),
     "HardSigmoid": (hard_sigmoid, {"alpha": 0.2, "beta": 0.5}), "Swish": (swish, {"alpha": 1.0}),
     "ThresholdedRelu": (thresholded, {"alpha": 1.0}), "Shrink": (shrunk, {"lambd": 0.5, "bias": 0.0}),
     "Elu": (elu, {"alpha": 1.0}), "Celu": (celu, {"alpha": 1.0}),
@@ -223,7 +232,7 @@ def power(b: Builder, c: Call) -> Tensor:
         if known == -1:
             return formulas.reciprocal(Value(b, x)).tensor
     wide = FLOAT32 if dtype.is_float or exponent.type.dtype.is_float else INT32
-    return b.cast(b("POW", b.cast(x, wide), b.cast(exponent, wide)), dtype)
+    return converted(b, b("POW", converted(b, x, wide), converted(b, exponent, wide)), dtype)
 
 
 @rule("Clip")
@@ -232,7 +241,7 @@ def clip(b: Builder, c: Call) -> Tensor:
     low, high = ((c.attr(n), None) if n in c.attributes else (None, c.get(i)) for i, n in ((1, "min"), (2, "max")))
     bounds = [b.constant(v, x.type.dtype) if v is not None else t for v, t in (low, high)]
     known = tuple(None if t is None or t.data is None else float(t.data) for t in bounds)
-    ranges: dict[tuple[float | None, ...], str] = {(0, 6): "RELU6", (-1, 1): "RELU_N1_TO_1", (0, 1): "RELU_0_TO_1"}
+    ranges: dict[Any, str] = {(0, 6): "RELU6", (-1, 1): "RELU_N1_TO_1", (0, 1): "RELU_0_TO_1"}
     if x.type.dtype == FLOAT32 and known in ranges:
         return b(ranges[known], x)
     if x.type.dtype == FLOAT32 and known[0] == 0 and bounds[1] is None:
@@ -276,9 +285,38 @@ def convert(b: Builder, c: Call) -> Tensor:
     wanted = dtype_of_number(c.attr("to")) if c.op == "Cast" else c.dtype(1)
     if STRING in (x.type.dtype, wanted) and wanted != x.type.dtype:
         b.require(False, "a conversion from or to strings")
-    b.require(not any(d.name.startswith("float8") for d in (x.type.dtype, wanted)) or x.type.dtype == wanted,
-              "a conversion from or to floats of 8 bits")  # fmt: skip
-    return _converted(b, x, wanted)
+    if wanted in FLOATS_OF_8_BITS and x.type.dtype != wanted:
+        whole = from_byte(b, x) if x.type.dtype in FLOATS_OF_8_BITS else _converted(b, x, FLOAT32)
+        return to_byte(b, whole, wanted, bool(c.attr("saturate", 1)))
+    return _converted(b, from_byte(b, x) if x.type.dtype in FLOATS_OF_8_BITS else x, wanted)
+
+
+FLOATS_OF_8_BITS = (FLOAT8_E4M3FN, FLOAT8_E5M2)
+
+
+def from_byte(b: Builder, x: Tensor) -> Tensor:
+    """Floats of 8 bits as float32: looked up by their bits."""
+    table = np.arange(256, dtype=np.uint8).view(x.type.dtype.numpy).astype(np.float32)
+    return b("GATHER", b.constant(table, FLOAT32), b.cast(b("BITCAST", x, dtype=UINT8), INT32), axis=0)
+
+
+def to_byte(b: Builder, x: Tensor, dtype: DType, saturate: bool) -> Tensor:
+    """The nearest float of 8 bits, of two the even one: its bits are the number of boundaries up to |x|."""
+    values = np.arange(128, dtype=np.uint8).view(dtype.numpy).astype(np.float64)
+    count = int(np.isfinite(values).sum())
+    ends = [*values[:count], 2 * values[count - 1] - values[count - 2]]
+    middles = np.asarray([(lo + hi) / 2 for lo, hi in pairwise(ends)], np.float32)
+    # BUCKETIZE counts what is not above x; in the middle an odd number of bits goes up, an even one stays
+    stays = np.arange(count) % 2 == 0
+    middles = np.where(stays, np.nextafter(middles, np.float32(np.inf)), middles)
+    if saturate:
+        middles = middles[:-1]
+    code = b("BUCKETIZE", b("ABS", x), dtype=INT32, boundaries=tuple(float(m) for m in middles))
+    nan = b("NOT_EQUAL", x, x, dtype=BOOL)
+    code = b("SELECT_V2", nan, b.constant(127), code, dtype=INT32)
+    negative = b("LESS", b("BITCAST", x, dtype=INT32), b.constant(0), dtype=BOOL)
+    signed = b("SELECT_V2", negative, b("ADD", code, b.constant(128)), code, dtype=INT32)
+    return b("BITCAST", b.cast(signed, UINT8), dtype=dtype)
 
 
 def _converted(b: Builder, x: Tensor, dtype: DType) -> Tensor:
@@ -344,11 +382,13 @@ def bit_shift(b: Builder, c: Call) -> Tensor:
     """Bits are looked up in their new places; those from outside are 0 (or the sign)."""
     x, count, dtype = c[0], c[1], c[0].type.dtype
     shape = np.broadcast_shapes(x.type.shape, count.type.shape)
-    whole_shapes = ((*[1] * (len(shape) - t.type.rank), *t.type.shape) for t in (x, count))
-    x, count = (b.broadcast(b.reshape(t, s), shape) for t, s in zip((x, count), whole_shapes, strict=True))
+    x, count = (
+        b.broadcast(b.reshape(t, (*[1] * (len(shape) - t.type.rank), *t.type.shape)), shape) for t in (x, count)
+    )
     bits = _bits(b, _words(b, x), min(dtype.bits, 32))
     whole = b.reshape(bits, (*shape, dtype.bits))
-    steps = b.reshape(converted(b, count, INT32), (*shape, 1))
+    steps = b.reshape(converted(b, count, INT32), (*shape, 1))  # a negative number is a very large unsigned one
+    steps = b("SELECT_V2", b("LESS", steps, b.constant(0), dtype=BOOL), b.constant(dtype.bits), steps, dtype=INT32)
     line = b.constant(np.arange(dtype.bits).reshape([1] * len(shape) + [dtype.bits]))
     from_ = b("SUB" if c.attr("direction") == "LEFT" else "ADD", b.broadcast(line, whole.type.shape), steps)
     kept = b("MAXIMUM", b("MINIMUM", from_, b.constant(dtype.bits - 1)), b.constant(0))
@@ -366,17 +406,6 @@ def bit_cast(b: Builder, c: Call) -> Tensor:
     return c[0] if wanted == c[0].type.dtype else b("BITCAST", c[0], dtype=wanted)
 
 
-@rule("Identity", "Dropout")
-def unchanged(b: Builder, c: Call) -> list[Tensor | np.ndarray]:
-    """Dropout is only for training; its mask says that all is kept."""
-    training = c.known(2) if c.op == "Dropout" and c.has(2) else np.asarray(False)
-    ratio = c.known(1) if c.op == "Dropout" and c.has(1) else None
-    b.require(
-        training is not None and (not training.any() or (ratio is not None and not ratio.any())),
-        "dropout while a model is trained",
-    )
-    value = c.operands[0]
-    assert value is not None
-    if len(c.results) == 1:
-        return [value]
-    return [value, b.filled(True, BOOL, c.shape(0))]
+@rule("Identity")
+def unchanged(b: Builder, c: Call) -> Tensor | np.ndarray | None:
+    return c.operands[0]

@@ -10,10 +10,10 @@ import numpy as np
 
 from lithe.conversion.builder import Builder
 from lithe.conversion.control import branch, known_inside, loop, moving
-from lithe.conversion.onnx.call import Call, Value, dtype_of_number, rule, tensor
+from lithe.conversion.onnx.call import Call, Value, rule, stack, tensor
 from lithe.conversion.onnx.graph import Missing, Scope, declared_type, free_names
-from lithe.conversion.parts import sliced
-from lithe.conversion.sizes import is_open
+from lithe.conversion.parts import cut, sliced
+from lithe.conversion.sizes import is_fixed, is_open
 from lithe.ir.graph import Tensor
 from lithe.types import BOOL, INT32, INT64, Shape, TensorType
 
@@ -113,10 +113,11 @@ def repeated(b: Builder, c: Call) -> list[Value]:
     scanned = len(body.output) - 1 - carried
     known, given = captured_names(c, [body])
     values = [c.operands[i + 2] for i in range(carried)]
-    fixed = c.has(0) and count is not None and start is not None and bool(start.reshape(-1)[0]) and _goes_on(body)
-    collects = scanned or any(isinstance(v, np.ndarray) for v in values)
-    if fixed and collects and count is not None and int(count.reshape(-1)[0]) <= MOST_UNROLLED:
-        return _unrolled_loop(b, c, int(count.reshape(-1)[0]), values, {**known, **given}, carried)
+    runs = int(count.reshape(-1)[0]) if count is not None else MOST_UNROLLED + 1
+    begins = start is not None and bool(start.reshape(-1)[0])
+    grows = scanned or any(isinstance(v, np.ndarray) for v in values)
+    if runs <= MOST_UNROLLED and begins and grows and _goes_on(body):
+        return _unrolled_loop(b, c, runs, values, {**known, **given}, carried)
     return list(_loop(b, c, body, values, known, given, scanned))
 
 
@@ -149,7 +150,7 @@ def _unrolled_loop(b: Builder, c: Call, count: int, values: list[Value | None], 
         values = list(made[1 : 1 + carried])
         for rows, row in zip(gathered, made[1 + carried :], strict=True):
             rows.append(row)
-    stacked = [b("PACK", *(tensor(b, r) for r in rows), values_count=len(rows), axis=0) if rows
+    stacked = [stack(b, [tensor(b, r) for r in rows], 0) if rows
                else np.zeros((0,), np.float32) for rows in gathered]  # fmt: skip
     return [*(v for v in values if v is not None), *stacked]
 
@@ -162,7 +163,8 @@ def _loop(b: Builder, c: Call, body: Any, values: list[Value | None], known: dic
     start = [tensor(b, v) for v in values if v is not None]
     start = [_as_declared(b, c, body, i, t) for i, t in enumerate(start)]
     carried = len(start)
-    rows = [_room(b, c, body, i, carried) for i in range(scanned)]
+    trial = _trial(b, c, body, start, known, given) if scanned else []
+    rows = [_room(b, c, body, i, trial[1 + carried + i].type) for i in range(scanned)]
 
     def test(inner: Builder, values: list[Tensor], captured: list[Tensor]) -> list[Tensor]:
         number, going = values[:2]
@@ -173,13 +175,14 @@ def _loop(b: Builder, c: Call, body: Any, values: list[Value | None], known: dic
         inputs = dict(zip((i.name for i in body.input), [inner.cast(number, INT64), going, *rest[:carried]],
                           strict=True))  # fmt: skip
         made = written(inner, c, body, inputs, {**known, **dict(zip(names, captured[1:], strict=True))})
-        for t, before in zip(made[1 : 1 + carried], rest, strict=False):
-            same = t.type.shape == before.type.shape
-            inner.require(same, "a value that changes its shape from run to run of a loop")
+        made[1 : 1 + carried] = [
+            _as_before(inner, t, before.type.shape, declared_type(body.output[1 + i])[1])
+            for i, (t, before) in enumerate(zip(made[1 : 1 + carried], rest, strict=False))
+        ]
         whole = []
         for row, before in zip(made[1 + carried :], rest[carried:], strict=True):
-            shape = row.type.shape
-            one = inner.reshape(row, (1, *shape))
+            shape = before.type.shape[1:]
+            one = inner.reshape(_as_before(inner, row, shape, list(shape)), (1, *shape))
             if is_open(before.type.shape[0]):
                 whole.append(_grown(inner, before, one))
                 continue
@@ -190,7 +193,13 @@ def _loop(b: Builder, c: Call, body: Any, values: list[Value | None], known: dic
     found = loop(b, [b.constant(0), condition, *start, *rows], [limit, *along], test, run)
     for t in found:
         b.originate(t)
-    return found[2:]
+    return [*found[2 : 2 + carried], *(_without_first(b, t) for t in found[2 + carried :])]
+
+
+def _without_first(b: Builder, rows: Tensor) -> Tensor:
+    """What grew, without the row with which it began."""
+    count, *shape = rows.type.shape
+    return cut(b, rows, [1, *[0] * len(shape)], [count - 1, *shape]) if is_open(count) else rows
 
 
 def _grown(b: Builder, before: Tensor, one: Tensor) -> Tensor:
@@ -200,23 +209,53 @@ def _grown(b: Builder, before: Tensor, one: Tensor) -> Tensor:
     return made
 
 
+def _as_before(b: Builder, t: Tensor, shape: Shape, dims: Sequence[Any] | None) -> Tensor:
+    """A value that goes into the next run: its shape stays, as the model declares it where it cannot be seen."""
+    if t.type.shape == shape:
+        return t
+    promised = dims is not None and tuple(dims) == shape
+    b.require(promised, "a value that changes its shape from run to run of a loop")
+    return b.sized("RESHAPE", [t, b.constant(list(shape))], shape, new_shape=())
+
+
+def _trial(b: Builder, c: Call, body: Any, start: Sequence[Tensor], known: dict[str, Value | None],
+           given: dict[str, Tensor]) -> list[Tensor]:  # fmt: skip
+    """What a run gives, for its types alone: written into a graph that is not kept."""
+    graphs = b.conversion.graphs
+    before = len(graphs)
+    inner = Builder(b.conversion, f"{b.title}/trial", before)
+    inner.where, inner.scope = b.where, b.scope
+
+    def seen(name: str, t: Tensor) -> Tensor:
+        return inner.input(name, t.type.shape, t.type.dtype) if t.data is None else inner.constant(t.data, t.type.dtype)
+
+    values = [inner.input("number", (), INT64), inner.input("going", (), BOOL), *(seen("value", t) for t in start)]
+    inputs: dict[str, Value | None] = dict(zip((i.name for i in body.input), values, strict=True))
+    outside = {**known, **{name: seen(name, t) for name, t in given.items()}}
+    made = written(inner, c, body, inputs, outside)
+    del graphs[before:]
+    return made
+
+
 def _as_declared(b: Builder, c: Call, body: Any, i: int, t: Tensor) -> Tensor:
     dims = declared_type(body.input[i + 2])[1]
     b.require(dims is None or len(dims) == t.type.rank, "a value that changes its rank in a loop")
     return t
 
 
-def _room(b: Builder, c: Call, body: Any, i: int, carried: int) -> Tensor:
+def _room(b: Builder, c: Call, body: Any, i: int, row: TensorType) -> Tensor:
     """Room for what the runs give: zeros where their number is known, else a tensor that grows."""
-    number, dims = declared_type(body.output[1 + carried + i])
-    b.require(dims is not None and all(isinstance(d, int) for d in dims), "results of runs whose shape is not declared")
-    row = [int(d) for d in dims or () if isinstance(d, int)]
+    dims = declared_type(body.output[len(body.input) - 1 + i])[1]
+    shape = row.shape
+    if not is_fixed(shape) and dims is not None and all(isinstance(d, int) for d in dims):
+        shape = tuple(int(d) for d in dims if isinstance(d, int))
+    b.require(is_fixed(shape), "results of runs whose shape is not known")
     count = c.known(0) if c.has(0) else None
     if count is not None and not is_open(int(count.reshape(-1)[0])) and _goes_on(body):
-        return b.filled(0, dtype_of_number(number), (int(count.reshape(-1)[0]), *row))
-    runs = b.sizes.stand_in(f"{b.scope}_runs")
-    none = b.constant(np.zeros((0, *row)), dtype_of_number(number))
-    return c.found("RESHAPE", [none, b.constant([-1, *row]) if 0 not in row else none], (runs, *row), none.type.dtype)
+        return b.filled(0, row.dtype, (int(count.reshape(-1)[0]), *shape))
+    runs = b.sizes.stand_in(f"{b.scope}_runs{i}")
+    one = b.constant(np.zeros((1, *shape)), row.dtype)  # the official runtime's loops do not begin with none
+    return c.found("RESHAPE", [one, b.constant([1, *shape])], (runs, *shape), row.dtype)
 
 
 @rule("Scan")
@@ -252,7 +291,7 @@ def scan(b: Builder, c: Call) -> list[Value]:
     stacked = []
     for rows, axis, back in zip(gathered, out_axes, reverse, strict=True):
         own = [tensor(b, r) for r in (rows[::-1] if back else rows)]
-        stacked.append(b("PACK", *own, values_count=len(own), axis=axis % (own[0].type.rank + 1)))
+        stacked.append(stack(b, own, axis % (own[0].type.rank + 1)))
     return [*(v for v in values if v is not None), *stacked]
 
 
@@ -268,4 +307,4 @@ def _scan_of_batches(b: Builder, c: Call) -> list[Value]:
                for t in (tensor(b, v) for v in operands if v is not None)]  # fmt: skip
         call = Call(c.op, 9, {**c.attributes}, list(own), c.results, c.scope, b)
         columns.append([tensor(b, v) for v in scan(b, call)])
-    return [b("PACK", *rows, values_count=batch, axis=0) for rows in zip(*columns, strict=True)]
+    return [stack(b, rows, 0) for rows in zip(*columns, strict=True)]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from lithe.conversion.builder import Builder
-from lithe.conversion.onnx import known
-from lithe.conversion.onnx.call import RULES, TYPES, Call, Value, has_open
+from lithe.conversion.onnx import integers, known
+from lithe.conversion.onnx.call import RULES, TYPES, Call, Value, attribute, has_open
 from lithe.conversion.sizes import is_open
 from lithe.errors import ModelError
 from lithe.ir.graph import Tensor
@@ -51,6 +51,9 @@ class Scope:
     depth: int = 0
     unroll: bool = False
     missing: set[str] = field(default_factory=set)
+    integers: dict[str, Tensor] = field(default_factory=dict)  # what stands for floats, by their name: int8
+    stored: dict[str, Tensor] = field(default_factory=dict)  # the same by the name of the model's own integers
+    done: set[str] = field(default_factory=set)  # results of activations that an operator before them has applied
     functions: dict[tuple[str, str], Any] = field(default_factory=dict)  # the model's own, by domain and name
 
     def look_at(self, nodes: Iterable[Any], outputs: Iterable[str]) -> None:
@@ -126,10 +129,12 @@ class Scope:
         folded = self._folded(node, version, operands, attributes)
         if folded is not None:
             return folded
+        if node.output[0] in self.done:  # the operator before it has applied it
+            return [self.values[node.input[0]]]  # type: ignore[list-item]
         rule = RULES.get(node.op_type) if not domain else RULES.get(f"{domain}.{node.op_type}")
         if rule is not None:
             call = Call(node.op_type, version, attributes, operands, list(node.output), self, self.b, {"node": node})
-            made = rule(self.b, call)
+            made = (integers.written(self, call, node) if self.integers else None) or rule(self.b, call)
         else:
             made = self._expanded(node, domain, version, operands, attributes)
         return [made] if isinstance(made, Tensor | np.ndarray) else made
@@ -218,21 +223,6 @@ def type_proto(value: Value | None) -> Any:
         shape = [None if is_open(n) else n for n in value.type.shape]
         return onnx.helper.make_tensor_type_proto(number, shape)
     return onnx.helper.make_tensor_type_proto(onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-
-
-def attribute(a: Any) -> Any:
-    """An attribute's value as Python has it."""
-    import onnx
-
-    value = onnx.helper.get_attribute_value(a)
-    if a.type == onnx.AttributeProto.TENSOR:
-        return onnx.numpy_helper.to_array(value)
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return [v.decode(errors="replace") if isinstance(v, bytes) else v for v in value] if a.type in _LISTS else value
-
-
-_LISTS = (6, 7, 8)  # FLOATS, INTS, STRINGS
 
 
 def graphs_of(a: Any) -> list[Any]:

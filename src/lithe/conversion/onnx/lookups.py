@@ -172,6 +172,8 @@ def suppression(b: Builder, c: Call) -> Tensor:
     if not is_open(spots):
         most = b("MINIMUM", most, b.constant(spots))
     limit = b.reshape(c[3], ()) if c.has(3) else b.constant(0.0, FLOAT32)
+    # the builtin suppresses at the limit, ONNX above it
+    limit = b("MAXIMUM", b("MUL", limit, b.constant(1 + 2**-23, FLOAT32)), b.constant(2**-100, FLOAT32))
     least = b.reshape(c[4], ()) if c.has(4) else b.constant(-np.inf, FLOAT32)
     if c.attr("center_point_box", 0):
         boxes = _corners(b, boxes)

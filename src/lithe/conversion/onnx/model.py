@@ -9,6 +9,7 @@ import numpy as np
 
 from lithe.conversion.builder import Conversion
 from lithe.conversion.onnx import arrangement as arrangement
+from lithe.conversion.onnx import drawing as drawing
 from lithe.conversion.onnx import elementwise as elementwise
 from lithe.conversion.onnx import flow as flow
 from lithe.conversion.onnx import lookups as lookups

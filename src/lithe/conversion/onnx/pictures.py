@@ -75,6 +75,8 @@ def transposed_convolution(b: Builder, c: Call) -> Tensor:
     parts = split(b, weights, groups, axis=0) if groups > 1 else [weights]
     turned = [b.transpose(p, [1, *range(2, p.type.rank), 0]) for p in parts]
     joined = turned[0] if len(turned) == 1 else b("CONCATENATION", *turned, axis=0)
+    if joined.data is None and set(dilations) != {1}:
+        joined, window = _spread(b, joined, window)
     if n == 3:
         y = _transposed_volume(b, channels_last(b, x), joined, window, groups, more)
     else:
@@ -82,6 +84,13 @@ def transposed_convolution(b: Builder, c: Call) -> Tensor:
     if c.has(2):
         y = b("ADD", y, b.cast(c[2], FLOAT32))
     return b.cast(channels_first(b, y), c[0].type.dtype)
+
+
+def _spread(b: Builder, weights: Tensor, window: Window) -> tuple[Tensor, Window]:
+    """A dilated window of computed weights as a larger one with zeros in it."""
+    gaps = b.constant([1, *window.dilations, 1])
+    wide = b("DILATE", weights, gaps, b.constant(0.0, FLOAT32))
+    return wide, Window.of(window.extent, window.strides, window.padding)
 
 
 def _transposed_volume(
@@ -251,10 +260,13 @@ def unpooled(b: Builder, c: Call) -> Tensor:
              for i, (m, s, k) in enumerate(zip(x.type.shape[2:], strides, size, strict=True))]  # fmt: skip
     shape = [*x.type.shape[:2], *inner]
     b.require(is_fixed(shape), "unpooling of an open dimension")
-    if c.has(2):
-        shape = [int(v) for v in c.declared(0)]
     total = math.prod(shape)
     flat = b.reshape(b.int32(places), (x.type.size, 1))
     made = b.sized("SCATTER_ND", [flat, b.reshape(x, (x.type.size,)), b.constant([total])], (total,))
     made.type = type(x.type)(x.type.dtype, (total,))
-    return b.reshape(made, shape)
+    picture = b.reshape(made, shape)
+    if not c.has(2):
+        return picture
+    wanted = c.declared(0) if c.known(2) is None else c.ints(2)
+    b.require(is_fixed(wanted), "unpooling to a size that is computed")
+    return pad(b, picture, [(0, m - k) for m, k in zip(wanted, shape, strict=True)])

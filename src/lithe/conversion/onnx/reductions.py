@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lithe.conversion.builder import Builder
-from lithe.conversion.onnx.call import RULES, Call, Rule, cast, computed, converted, rule, widened
+from lithe.conversion.onnx.call import RULES, Call, Rule, cast, computed, converted, full, rule, widened
 from lithe.conversion.parts import line, non_negative, sliced
 from lithe.conversion.reductions import along_last
 from lithe.conversion.sizes import is_open
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import arithmetic as formulas
 from lithe.passes.writer import Value
-from lithe.types import BOOL, FLOAT32, INT32, INT64, UINT64
+from lithe.types import BOOL, FLOAT32, INT32, INT64, UINT64, DType
 
 
 def axes_of(b: Builder, c: Call, i: int = 1) -> list[int] | None:
@@ -38,6 +38,9 @@ def reduced(b: Builder, builtin: str, x: Tensor, axes: Sequence[int], keep: bool
     """A reduction; of no axes it is the tensor itself."""
     if not axes or not x.type.rank:
         return x
+    if any(x.type.shape[a] == 0 for a in axes) and builtin in OF_TRUTH:
+        shape = [1 if i in axes else n for i, n in enumerate(x.type.shape) if keep or i not in axes]
+        return b.filled(_of_nothing(builtin, x.type.dtype), x.type.dtype, shape)
     if x.type.dtype == BOOL:
         return b(OF_TRUTH[builtin], x, b.constant(list(axes)), keep_dims=keep)
     top = x.type.dtype == UINT64 and builtin in ("REDUCE_MAX", "REDUCE_MIN")
@@ -48,10 +51,22 @@ def reduced(b: Builder, builtin: str, x: Tensor, axes: Sequence[int], keep: bool
     return converted(b, made, x.type.dtype)
 
 
+def _of_nothing(builtin: str, dtype: DType) -> float:
+    """The largest or smallest of no elements."""
+    low = builtin == "REDUCE_MAX"
+    if dtype == BOOL:
+        return not low
+    if dtype.is_float:
+        return -np.inf if low else np.inf
+    return dtype.minimum if low else dtype.maximum
+
+
 def _at_run_time(b: Builder, c: Call, builtin: str, x: Tensor) -> Tensor:
     """Axes that are computed; where none are given at all, they are all."""
     keep = bool(c.attr("keepdims", 1))
     given = c[1]
+    if 0 in x.type.shape and builtin in OF_TRUTH:
+        return b.filled(_of_nothing(builtin, x.type.dtype), x.type.dtype, c.declared(0, None))
     if given.type.shape == (0,):
         return x if c.attr("noop_with_empty_axes", 0) else reduced(b, builtin, x, list(range(x.type.rank)), keep)
     truth = x.type.dtype == BOOL
@@ -71,6 +86,26 @@ def _apply(b: Builder, c: Call, builtin: str, x: Tensor) -> Tensor:
 
 def _reduction(builtin: str) -> Rule:
     return lambda b, c: _apply(b, c, builtin, c[0])
+
+
+def _extreme(builtin: str) -> Rule:
+    """A largest or smallest element that is compared with infinity. The official kernel begins with the largest finite
+    number, and so never gives an infinite one."""
+    limit = float(np.finfo(np.float32).max)
+
+    def write(b: Builder, c: Call) -> Tensor:
+        made = _apply(b, c, builtin, c[0])
+        if made.type.dtype != FLOAT32 or not any(n.op_type in COMPARED for n in c.scope.readers.get(c.results[0], ())):
+            return made
+        low = builtin == "REDUCE_MAX"
+        most = b.constant(-limit if low else limit, FLOAT32)
+        end = b("LESS_EQUAL" if low else "GREATER_EQUAL", made, most, dtype=BOOL)
+        return b("SELECT_V2", end, b.constant(-np.inf if low else np.inf, FLOAT32), made, dtype=FLOAT32)
+
+    return write
+
+
+COMPARED = {"Equal", "IsInf"}
 
 
 def _around(before: Callable[[Value], Value], builtin: str, after: Callable[[Value], Value]) -> Rule:
@@ -99,8 +134,8 @@ def _same(x: Value) -> Value:
 
 
 RULES.update({
-    "ReduceSum": _reduction("SUM"), "ReduceMax": _reduction("REDUCE_MAX"),
-    "ReduceMin": _reduction("REDUCE_MIN"), "ReduceProd": _reduction("REDUCE_PROD"), "ReduceMean": _reduction("MEAN"),
+    "ReduceSum": _reduction("SUM"), "ReduceMax": _extreme("REDUCE_MAX"),
+    "ReduceMin": _extreme("REDUCE_MIN"), "ReduceProd": _reduction("REDUCE_PROD"), "ReduceMean": _reduction("MEAN"),
     "ReduceL1": _around(abs, "SUM", _same), "ReduceSumSquare": _around(lambda x: x * x, "SUM", _same),
     "ReduceL2": _around(lambda x: x * x, "SUM", _floating(formulas.sqrt)),
     "ReduceLogSum": _around(_same, "SUM", _floating(formulas.log)),
@@ -158,12 +193,23 @@ def running_product(b: Builder, c: Call) -> Tensor:
     known = c.known(1)
     if known is not None:
         return b.cast(_running_product(b, c, x, int(known.reshape(-1)[0]) % x.type.rank), c[0].type.dtype)
-    at = b.reshape(non_negative(b, c[1], x.type.rank), ())
-    made = _running_product(b, c, x, 0)
-    for axis in range(1, x.type.rank):
-        this = b("EQUAL", at, b.constant(axis), dtype=BOOL)
-        made = b("SELECT_V2", this, _running_product(b, c, x, axis), made, dtype=x.type.dtype)
+    made = along_one_of(b, c[1], x.type.rank, range(x.type.rank), lambda axis: _running_product(b, c, x, axis))
     return b.cast(made, c[0].type.dtype)
+
+
+def along_one_of(b: Builder, at: Tensor, rank: int, axes: Sequence[int], write: Callable[[int], Tensor]) -> Tensor:
+    """What is written for an axis that a run tells: for each, and the one is chosen."""
+    at = b.reshape(non_negative(b, at, rank), ())
+    made: Tensor | None = None
+    for axis in axes:
+        one = write(axis)
+        if made is None:
+            made = one
+        else:
+            made = b("SELECT_V2", b("EQUAL", at, b.constant(axis), dtype=BOOL), one, made, dtype=one.type.dtype)
+    b.require(made is not None, "an axis that is computed")
+    assert made is not None
+    return made
 
 
 def _running_product(b: Builder, c: Call, x: Tensor, axis: int) -> Tensor:
@@ -202,7 +248,7 @@ def top(b: Builder, c: Call) -> Sequence[Tensor]:
         b.require(not is_open(k), "an order of an open dimension")
         values, places = b.several("TOPK_V2", work, b.constant(k), dtypes=[None, INT32])
     values = values if largest else b("NEG", values)
-    return [b.cast(b.transpose(values, turn), x.type.dtype), b.cast(b.transpose(places, turn), INT64)]
+    return [converted(b, b.transpose(values, turn), x.type.dtype), b.cast(b.transpose(places, turn), INT64)]
 
 
 def _found_top(b: Builder, c: Call, work: Tensor, shape: Sequence[int]) -> list[Tensor]:
@@ -276,14 +322,16 @@ def one_hot(b: Builder, c: Call) -> Tensor:
     axis = c.attr("axis", -1)
     rank = indices.type.rank + 1
     axis = axis % rank
-    off, on = (b.reshape(b.slice(values, [i], [1]), ()) for i in (0, 1))
+    off, on = (b.reshape(b.slice(full(b, values), [i], [1]), ()) for i in (0, 1))
     places = b.cast(indices, INT32)
     n = b.reshape(b.cast(c[1], INT32), ()) if depth is None else b.constant(int(depth.reshape(-1)[0]))
     wrapped = b("SELECT_V2", b("LESS", places, b.constant(0), dtype=BOOL), b("ADD", places, n), places, dtype=INT32)
     if depth is not None:
-        return b("ONE_HOT", wrapped, n, on, off, dtype=values.type.dtype, axis=-1 if axis == rank - 1 else axis)
-    return c.found("ONE_HOT", [wrapped, n, on, off], c.declared(0, rank), values.type.dtype,
-                   axis=-1 if axis == rank - 1 else axis)  # fmt: skip
+        made = b("ONE_HOT", wrapped, n, on, off, dtype=on.type.dtype, axis=-1 if axis == rank - 1 else axis)
+    else:
+        made = c.found("ONE_HOT", [wrapped, n, on, off], c.declared(0, rank), on.type.dtype,
+                       axis=-1 if axis == rank - 1 else axis)  # fmt: skip
+    return b.cast(made, values.type.dtype)
 
 
 @rule("NonZero")

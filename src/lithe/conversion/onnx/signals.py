@@ -7,9 +7,12 @@ import numpy as np
 from lithe.conversion import matrices
 from lithe.conversion.builder import Builder
 from lithe.conversion.onnx.call import Call, rule
+from lithe.conversion.onnx.reductions import along_one_of
 from lithe.conversion.parts import pad, sliced
 from lithe.conversion.sizes import is_fixed, is_open
 from lithe.ir.graph import Tensor
+from lithe.passes.deflex import arithmetic as formulas
+from lithe.passes.writer import Value, where
 from lithe.types import FLOAT32
 
 
@@ -44,12 +47,28 @@ def _fitted(b: Builder, x: Tensor, axis: int, length: int) -> Tensor:
 
 @rule("DFT")
 def fourier(b: Builder, c: Call) -> Tensor:
-    """[..., n, ..., parts] to [..., m, ..., 2]"""
+    """[..., n, ..., parts] to [..., m, ..., 2]; along an axis that is computed where only one fits the result, or by
+    choosing."""
     x = b.cast(c[0], FLOAT32)
+    if c.version >= 20 and c.has(2) and c.known(2) is None:
+        declared = c.declared(0, x.type.rank)
+        fitting = [a for a in range(x.type.rank - 1) if _result(c, x, a) == declared]
+        return b.cast(along_one_of(b, c[2], x.type.rank, fitting, lambda a: _fourier(b, c, x, a)), c[0].type.dtype)
+    axis = (c.ints(2)[0] if c.has(2) else -2) if c.version >= 20 else c.attr("axis", 1)
+    return b.cast(_fourier(b, c, x, axis % x.type.rank), c[0].type.dtype)
+
+
+def _result(c: Call, x: Tensor, axis: int) -> tuple[int, ...]:
+    """The shape of the transform along an axis."""
+    inverse, one_side = bool(c.attr("inverse", 0)), bool(c.attr("onesided", 0))
+    n, parts = x.type.shape[axis], 1 if inverse and one_side else 2
+    length = int(c.array(1).reshape(-1)[0]) if c.has(1) else (n - 1) * 2 if inverse and one_side else n
+    m = length // 2 + 1 if one_side and not inverse else length
+    return (*(m if i == axis else k for i, k in enumerate(x.type.shape[:-1])), parts)
+
+
+def _fourier(b: Builder, c: Call, x: Tensor, axis: int) -> Tensor:
     last = x.type.rank - 1
-    given = (c.ints(2, "the axis")[0] if c.has(2) else -2) if c.version >= 20 else c.attr("axis", 1)
-    axis = int(given)
-    axis = axis % x.type.rank if axis < 0 else axis
     inverse, one_side = bool(c.attr("inverse", 0)), bool(c.attr("onesided", 0))
     n = x.type.shape[axis]
     if c.has(1):
@@ -72,7 +91,7 @@ def fourier(b: Builder, c: Call) -> Tensor:
     outer = turned.type.shape[:-2]
     rows = b.reshape(turned, (*outer, turned.type.shape[-2] * parts))
     made = b.reshape(matrices.dense(b, rows, b.constant(weights, FLOAT32)), (*outer, m, results))
-    return b.cast(b.transpose(made, [order.index(i) for i in range(x.type.rank)]), c[0].type.dtype)
+    return b.transpose(made, [order.index(i) for i in range(x.type.rank)])
 
 
 @rule("STFT")
@@ -101,3 +120,27 @@ def short_time_fourier(b: Builder, c: Call) -> Tensor:
     rows = b.reshape(framed, (batch, frames, length * parts))
     made = matrices.dense(b, rows, b.constant(transform(length, m, parts), FLOAT32))
     return b.cast(b.reshape(made, (batch, frames, m, 2)), c[0].type.dtype)
+
+
+@rule("MelWeightMatrix")
+def mel_weights(b: Builder, c: Call) -> Tensor:
+    """[bins, mels]: triangles whose corners lie evenly on the mel scale, 2595 log10(1 + f / 700)."""
+    bins, mels = c.declared(0, 2)
+    b.require(is_fixed((bins, mels)), "an open number of mel bins")
+    length, rate, low, high = (Value(b, b.cast(b.reshape(c[i], ()), FLOAT32)) for i in (1, 2, 3, 4))
+    scale = 2595 / np.log(10)
+
+    def mel(f: Value) -> Value:
+        return formulas.log1p(f * (1 / 700)) * scale
+
+    step = (mel(high) - mel(low)) * (1 / (mels + 2))
+    line = Value(b, b.constant(np.arange(mels + 2), FLOAT32)) * step + mel(low)
+    corners = ((length + 1.0) * formulas.expm1(line * (1 / scale)) * 700.0 / rate).apply("FLOOR").tensor
+    left, top, right = (Value(b, b.slice(corners, [i], [mels])) for i in range(3))
+    j = Value(b, b.constant(np.arange(bins)[:, None], FLOAT32))
+    rises, falls = top - left, right - top
+    up = where(rises > 0.0, (j - left) / formulas.maximum(rises, 1.0), 1.0)
+    down = where(falls > 0.0, (right - j) / formulas.maximum(falls, 1.0), 0.0)
+    before = b("LOGICAL_AND", j.compare("GREATER_EQUAL", left).tensor, j.compare("LESS_EQUAL", top).tensor)
+    after = b("LOGICAL_AND", j.compare("GREATER", top).tensor, j.compare("LESS", right).tensor)
+    return where(Value(b, before), up, where(Value(b, after), down, 0.0)).tensor

@@ -10,6 +10,7 @@ import numpy as np
 
 from lithe.conversion import matrices
 from lithe.conversion.builder import Builder
+from lithe.conversion.parts import line
 from lithe.conversion.reductions import integer_product, reduced
 from lithe.conversion.sizes import is_fixed
 from lithe.conversion.torch.rules import Call, cast, rule
@@ -109,10 +110,12 @@ def attention(b: Builder, c: Call, query: Tensor, key: Tensor, value: Tensor, at
     scaled, key, value = (b.reshape(t, (*[1] * (rank - t.type.rank), *t.type.shape)) for t in (scaled, key, value))
     scores = b("BATCH_MATMUL", scaled, key, adj_x=False, adj_y=True)
     rows, columns = scores.type.shape[-2:]
-    if is_causal:
-        b.require(is_fixed((rows, columns)), "a causal mask of an open dimension")
+    if is_causal and is_fixed((rows, columns)):
         mask = np.triu(np.full((rows, columns), -math.inf, np.float32), 1)
         scores = b("ADD", scores, b.constant(mask, FLOAT32))
+    elif is_causal:
+        seen = b("LESS_EQUAL", line(b, columns), b.reshape(line(b, rows), (rows, 1)), dtype=BOOL)
+        scores = b("SELECT_V2", seen, scores, b.constant(-math.inf, FLOAT32), dtype=FLOAT32)
     if attn_mask is not None:
         if attn_mask.type.dtype == BOOL:
             low = b.constant(-math.inf, FLOAT32)

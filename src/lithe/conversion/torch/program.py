@@ -18,7 +18,7 @@ from lithe.conversion.torch.rules import rule_for
 from lithe.errors import InputError, MissingDependency, UnsupportedOp
 from lithe.types import DType, TensorType
 
-EXAMPLE = 4  # the size with which an open dimension is traced, and the next ones for further names
+EXAMPLE = 61  # the size with which an open dimension is traced, odd ones after it for further names: few layers have it
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,11 @@ def is_shape(value: Any) -> bool:
         return False
     if all(isinstance(n, (int, str)) or n is None for n in value):
         return True
-    return len(value) == 2 and is_shape(value[0]) and isinstance(value[1], (str, type, np.dtype, DType))
+    return (
+        len(value) == 2
+        and (value[0] == () or is_shape(value[0]))
+        and isinstance(value[1], (str, type, np.dtype, DType))
+    )
 
 
 def spec(value: Any, name: str, numbers: dict[str, int]) -> Any:

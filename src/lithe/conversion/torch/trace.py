@@ -15,6 +15,7 @@ from lithe.conversion.torch import arrangement as arrangement
 from lithe.conversion.torch import control
 from lithe.conversion.torch import lookups as lookups
 from lithe.conversion.torch import normalization as normalization
+from lithe.conversion.torch import opaque as opaque
 from lithe.conversion.torch import pictures as pictures
 from lithe.conversion.torch import products as products
 from lithe.conversion.torch import recurrent as recurrent
@@ -27,6 +28,8 @@ from lithe.types import DTYPES, FLOAT32, DType, TensorType
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
 OWN = (f"{os.sep}torch{os.sep}nn{os.sep}", f"{os.sep}torch{os.sep}_", f"{os.sep}torch{os.sep}functional")
+ARRANGING = {"transpose", "permute", "view", "reshape", "unsqueeze", "squeeze", "slice", "select", "clone"}
+PART = "lithe_part"  # under which the path of a part lies in what a traced operator is annotated with
 HIGHER = {"cond": control.branch, "while_loop": control.loop}
 SILENT = (
     "_assert_",
@@ -144,7 +147,8 @@ class Writing:
             b.require(rule is not None, "there is no builtin for it")
             arguments = self.arguments(node, values)
             call = Call(name, arguments, results, common_type(node), used(node), self.unroll)
-            b.require(not any(r.dtype.kind == "complex" for r in results) or "fft" in name, "complex numbers")
+            of_complex = "fft" in name or name.split(".")[0] in ARRANGING
+            b.require(of_complex or not any(r.dtype.kind == "complex" for r in results), "complex numbers")
             before = len(b.nodes)
             made = call.apply(rule, b)  # type: ignore[arg-type]
             name_constants(b, before, arguments)
@@ -252,7 +256,7 @@ def place(node: Any, before: str) -> str:
     if outside:
         file, number, function = outside[-1]
         line = f"{os.path.basename(file)}:{number} (in {function})"
-    parts = [f"{path} ({kind})" if path else kind, line]
+    parts = [f"{path} ({kind})" if path and kind else path or kind, line]
     return ", ".join(p for p in parts if p) or before
 
 
@@ -261,7 +265,10 @@ def scope(node: Any, before: str) -> str:
 
 
 def module_of(node: Any) -> tuple[str, str]:
-    """The path and the class of the module whose forward an operator is in."""
+    """The path and the class of the module whose forward an operator is in; of a part that is no module, its path."""
+    part = (node.meta.get("custom") or {}).get(PART)
+    if part:
+        return part, ""
     stack = node.meta.get("nn_module_stack") or {}
     if not stack:
         return "", ""

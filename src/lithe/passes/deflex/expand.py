@@ -11,6 +11,7 @@ from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
 from lithe.ops.flex.operators import INSTALL, NodeDef, is_flex, tensorflow_is_installed
 from lithe.passes.deflex import arithmetic as arithmetic
 from lithe.passes.deflex import arrays as arrays
+from lithe.passes.deflex import gradients as gradients
 from lithe.passes.deflex import layers as layers
 from lithe.passes.deflex.draft import RULES, Draft
 from lithe.passes.fold_constants import fold_node

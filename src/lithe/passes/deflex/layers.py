@@ -10,7 +10,7 @@ import numpy as np
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex.draft import Draft, rule
 from lithe.passes.writer import Value
-from lithe.types import COMPLEX64, FLOAT32
+from lithe.types import COMPLEX64, FLOAT32, INT32
 
 MOST_CHANNELS = 1 << 20
 
@@ -83,21 +83,22 @@ def _sum_and_transpose(d: Draft, x: Tensor, given: str, wanted: str) -> Tensor:
 # convolutions
 
 
-def _layout(d: Draft, format_: str = "NHWC") -> None:
+def layout_is(d: Draft, format_: str = "NHWC") -> None:
+    """Channels are last."""
     d.require(d.attribute("data_format", format_) == format_)
 
 
-def _window(d: Draft, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+def window_of(d: Draft, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
     """The sizes of a window along the middle axes; there is none along batches and channels."""
     first, *inner, last = d.attribute(name, default)
     d.require(first == last == 1)
     return tuple(inner)
 
 
-def _steps(d: Draft) -> dict[str, Any]:
+def steps_of(d: Draft) -> dict[str, Any]:
     """Strides and dilations, as a convolution's attributes."""
-    stride_h, stride_w = _window(d, "strides", (1, 1, 1, 1))
-    dilation_h, dilation_w = _window(d, "dilations", (1, 1, 1, 1))
+    stride_h, stride_w = window_of(d, "strides", (1, 1, 1, 1))
+    dilation_h, dilation_w = window_of(d, "dilations", (1, 1, 1, 1))
     return {
         "stride_h": stride_h, "stride_w": stride_w, "dilation_h_factor": dilation_h, "dilation_w_factor": dilation_w,
         "fused_activation_function": "NONE",
@@ -121,42 +122,51 @@ def _no_bias(d: Draft, channels: int) -> Tensor:
 
 @rule("Conv2D")
 def convolve(d: Draft) -> Tensor:
-    """The filter's axes: height, width, in, out there; out, height, width, in here."""
-    _layout(d)
+    """The filter's axes: height, width, in, out there; out, height, width, in here.
+
+    A filter that sees one of many channels is that of a depthwise convolution.
+    """
+    layout_is(d)
     x, padding = _padded(d, d.inputs[0])
+    height, width, seen, outputs = d.shape(d.inputs[1])
+    channels = x.type.shape[-1]
+    if seen == 1 and channels is not None and channels > 1:
+        filter_ = d.reshape(d.inputs[1], (1, height, width, outputs))
+        return d("DEPTHWISE_CONV_2D", x, filter_, _no_bias(d, outputs), padding=padding,
+                 depth_multiplier=outputs // channels, **steps_of(d))  # fmt: skip
     filter_ = d.transpose(d.inputs[1], (3, 0, 1, 2))
-    return d("CONV_2D", x, filter_, _no_bias(d, d.shape(filter_)[0]), padding=padding, **_steps(d))
+    return d("CONV_2D", x, filter_, _no_bias(d, d.shape(filter_)[0]), padding=padding, **steps_of(d))
 
 
 @rule("DepthwiseConv2dNative")
 def convolve_depthwise(d: Draft) -> Tensor:
     """The filter's axes: height, width, in, multiplier there; 1, height, width, in * multiplier here."""
-    _layout(d)
+    layout_is(d)
     x, padding = _padded(d, d.inputs[0])
     height, width, channels, multiplier = d.shape(d.inputs[1])
     filter_ = d.reshape(d.inputs[1], (1, height, width, channels * multiplier))
     bias = _no_bias(d, channels * multiplier)
-    return d("DEPTHWISE_CONV_2D", x, filter_, bias, padding=padding, depth_multiplier=multiplier, **_steps(d))
+    return d("DEPTHWISE_CONV_2D", x, filter_, bias, padding=padding, depth_multiplier=multiplier, **steps_of(d))
 
 
 @rule("Conv2DBackpropInput")
 def convolve_transposed(d: Draft) -> Tensor:
     """The filter's axes: height, width, out, in there; out, height, width, in here."""
-    _layout(d)
+    layout_is(d)
     shape, filter_, x = d.inputs
-    stride_h, stride_w = _window(d, "strides", (1, 1, 1, 1))
+    stride_h, stride_w = window_of(d, "strides", (1, 1, 1, 1))
     padding = d.attribute("padding", "VALID")
-    d.require(padding in ("SAME", "VALID") and _window(d, "dilations", (1, 1, 1, 1)) == (1, 1))
+    d.require(padding in ("SAME", "VALID") and window_of(d, "dilations", (1, 1, 1, 1)) == (1, 1))
     return d("TRANSPOSE_CONV", d.int32(shape), d.transpose(filter_, (2, 0, 1, 3)), x, dtype=x.type.dtype, rank=4,
              padding=padding, stride_h=stride_h, stride_w=stride_w, fused_activation_function="NONE")  # fmt: skip
 
 
 @rule("Conv3D")
 def convolve_volume(d: Draft) -> Tensor:
-    _layout(d, "NDHWC")
+    layout_is(d, "NDHWC")
     ones = (1, 1, 1, 1, 1)
     names = ("stride_d", "stride_h", "stride_w", "dilation_d_factor", "dilation_h_factor", "dilation_w_factor")
-    sizes = (*_window(d, "strides", ones), *_window(d, "dilations", ones))
+    sizes = (*window_of(d, "strides", ones), *window_of(d, "dilations", ones))
     steps: dict[str, Any] = dict(zip(names, sizes, strict=True))
     padding = d.attribute("padding", "VALID")
     return d("CONV_3D", *d.inputs, padding=padding, fused_activation_function="NONE", **steps)
@@ -164,8 +174,8 @@ def convolve_volume(d: Draft) -> Tensor:
 
 @rule("MaxPool", "AvgPool")
 def pool(d: Draft) -> Tensor:
-    _layout(d)
-    (height, width), (stride_h, stride_w) = _window(d, "ksize", ()), _window(d, "strides", ())
+    layout_is(d)
+    (height, width), (stride_h, stride_w) = window_of(d, "ksize", ()), window_of(d, "strides", ())
     padding = d.attribute("padding", "VALID")
     d.require(padding in ("SAME", "VALID"))
     builtin = "MAX_POOL_2D" if d.definition.op == "MaxPool" else "AVERAGE_POOL_2D"
@@ -187,13 +197,35 @@ def add_bias(d: Draft) -> Tensor:
 
 @rule("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 def normalize_batch(d: Draft) -> list[Tensor | None]:
-    """(x - mean) scale / sqrt(variance + epsilon) + offset, with the means and variances that are given."""
-    _layout(d)
-    d.require(not d.attribute("is_training", True))
+    """(x - mean) scale / sqrt(variance + epsilon) + offset, with means and variances that are given, or the batch's.
+
+    Of a batch, the variance that comes out is the estimate of that of all, so it is n / (n - 1) times the one used.
+    """
+    layout_is(d)
     x, scale, offset, mean, variance = (Value(d, t) for t in d.inputs)
+    estimate = variance
+    if d.attribute("is_training", True):
+        d.require(d.attribute("exponential_avg_factor", 1.0) == 1.0, "a running mean inside of the operator")
+        mean, variance = moments_of_channels(x)
+        n = _count_of_places(d, x)
+        estimate = variance * (n / (n - 1.0))
     factor = scale * (variance + d.attribute("epsilon", 1e-4)).apply("RSQRT")
     y = (x - mean) * factor + offset
-    return [y.tensor, mean.tensor, variance.tensor, None, None, None][: len(d.node.outputs)]
+    return [y.tensor, mean.tensor, estimate.tensor, None, None, None][: len(d.node.outputs)]
+
+
+def moments_of_channels(x: Value) -> tuple[Value, Value]:
+    """The mean of each channel over a batch of pictures, and its mean square distance from it."""
+    axes = Value(x.writer, x.writer.constant([0, 1, 2]))
+    mean = x.apply("MEAN", axes, keep_dims=False)
+    centred = x - mean
+    return mean, (centred * centred).apply("MEAN", axes, keep_dims=False)
+
+
+def _count_of_places(d: Draft, x: Value) -> Value:
+    shape = d("SHAPE", x.tensor, dtype=INT32, out_type=INT32)
+    places = d("SLICE", shape, d.constant([0]), d.constant([3]))
+    return Value(d, d.cast(d("REDUCE_PROD", places, d.constant([0]), keep_dims=False), FLOAT32))
 
 
 @rule("LRN")

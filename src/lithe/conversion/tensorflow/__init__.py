@@ -1,0 +1,1 @@
+"""TensorFlow: SavedModels, functions, frozen graphs."""
