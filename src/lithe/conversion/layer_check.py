@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lithe.conversion.builder import Builder, Conversion, Entry, Mark
+from lithe.conversion.builder import Builder, Conversion, Entry
 from lithe.conversion.check import TOLERANCE, Given, examples, relative_difference
 from lithe.errors import InputError, ModelError
 from lithe.ir.graph import Graph, Module, Signature, Tensor
+from lithe.passes.layout import root
 from lithe.runtime.model import Model
 
 KEY = "layers"
@@ -89,46 +90,34 @@ def check_layers(model: Model, conversion: Conversion, given: Given = None) -> L
 
 @dataclass(frozen=True)
 class _Seen:
-    """Where the finished graph has what a layer gives: an output, with its axes in this order."""
+    """Where the finished graph has what a layer gives: an output, and the order in which the source has its axes."""
 
     output: str
     order: tuple[int, ...]
 
     def value(self, made: dict[str, np.ndarray]) -> np.ndarray:
         """The array as the source has it."""
-        return made[self.output].transpose(np.argsort(self.order)) if self.order else made[self.output]
+        return made[self.output].transpose(self.order)
 
 
 def _watching(module: Module, b: Builder, entry: Entry) -> tuple[Model, dict[str, _Seen]]:
     """The model with the marked tensors as further outputs, and where each is."""
     graph = module.graphs[entry.signature.graph]
-    marks: dict[Tensor, dict[str, Mark]] = {}
-    for name, mark in b.marks.items():
-        marks.setdefault(mark.tensor, {})[name] = mark
+    made = dict.fromkeys(t for n in graph.nodes for t in n.outputs)
+    held: dict[Tensor, tuple[Tensor, tuple[int, ...]]] = {}  # what is in the graph, by the tensor that it is turned
+    for t in (*graph.inputs, *made):
+        source, order = root(b.turned, t)
+        if source is not None:
+            held.setdefault(source, (t, order))
+    names: dict[Tensor, str] = {}
     seen: dict[str, _Seen] = {}
-    outputs: dict[str, Tensor] = {}
-    made = set(graph.inputs).union(t for n in graph.nodes for t in n.outputs)
-    for t in [t for t in graph.tensors if t in made]:
-        source, order = _source(b, t)
-        for name in marks.get(source, ()) if source is not None else ():
-            if name not in seen:
-                title = f"layer{len(outputs)}"
-                outputs.setdefault(next((k for k, v in outputs.items() if v is t), title), t)
-                seen[name] = _Seen(next(k for k, v in outputs.items() if v is t), order)
-    further = [t for t in outputs.values() if t not in graph.outputs]
-    whole = replace(graph, outputs=[*graph.outputs, *further])
+    for name, mark in b.marks.items():
+        source, order = root(b.turned, mark.tensor)
+        if source in held:
+            t, own = held[source]
+            title = names.setdefault(t, f"layer{len(names)}")
+            seen[name] = _Seen(title, tuple(own.index(a) for a in order))
+    whole = replace(graph, outputs=[*graph.outputs, *(t for t in names if t not in graph.outputs)])
     graphs: list[Graph] = [whole if g is graph else g for g in module.graphs]
-    signature = Signature(KEY, entry.signature.inputs, outputs, entry.signature.graph)
+    signature = Signature(KEY, entry.signature.inputs, {n: t for t, n in names.items()}, entry.signature.graph)
     return Model(Module(graphs, [signature])), seen
-
-
-def _source(b: Builder, t: Tensor) -> tuple[Tensor | None, tuple[int, ...]]:
-    """The tensor that was written, of which this is one with its axes in an order; () for its own. None: mixed."""
-    order: tuple[int, ...] = ()
-    while t in b.turned:
-        found = b.turned[t]
-        if found is None:
-            return None, ()
-        t, layout = found
-        order = tuple(layout[a] for a in order) if order else layout
-    return t, order

@@ -33,12 +33,24 @@ LARGEST_GRAPH = 20_000  # nodes
 Turned = dict[Tensor, tuple[Tensor, Layout] | None]
 
 
+def root(turned: Turned, t: Tensor) -> tuple[Tensor | None, Layout]:
+    """The tensor of which this is one with its axes in an order, and that order; None: its elements were mixed."""
+    order = identity(t.type.rank)
+    while t in turned:
+        found = turned[t]
+        if found is None:
+            return None, order
+        t, layout = found
+        order = tuple(layout[a] for a in order)
+    return t, order
+
+
 def arrange_layouts(graph: Graph, is_open: Open = lambda size: False, turned: Turned | None = None) -> int:
     """Moves and removes transposes; returns how many elements fewer are moved.
 
     Shapes must be inferred. is_open: whether a size stands for one that is known only when the model runs.
-    turned: takes, for each new tensor, the one that it is with its axes in another order, and that order; None for
-    those whose elements were mixed.
+    turned: takes, for tensors that are others with their axes in another order, the other one and that order; None
+    for those whose elements were mixed.
     """
     saved = 0
     rewrite(graph, turn_into_product)
@@ -340,6 +352,9 @@ class _Writing:
 
     def __init__(self, graph: Graph, plan: _Plan, is_open: Open, turned: Turned) -> None:
         self.graph, self.plan, self.is_open, self.turned = graph, plan, is_open, turned
+        for t, (source, layout) in plan.views.items():
+            if root(turned, source)[0] is not root(turned, t)[0]:
+                turned.setdefault(t, (source, layout))
         self.made: list[Node] = []
         self.have: dict[Tensor, dict[Layout, Tensor]] = {}
         self.shuffles: dict[Tensor, tuple[int, ...]] = {}
