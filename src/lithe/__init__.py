@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from lithe.ops.op import Op
     from lithe.ops.registration import register_op, unregister_op
+    from lithe.optimize.quantization import quantize
     from lithe.runtime.deflexed import deflex
     from lithe.runtime.interpreter import Interpreter
     from lithe.runtime.model import Model, load
@@ -42,6 +43,7 @@ _HOME = {
     "Op": "lithe.ops.op",
     "convert": "lithe.conversion.door",
     "deflex": "lithe.runtime.deflexed",
+    "quantize": "lithe.optimize.quantization",
     "register_op": "lithe.ops.registration",
     "unregister_op": "lithe.ops.registration",
     "load": "lithe.runtime.model",
@@ -83,6 +85,7 @@ __all__ = [
     "deflex",
     "lite",
     "load",
+    "quantize",
     "register_op",
     "unregister_op",
 ]

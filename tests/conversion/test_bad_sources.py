@@ -14,6 +14,10 @@ import pytest
 from lithe.cli.main import BAD_INPUT, INTERRUPTED, MISSING_PACKAGE, main
 from lithe.conversion import door
 from lithe.errors import LitheError
+from lithe.formats import tflite
+from lithe.ir.graph import Graph, Module, Node, Tensor
+from lithe.ops.op import REGISTRY, NoAttrs
+from lithe.types import FLOAT32, TensorType
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -227,6 +231,28 @@ def test_damaged_files_of_onnx(place, capsys, tmp_path_factory):
     assert "has no input 'z'" in ends_well([str(whole), "--shape", "z=2,3"], place, capsys)
     ends_well([str(whole), "--shape", "x=2,3,4"], place, capsys)
     assert "NoSuchOperator" in ends_well([str(onnx_file(folder, "NoSuchOperator"))], place, capsys)
+
+
+def test_damaged_files_of_the_format(place, capsys, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tflite")
+    graph = Graph("main", [value("x")], [value("y")], [], [])
+    graph.tensors = [*graph.inputs, *graph.outputs]
+    graph.nodes = [Node(REGISTRY.by_name["RELU"], NoAttrs(), graph.inputs, graph.outputs)]
+    (folder / "net.tflite").write_bytes(tflite.write(Module([graph])))
+    all_refused(folder / "net.tflite", folder, place, capsys)
+
+
+def value(name: str) -> Tensor:
+    return Tensor(name, TensorType(FLOAT32, (2, 3)))
+
+
+def test_damaged_folders_of_tensorflow(place, capsys):
+    pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+    folder = place.parent.parent / "saved"
+    folder.mkdir(exist_ok=True)
+    for data in (b"", b"this is no SavedModel", bytes(range(256))):
+        (folder / "saved_model.pb").write_bytes(data)
+        ends_well([str(folder)], place, capsys)
 
 
 def test_damaged_files_of_pytorch(place, capsys, tmp_path_factory):

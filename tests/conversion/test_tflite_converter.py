@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lithe
-from lithe.errors import InputError
+from lithe.errors import InputError, UnsupportedOp
 from lithe.formats import tflite
 from lithe.lite import OpsSet, Optimize, RepresentativeDataset, TargetSpec, TFLiteConverter, experimental
 from tests.conversion.official import run_official
@@ -66,18 +66,18 @@ DEFAULT = {"optimizations": [Optimize.DEFAULT]}
 @pytest.mark.parametrize(
     ("attributes", "said"),
     [
-        ({"representative_dataset": RepresentativeDataset(lambda: iter(()))}, "representative_dataset asks for"),
-        ({"representative_dataset": lambda: iter(())}, "representative_dataset asks for"),
-        ({"inference_input_type": np.int8}, "inference_input_type = int8 asks for"),
-        ({"inference_output_type": "uint8"}, "inference_output_type = uint8 asks for"),
-        ({"target_spec": TargetSpec([OpsSet.TFLITE_BUILTINS_INT8])}, "without OpsSet.TFLITE_BUILTINS"),
-        ({"target_spec": TargetSpec([WIDE])}, "without OpsSet.TFLITE_BUILTINS"),
-        ({"target_spec": TargetSpec([BUILTINS, OpsSet.EXPERIMENTAL_STABLEHLO_OPS])}, "StableHLO"),
+        ({"representative_dataset": RepresentativeDataset(lambda: iter(())), **DEFAULT}, "samples"),
+        ({"representative_dataset": 3, **DEFAULT}, "a function that gives samples, got int"),
+        ({"inference_input_type": np.int8}, "inference_input_type = int8 needs samples"),
+        ({"inference_output_type": "uint8"}, "inference_output_type = uint8 needs samples"),
+        ({"target_spec": TargetSpec([OpsSet.TFLITE_BUILTINS_INT8])}, "without TFLITE_BUILTINS needs samples"),
+        ({"target_spec": TargetSpec([WIDE])}, "without TFLITE_BUILTINS needs samples"),
+        ({"target_spec": TargetSpec([BUILTINS, OpsSet.EXPERIMENTAL_STABLEHLO_OPS])}, "EXPERIMENTAL_STABLEHLO_OPS"),
         ({"target_spec": TargetSpec(["ALL_OPS"])}, "ALL_OPS"),
-        ({"target_spec": TargetSpec([])}, "nothing"),
+        ({"target_spec": TargetSpec([])}, "no set"),
         ({"target_spec": TargetSpec(supported_types=["int4"])}, "int4"),
         ({"target_spec": TargetSpec(supported_types=[3])}, "no element type"),
-        ({"target_spec": TargetSpec(supported_types=[np.int8]), **DEFAULT}, "asks for activations in integers"),
+        ({"target_spec": TargetSpec(supported_types=[np.int8]), **DEFAULT}, "needs samples"),
         ({"optimizations": [Optimize.EXPERIMENTAL_SPARSITY]}, "sparse weights"),
         ({"optimizations": ["FASTER"]}, "FASTER"),
         ({"unfold_batchmatmul": True}, "unfold_batchmatmul"),
@@ -88,6 +88,51 @@ def test_what_cannot_be_done_is_one_error(attributes, said):
     with pytest.raises(InputError) as caught:
         of_jax(**attributes).convert()
     assert said in str(caught.value)
+
+
+def samples():
+    random = np.random.default_rng(2)
+    for _ in range(20):
+        yield [random.standard_normal((2, 64)).astype(np.float32)]
+
+
+def integers(data: bytes) -> tuple[list[str], list[str]]:
+    """Types of the ends, and the operators."""
+    graph = tflite.read(data).main
+    return [t.type.dtype.name for t in (*graph.inputs, *graph.outputs)], [n.op.name for n in graph.nodes]
+
+
+def test_calibrated_models_compute_on_integers():
+    """The attributes as a user of TensorFlow sets them for a microcontroller; the result as it runs officially."""
+    converter = of_jax(representative_dataset=samples, **DEFAULT)
+    ends, operators = integers(converter.convert())
+    assert (ends, operators) == (["float32"] * 2, ["QUANTIZE", "FULLY_CONNECTED", "DEQUANTIZE"])
+    converter.target_spec.supported_ops = [OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type, converter.inference_output_type = np.int8, np.int8
+    data = converter.convert()
+    assert integers(data) == (["int8"] * 2, ["FULLY_CONNECTED"])
+    model, (x,) = lithe.load(data), next(iter(samples()))
+    expected = lithe.load(of_jax().convert())(x)
+    stored = model.inputs["x"].quantize(x)
+    for got in (model(stored), run_official(model, {"x": stored}, "serving_default")[0]):
+        assert ratio(expected, next(iter(model.outputs.values())).dequantize(got)) > 30
+    converter.inference_input_type = converter.inference_output_type = np.float32
+    converter.target_spec.supported_ops = [WIDE]
+    converter.representative_dataset = RepresentativeDataset(samples)
+    assert "int16" in {t.type.dtype.name for t in tflite.read(converter.convert()).main.tensors}
+
+
+def test_integers_alone_are_refused_where_an_operator_has_no_such_form():
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    weights = np.ones((64, 32), np.float32)
+    inputs = [[("x", np.zeros((2, 64), np.float32))]]
+    converter = TFLiteConverter.experimental_from_jax([lambda x: jax.numpy.floor(x @ weights)], inputs)
+    converter.representative_dataset = samples
+    converter.optimizations = [Optimize.DEFAULT]
+    assert "FLOOR" in integers(converter.convert())[1]
+    converter.target_spec.supported_ops = [OpsSet.TFLITE_BUILTINS_INT8]
+    with pytest.raises(UnsupportedOp, match="no form on integers: FLOOR"):
+        converter.convert()
 
 
 def test_names_and_values():

@@ -16,7 +16,7 @@ import click
 from lithe.cli.output import print_json, remark, working
 from lithe.errors import FileMissing, InputError, LitheError
 
-KINDS = ("auto", "keras", "jax", "torch", "onnx", "tensorflow", "savedmodel")
+KINDS = ("auto", "keras", "jax", "torch", "onnx", "tensorflow", "savedmodel", "tflite")
 
 
 @click.command(
@@ -44,6 +44,10 @@ Examples:
     help="A signature of a SavedModel that is wanted; without it, all are. Repeat for several.",
 )  # fmt: skip
 @click.option("--allow-select-tf", is_flag=True, help="What has no builtin stays an operator of TensorFlow (Flex).")
+@click.option(
+    "--target-runtime", metavar="VERSION",
+    help="The release of the official runtime that the file is for, as 2.5.0; operators that it lacks are spelled out.",
+)  # fmt: skip
 @click.option("--verify", is_flag=True, help="Run source and result on random inputs; exit code 4 where they differ.")
 @click.option("--verify-data", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="Run both on these inputs, arrays by name (SIGNATURE/NAME where there are several).")  # fmt: skip
@@ -63,14 +67,15 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     source: str, output: Path, kind: str, shapes: tuple[str, ...], unroll: bool, signatures: tuple[str, ...],
-    allow_select_tf: bool, verify: bool, verify_data: Path | None, verify_layers: bool, as_json: bool, **about: Any,
+    allow_select_tf: bool, target_runtime: str | None, verify: bool, verify_data: Path | None, verify_layers: bool,
+    as_json: bool, **about: Any,
 ) -> None:  # fmt: skip
     """Convert a model to a .tflite file.
 
-    SOURCE is a file (.keras, .onnx, .pt2, .pb), the folder of a SavedModel, or MODULE:NAME (FILE.py:NAME) for a
-    model or function in Python. What comes out has builtin operators alone, and runs in every runtime of the
-    format. Shapes are asked for where the source has none (PyTorch, JAX); a name in a shape is a dimension that
-    stays open.
+    SOURCE is a file (.keras, .onnx, .pt2, .pb, or a .tflite to be cleaned up), the folder of a SavedModel,
+    or MODULE:NAME (FILE.py:NAME) for a model or function in Python. What comes out has builtin operators
+    alone, and runs in every runtime of the format. Shapes are asked for where the source has none (PyTorch,
+    JAX); a name in a shape is a dimension that stays open.
     """
     from lithe.conversion.door import agreement, converted, differences
 
@@ -80,9 +85,11 @@ def command(
     if not output.parent.is_dir():
         raise InputError(f"'{output}' cannot be written: there is no folder {output.parent}")
     with working(f"converting {source}"):
+        found = _named(source) if _is_name(source) else source
         model, conversion = converted(
-            _named(source) if _is_name(source) else source, inputs=inputs, kind=kind, unroll=unroll,
-            signatures=signatures, allow_select_tf=allow_select_tf, metadata=metadata, watch=verify_layers,
+            found, inputs=inputs, kind=kind, unroll=unroll,
+            signatures=signatures, allow_select_tf=allow_select_tf, target_runtime=target_runtime,
+            metadata=metadata, watch=verify_layers,
         )  # fmt: skip
     with working(f"running {source} and what it became"):
         layers = differences(model, conversion, given) if verify_layers else None

@@ -22,7 +22,19 @@ import click
 from lithe.cli.output import print_json
 from lithe.errors import FileMissing, InputError, LitheError, MissingDependency, ModelError, UnsupportedOp
 
-VERBS = ("run", "convert", "inspect", "benchmark", "validate", "deflex", "doctor", "cache", "demo", "completion")
+VERBS = (
+    "run",
+    "convert",
+    "quantize",
+    "inspect",
+    "benchmark",
+    "validate",
+    "deflex",
+    "doctor",
+    "cache",
+    "demo",
+    "completion",
+)
 
 FAILED, USAGE, MISSING_PACKAGE, BAD_INPUT, NO_DEVICE, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 4, 5, 130, 141
 

@@ -54,11 +54,13 @@ class Entry:
     input_types  by name, with stand-ins for what is open.
     reference    runs the source: outputs in the signature's order for named inputs; None where it cannot run here.
     layers       runs the source: what its layers give, by the keys of `Builder.mark`; None where that is not watched.
+    written      whether the model says so; a file without signatures gets none.
     """
 
     signature: Signature
     input_types: dict[str, TensorType]
     reference: Reference | None
+    written: bool = True
     layers: Watched | None = None
 
 
@@ -78,6 +80,7 @@ class Conversion:
     unroll  whether recurrent layers are written step by step where a builtin says the same.
     signatures  the keys of those that are wanted of a source that has several; none: all.
     select_tf   whether what has no builtin may stay an operator of TensorFlow.
+    metadata, description, extras  of the model that is written, see `Module`.
     watch   whether tensors that hold what a layer of the source gives are marked, to be compared.
     """
 
@@ -89,6 +92,9 @@ class Conversion:
     graphs: list[Builder] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    metadata: dict[str, bytes] = field(default_factory=dict)
+    description: str = ""
+    extras: dict[str, Any] = field(default_factory=dict)
     watch: bool = False
 
     def graph(self, name: str) -> Builder:
@@ -104,10 +110,12 @@ class Conversion:
         outputs: dict[str, Tensor],
         reference: Reference | None = None,
         layers: Watched | None = None,
+        written: bool = True,
     ) -> None:
         """Makes a graph known as a function with named arguments and results."""
         types = {name: t.type for name, t in inputs.items()}
-        self.entries.append(Entry(Signature(key, inputs, outputs, graph.number), types, reference, layers))
+        signature = Signature(key, inputs, outputs, graph.number)
+        self.entries.append(Entry(signature, types, reference, written, layers))
 
     def module(self) -> Module:
         """The model. Raises UnsupportedOp with everything that the builtins could not say."""
@@ -121,7 +129,8 @@ class Conversion:
                 hint="write these parts with other operations, or take them out of the model and run them outside",
             )
         share_constants(graphs)
-        return Module(graphs, [e.signature for e in self.entries])
+        signatures = [e.signature for e in self.entries if e.written]
+        return Module(graphs, signatures, self.metadata, self.description, self.extras)
 
 
 class Builder(Writer):
@@ -130,7 +139,10 @@ class Builder(Writer):
     number  its place among the model's graphs.
     where   the place in the source that is being converted, for messages; set by `at`.
     scope   what names of results begin with: the layer, where the source has layers.
+    knows_shapes  whether all shapes are known, with stand-ins for open sizes.
     """
+
+    knows_shapes = True
 
     def __init__(self, conversion: Conversion, title: str, number: int) -> None:
         super().__init__()
@@ -319,12 +331,7 @@ class Builder(Writer):
     def finished(self) -> Graph:
         """The graph as a file holds it: open dimensions are -1 in signatures and 1 in shapes."""
         graph = Graph(self.title, self.inputs, self.outputs, [], self.nodes)
-        recognise(graph)
-        self._refuse_numbers_of_open_sizes(graph)
-        tidy(graph)
-        arrange_layouts(graph, is_open, self.turned)
-        spell_out(graph, self)
-        tidy(graph)
+        self.improve(graph)
         mentioned = (t for n in graph.nodes for t in (*n.inputs, *n.outputs) if t is not None)
         graph.tensors = list(dict.fromkeys((*graph.inputs, *mentioned, *graph.outputs)))
         for t in graph.tensors:
@@ -336,6 +343,15 @@ class Builder(Writer):
         for i, n in enumerate(graph.nodes):
             n.index = i
         return graph
+
+    def improve(self, graph: Graph) -> None:
+        """The passes over the finished graph."""
+        recognise(graph)
+        self._refuse_numbers_of_open_sizes(graph)
+        tidy(graph)
+        arrange_layouts(graph, is_open, self.turned)
+        spell_out(graph, self)
+        tidy(graph)
 
     def _refuse_numbers_of_open_sizes(self, graph: Graph) -> None:
         """A size that the source computed with is a constant in what was traced; the count of a mean no longer."""

@@ -73,7 +73,7 @@ def check(model: Model, conversion: Conversion, given: Given = None, seed: int =
 
 def function(model: Model, entry: Entry) -> Function:
     """The model's function that an entry is."""
-    return model.signatures[entry.signature.key]
+    return model.signatures.get(entry.signature.key, model.main)
 
 
 def examples(

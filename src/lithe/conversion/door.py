@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from lithe.conversion.builder import Conversion
 from lithe.conversion.check import Agreement, Given, check
 from lithe.conversion.described import describe
+from lithe.conversion.fusing import fuse_recurrent
+from lithe.conversion.target import write_for
 from lithe.errors import FileMissing, InputError
 from lithe.ops.verify import verify as verify_module
 from lithe.runtime.model import Model
@@ -86,6 +88,12 @@ def _tensorflow(conversion: Conversion, sources: Mapping[str, Any], described: M
     convert_source(conversion, sources, described)
 
 
+def _tflite(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
+    from lithe.conversion.tflite.model import convert_model
+
+    convert_model(conversion, source, inputs, key)
+
+
 # In the order in which they are asked; a plain function is taken for one of JAX.
 FRONTS = {
     "keras": Front(
@@ -103,6 +111,7 @@ FRONTS = {
         "saved_model.pb",
         whole=True,
     ),
+    "tflite": Front(".tflite", lambda s: isinstance(s, Model | bytes), _tflite, (".tflite",)),
     "jax": Front("JAX", callable, _jax),
 }
 OTHER_NAMES = {"savedmodel": "tensorflow"}
@@ -119,15 +128,16 @@ def convert(
     unroll: bool = False,
     signatures: Sequence[str] = (),
     allow_select_tf: bool = False,
+    target_runtime: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     verify: Verify = False,
 ) -> Model:
     """Returns the model of a framework as a Lithe model: call it, or `.save("model.tflite")` it for any runtime.
 
     source  a Keras 3 model or a `.keras` file; a PyTorch module, exported program or `.pt2` file; a function of JAX;
-            an ONNX model or file; a SavedModel, function or frozen graph of TensorFlow; or several functions of one
-            framework by name, which become the model's signatures: {"prefill": f, "decode": g}. Weights that they share
-            are written once.
+            an ONNX model or file; a SavedModel, function or frozen graph of TensorFlow; a Model or a `.tflite` file,
+            which is cleaned up; or several functions of one framework by name, which become the model's signatures:
+            {"prefill": f, "decode": g}. Weights that they share are written once.
     inputs  what the source does not say about its inputs: {name: shape}, {name: (shape, dtype)} or example arrays, one
             or several, by name or in order. None or a name stands for an open dimension: {"x": ("batch", 28, 28)}.
             For several functions: {"prefill": {...}, "decode": {...}}.
@@ -136,6 +146,8 @@ def convert(
             one run to the next, until the interpreter's variables are reset.
     signatures  the keys of a SavedModel's signatures that are wanted; none: all of them.
     allow_select_tf  what has no builtin stays an operator of TensorFlow ("Flex"), which then has to be there to run it.
+    target_runtime  the release of the official runtime that the model is for, as "2.5.0": operators that it does not
+            have are written with those that it has. None: what a converter of today would write.
     metadata  what the model says about itself, for `lithe run` and others: {"labels": "labels.txt", "mean": 127.5,
             "std": 127.5, "author": ...}, see `lithe.conversion.described.describe`.
     verify  also run the source and the model, and raise ModelError where they differ by more than a relative 1e-4.
@@ -143,8 +155,8 @@ def convert(
             layer, to name the first that differs (Keras, JAX, PyTorch, ONNX).
 
     Only the framework that the source is in is needed. Operators are builtins that every runtime of the format has.
-    Raises InputError when the inputs do not fit, UnsupportedOp with all parts that builtins cannot say,
-    MissingDependency when the framework is not installed, FileMissing, ModelError when a file cannot be read.
+    Raises InputError when the inputs do not fit, UnsupportedOp with all parts that builtins (of that release) cannot
+    say, MissingDependency when the framework is not installed, FileMissing, ModelError when a file cannot be read.
 
     >>> model = lithe.convert(keras_model)                            # doctest: +SKIP
     >>> model.save("model.tflite")                                    # doctest: +SKIP
@@ -154,6 +166,7 @@ def convert(
         raise InputError(f"verify={verify!r} is not known", hint="verify=True, 'layers', or {input: array}")
     model, conversion = converted(
         source, inputs=inputs, kind=kind, unroll=unroll, signatures=signatures, allow_select_tf=allow_select_tf,
+        target_runtime=target_runtime,
         metadata=metadata, watch=layers,
     )  # fmt: skip
     if layers:
@@ -173,6 +186,7 @@ def converted(
     allow_select_tf: bool = False,
     metadata: Mapping[str, Any] | None = None,
     watch: bool = False,
+    target_runtime: str | None = None,
 ) -> tuple[Model, Conversion]:
     """The model, and the conversion that it comes from, in which layers are marked if it is watched."""
     functions, described = _functions(source, inputs)
@@ -186,9 +200,12 @@ def converted(
     else:
         for key, function in functions.items():
             fronts[0].convert(conversion, function, described.get(key), key)
+    fuse_recurrent(conversion)
     module = conversion.module()
     if metadata is not None:
         describe(module, metadata)
+    if target_runtime is not None:
+        write_for(module, target_runtime)
     verify_module(module)
     return Model(module, name=_name(source)), conversion
 

@@ -9,15 +9,15 @@
 from __future__ import annotations
 
 import enum
-import inspect
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lithe.errors import InputError
+from lithe.errors import InputError, UnsupportedOp
 
-LATER = "weights of 8 bits (optimizations=[Optimize.DEFAULT]) or float16 need no samples"
+if TYPE_CHECKING:
+    from lithe.ir.graph import Module, Node
 
 
 class Optimize(enum.Enum):
@@ -111,8 +111,11 @@ class TFLiteConverter(_Attributes):
     canonicalizing_inf_as_min_max_float, experimental_enable_resource_variables, experimental_lower_tensor_list_ops,
     experimental_new_dynamic_range_quantizer: taken, and without effect.
 
-    Setting another attribute raises AttributeError. What needs calibration
-    (representative_dataset, integer inputs and outputs, activations of 16 bits) raises InputError in `convert`.
+    representative_dataset  a function that gives samples, each a list of arrays or {input: array}: values become
+                            integers of 8 bits, too, or of 16 with the set of operators that says so.
+    inference_input_type, inference_output_type  float32, or the integers themselves.
+
+    Setting another attribute raises AttributeError.
     """
 
     _source: Any
@@ -169,73 +172,98 @@ class TFLiteConverter(_Attributes):
     def convert(self) -> bytes:
         """The bytes of the `.tflite` file.
 
-        Raises InputError for what needs calibration or is contradictory, and what `lithe.convert` raises.
+        Raises InputError for attributes that contradict each other or cannot be followed, and what `lithe.convert` and
+        `lithe.quantize` raise.
         """
         narrow = self._narrow()
         options = {name: value for name, value in self._options.items() if name != "alive" and value}
         from lithe.conversion.door import convert
         from lithe.formats import tflite
 
-        if self._operators()[1]:
-            if "allow_select_tf" not in inspect.signature(convert).parameters:
-                raise InputError("operators of TensorFlow cannot be kept (OpsSet.SELECT_TF_OPS)",
-                                 hint="supported_ops = [OpsSet.TFLITE_BUILTINS]")  # fmt: skip
-            options["allow_select_tf"] = True
-        module = convert(self._source, **options).module
-        if narrow is not None:
-            narrow(module)
-        return tflite.write(module)
+        module = convert(self._source, **options, allow_select_tf="SELECT_TF_OPS" in self._sets()).module
+        return tflite.write(narrow(module))
 
-    def _operators(self) -> tuple[set[str], bool]:
-        """The sets of operators by name, and whether those of TensorFlow are among them."""
-        sets = {_name(s) for s in self.target_spec.supported_ops or ()}
-        return sets, "SELECT_TF_OPS" in sets
+    def _sets(self) -> set[str]:
+        """The sets of operators that the model may have, by name."""
+        return {_name(s) for s in self.target_spec.supported_ops or ()}
 
-    def _narrow(self) -> Callable[[Any], int] | None:
-        """What becomes of the weights. Raises InputError for what cannot be done."""
+    def _narrow(self) -> Callable[[Module], Module]:
+        """What becomes of the float model. Raises InputError for what cannot be done."""
         usual = _Attributes()
         for name in FIXED:
             if getattr(self, name) != getattr(usual, name):
                 raise InputError(f"{name} = {getattr(self, name)} has no counterpart here", hint="leave it out")
-        for name in ("inference_input_type", "inference_output_type"):
-            if _type_name(getattr(self, name)) != "float32":
-                raise _needs_calibration(f"{name} = {_type_name(getattr(self, name))}")
-        if self.representative_dataset is not None:
-            raise _needs_calibration("representative_dataset")
-        sets, _ = self._operators()
-        unknown = sets - set(OpsSet.get_options())
-        if unknown or not sets:
-            raise InputError(f"target_spec.supported_ops has {', '.join(sorted(unknown)) or 'nothing'}",
-                             hint=f"sets are {', '.join(OpsSet.get_options())}")  # fmt: skip
-        if "EXPERIMENTAL_STABLEHLO_OPS" in sets:
-            raise InputError("operators of StableHLO are not written", hint="supported_ops = [OpsSet.TFLITE_BUILTINS]")
-        if "TFLITE_BUILTINS" not in sets and sets != {"SELECT_TF_OPS"}:
-            raise _needs_calibration(f"supported_ops without OpsSet.TFLITE_BUILTINS ({', '.join(sorted(sets))})")
-        types = {_type_name(t) for t in self.target_spec.supported_types or ()}
-        wrong = types - {"float32", "float16", "int8"}
-        if wrong:
-            raise InputError(f"target_spec.supported_types has {', '.join(sorted(wrong))}", hint="float16")
-        return self._of_optimizations(types)
-
-    def _of_optimizations(self, types: set[str]) -> Callable[[Any], int] | None:
+        sets, types = self._sets(), {_type_name(t) for t in self.target_spec.supported_types or ()}
+        _refuse_others("target_spec.supported_ops", sets, OpsSet.get_options())
+        _refuse_others("target_spec.supported_types", types, ("float32", "float16", "int8"))
         wanted = {_name(o) for o in self.optimizations or ()}
-        unknown = wanted - {str(o) for o in Optimize}
-        if unknown:
-            raise InputError(f"optimizations has {', '.join(sorted(unknown))}",
-                             hint="optimizations = [Optimize.DEFAULT]")  # fmt: skip
+        _refuse_others("optimizations", wanted, list(map(str, Optimize)))
+        if not sets or "EXPERIMENTAL_STABLEHLO_OPS" in sets:
+            raise InputError(f"operators of {', '.join(sets) or 'no set'} cannot be written",
+                             hint="supported_ops = [OpsSet.TFLITE_BUILTINS]")  # fmt: skip
         if str(Optimize.EXPERIMENTAL_SPARSITY) in wanted:
             raise InputError("sparse weights are not encoded here", hint="optimizations = [Optimize.DEFAULT]")
-        if not wanted:
-            return None
-        if "int8" in types:
-            raise _needs_calibration("supported_types = {int8}")
-        from lithe.optimize.weights import float16_weights, int8_weights
+        ends = {end: _type_name(getattr(self, f"inference_{end}_type")) for end in ("input", "output")}
+        integers = [f"inference_{end}_type = {kind}" for end, kind in ends.items() if kind != "float32"]
+        integers += [f"supported_ops without {BUILTINS}"] if sets.isdisjoint({BUILTINS, "SELECT_TF_OPS"}) else []
+        integers += ["supported_types = {int8}"] if "int8" in types and wanted else []
+        if integers and self.representative_dataset is None:
+            raise InputError(f"{integers[0]} needs samples to calibrate with", hint="set representative_dataset")
+        if self.representative_dataset is not None and (wanted or integers) and "float16" not in types:
+            return self._quantized(WIDE in sets, ends, only="TFLITE_BUILTINS_INT8" in sets and BUILTINS not in sets)
+        return _half if wanted and "float16" in types else _dynamic if wanted else lambda module: module
 
-        return float16_weights if "float16" in types else int8_weights
+    def _quantized(self, wide: bool, ends: Mapping[str, str], only: bool) -> Callable[[Module], Module]:
+        """Values and weights become integers, after calibration; `only`: whatever has no integer form is an error."""
+
+        def quantized(module: Module) -> Module:
+            from lithe.optimize.quantization import quantize
+
+            recipe = "int16x8" if wide else "int8"
+            made = quantize(module, self._samples(), recipe, inputs=ends["input"], outputs=ends["output"]).module
+            left = {n.op.name for g in made.graphs for n in g.nodes if n.op.name not in BORDER and _is_real(n)}
+            if only and left:
+                raise UnsupportedOp(f"these operators have no form on integers: {', '.join(sorted(left))}",
+                                    hint="supported_ops = [OpsSet.TFLITE_BUILTINS]")  # fmt: skip
+            return made
+
+        return quantized
+
+    def _samples(self) -> Iterator[Any]:
+        """The samples of the representative data set, as `lithe.quantize` takes them."""
+        make = getattr(self.representative_dataset, "input_gen", self.representative_dataset)
+        if not callable(make):
+            raise InputError(f"representative_dataset is a function that gives samples, got {type(make).__name__}")
+        for sample in make():
+            yield tuple(sample) if isinstance(sample, list) else sample
 
 
-def _needs_calibration(what: str) -> InputError:
-    return InputError(f"{what} asks for activations in integers, which the converter does not make yet", hint=LATER)
+BUILTINS, WIDE = map(str, (OpsSet.TFLITE_BUILTINS, OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8))
+BORDER = ("QUANTIZE", "DEQUANTIZE")  # between real numbers and integers
+
+
+def _half(module: Module) -> Module:
+    from lithe.optimize.weights import halve_constants
+
+    halve_constants(module)
+    return module
+
+
+def _dynamic(module: Module) -> Module:
+    from lithe.optimize.weights import narrow_weights
+
+    narrow_weights(module)
+    return module
+
+
+def _is_real(node: Node) -> bool:
+    return any(t is not None and t.type.dtype.is_float for t in (*node.inputs, *node.outputs))
+
+
+def _refuse_others(attribute: str, given: set[str], known: Iterable[str]) -> None:
+    unknown = given - set(known)
+    if unknown:
+        raise InputError(f"{attribute} has {', '.join(sorted(unknown))}", hint=f"it may have {', '.join(known)}")
 
 
 def _name(member: Any) -> str:

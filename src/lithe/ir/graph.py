@@ -104,6 +104,15 @@ class Graph:
                     users.setdefault(t, []).append(n)
         return users
 
+    def renumber(self) -> None:
+        """Lists the tensors that are in use, and numbers them and the nodes in order."""
+        mentioned = (t for n in self.nodes for t in (*n.inputs, *n.outputs) if t is not None)
+        self.tensors = list(dict.fromkeys((*self.inputs, *mentioned, *self.outputs)))
+        for i, t in enumerate(self.tensors):
+            t.index = i
+        for i, n in enumerate(self.nodes):
+            n.index = i
+
     def copy(self) -> Graph:
         """New nodes, tensors and lists; constant data are shared."""
         same: dict[int, Tensor] = {}
@@ -157,6 +166,18 @@ class Module:
     @property
     def main(self) -> Graph:
         return self.graphs[0]
+
+    def copy(self) -> Module:
+        """New graphs and signatures; constant data are shared."""
+        graphs = [g.copy() for g in self.graphs]
+        pairs = ((old, new) for g, copied in zip(self.graphs, graphs, strict=True)
+                 for old, new in zip(g.tensors, copied.tensors, strict=True))  # fmt: skip
+        same = dict(pairs)
+        signatures = [
+            Signature(s.key, {n: same[t] for n, t in s.inputs.items()}, {n: same[t] for n, t in s.outputs.items()},
+                      s.graph) for s in self.signatures
+        ]  # fmt: skip
+        return Module(graphs, signatures, dict(self.metadata), self.description, dict(self.extras))
 
     def constants(self) -> Iterator[Tensor]:
         for g in self.graphs:

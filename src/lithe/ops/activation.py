@@ -103,6 +103,8 @@ def gelu(x: Any, attrs: GeluAttrs) -> Any:
 
 Logistic = unary("LOGISTIC", 14, logistic, "y = 1 / (1 + exp(-x))", REAL_OR_STORED, sixteen=sigmoid((0,), 9))
 Tanh = unary("TANH", 28, tanh, "y = tanh(x)", REAL_OR_STORED, sixteen=sigmoid((0, 1), 8))
+Logistic.result_scales = {"int8": (1 / 256, -128), "uint8": (1 / 256, 0), "int16": (1 / 32768, 0)}
+Tanh.result_scales = {"int8": (1 / 128, 0), "uint8": (1 / 128, 128), "int16": (1 / 32768, 0)}
 Relu = unary("RELU", 19, lambda x: maximum(0.0, x), "y = max(x, 0)", REAL_OR_STORED)
 ReluN1To1 = unary("RELU_N1_TO_1", 20, lambda x: within(x, -1.0, 1.0), "y = min(max(x, -1), 1)", REAL_OR_STORED)
 Relu6 = unary("RELU6", 21, lambda x: within(x, 0.0, 6.0), "y = min(max(x, 0), 6)", REAL_OR_STORED)

@@ -61,6 +61,7 @@ class SpaceToBatch(Movement):
     """
 
     name, code = "SPACE_TO_BATCH_ND", 38
+    keeps_scale = True
     operands = (("input", "block_shape", "paddings"), ("output",))
     types = f"T I I -> T: T= {PLAIN}; I= int32 int64"
 
@@ -111,6 +112,7 @@ class BatchToSpace(Movement):
     """The reverse of SPACE_TO_BATCH_ND; crops[a] = pixels to take off before and after axis a."""
 
     name, code = "BATCH_TO_SPACE_ND", 37
+    keeps_scale = True
     operands = (("input", "block_shape", "crops"), ("output",))
     types = f"T I I -> T: T= {PLAIN}; I= int32 int64"
 
@@ -158,6 +160,7 @@ class DepthToSpace(Movement):
     """y[n, h * s + dy, w * s + dx, c] = x[n, h, w, (dy * s + dx) * C + c] with s = block_size."""
 
     name, code = "DEPTH_TO_SPACE", 5
+    keeps_scale = True
     types = f"T -> T: {PLAIN}"
 
     @dataclass(frozen=True)
@@ -187,6 +190,7 @@ class SpaceToDepth(Movement):
     """y[n, h, w, (dy * s + dx) * C + c] = x[n, h * s + dy, w * s + dx, c] with s = block_size."""
 
     name, code = "SPACE_TO_DEPTH", 26
+    keeps_scale = True
     types = f"T -> T: {PLAIN}"
 
     @dataclass(frozen=True)

@@ -298,6 +298,7 @@ Div = binary("DIV", 42, lambda a, b: a / b, "y = a / b, towards zero in integers
              check=nonzero, failure="division by zero")  # fmt: skip
 Maximum = binary("MAXIMUM", 55, maximum, "the greater one, of integers as they are stored", f"{NUMBERS} {WHOLE}")
 Minimum = binary("MINIMUM", 57, minimum, "the lesser one, of integers as they are stored", f"{NUMBERS} {WHOLE}")
+Maximum.keeps_scale = Minimum.keeps_scale = True
 SquaredDifference = binary("SQUARED_DIFFERENCE", 99, _squared_difference, "y = (a - b)**2",
                            f"{NUMBERS} int32 {STORED}", quantized=quantized_squared_difference)  # fmt: skip
 FloorDiv = binary("FLOOR_DIV", 90, _floored, "y = floor(a / b)", f"{NUMBERS} int8 int16 int32 int64",

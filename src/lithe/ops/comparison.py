@@ -131,6 +131,7 @@ class Select(Movement):
     """z = x where the condition holds, y elsewhere; the condition has their shape, or one entry for each row."""
 
     name, code = "SELECT", 64
+    keeps_scale = True
     elementwise = row_aligned = True
     operands = (("condition", "x", "y"), ("output",))
     types = f"bool T T -> T: {PLAIN}"
@@ -160,6 +161,7 @@ class SelectV2(Movement):
     """z = x where the condition holds, y elsewhere; all three broadcast."""
 
     name, code = "SELECT_V2", 123
+    keeps_scale = True
     elementwise = broadcasts = True
     operands = (("condition", "x", "y"), ("output",))
     types = f"bool T T -> T: {PLAIN}"

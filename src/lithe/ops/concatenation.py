@@ -47,6 +47,7 @@ class Concatenation(Movement):
     """
 
     name, code = "CONCATENATION", 2
+    keeps_scale = True
     named_axes = Axes(joins=True, attribute="axis")
     operands = (("inputs*",), ("output",))
     types = f"T* -> T: {PLAIN}"
@@ -122,6 +123,7 @@ class Pack(Movement):
     """Tensors of one shape stacked along a new axis."""
 
     name, code = "PACK", 83
+    keeps_scale = True
     operands = (("values*",), ("output",))
     types = f"T* -> T: {PLAIN}"
 
@@ -171,6 +173,7 @@ class Unpack(Movement):
     """The slices of x along an axis, each without that axis."""
 
     name, code = "UNPACK", 88
+    keeps_scale = True
     operands = (("value",), ("outputs*",))
     types = f"T -> T*: {PLAIN}"
 
@@ -221,6 +224,7 @@ class Split(Movement):
     """x cut into num_splits equal pieces along an axis."""
 
     name, code = "SPLIT", 49
+    keeps_scale = True
     named_axes = Axes(data=1, numbers=0)
     operands = (("split_dim", "value"), ("outputs*",))
     types = f"int32 T -> T*: {PLAIN}"
@@ -262,6 +266,7 @@ class SplitV(Movement):
     """x cut along an axis into pieces of the given sizes; one size may be -1, "what is left"."""
 
     name, code = "SPLIT_V", 102
+    keeps_scale = True
     named_axes = Axes(numbers=2)
     operands = (("value", "size_splits", "split_dim"), ("outputs*",))
     types = f"T I int32 -> T*: T= {PLAIN}; I= int32 int64"

@@ -31,6 +31,7 @@ class Gather(Movement):
     """y[batch, before, k, after] = params[batch, before, indices[batch, k], after]; k may stand for several axes."""
 
     name, code = "GATHER", 36
+    keeps_scale = True
     named_axes = Axes(attribute="axis")
     operands = (("params", "indices"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64 int16"
@@ -107,6 +108,7 @@ class GatherNd(Movement):
     """y[n] = params[indices[n, 0], indices[n, 1], ...], an element or a slice; n may stand for several axes."""
 
     name, code = "GATHER_ND", 107
+    keeps_scale = True
     operands = (("params", "indices"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64 int16"
 

@@ -261,6 +261,11 @@ class Op:
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
     updates: ClassVar[bool] = False  # loops may be given the memory of input 0 for output 0: only a part of it changes
 
+    # quantized: the elements of the outputs are elements of the inputs of their type, or lie between such: one scale
+    keeps_scale: ClassVar[bool] = False
+    # {element type: (scale, zero point)} of quantized outputs, where the format has one for all models
+    result_scales: ClassVar[Mapping[str, tuple[float, int]]] = {}
+
     infer: ClassVar[Callable[..., list[Shape]]]
     evaluate: ClassVar[Callable[..., list[np.ndarray]]]
     lower: ClassVar[Callable[..., None] | None] = None

@@ -99,6 +99,7 @@ class Pad(Movement):
     """x with zeros around it: paddings[a] = (elements before, elements after) along axis a."""
 
     name, code = "PAD", 34
+    keeps_scale = True
     named_axes = Axes(rows=(1,))
     operands = (("input", "paddings"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64 int16 int8"
@@ -117,6 +118,7 @@ class PadWith(Movement):
     """x with a given value around it (stored as the elements are)."""
 
     name, code = "PADV2", 60
+    keeps_scale = True
     named_axes = Axes(rows=(1,))
     operands = (("input", "paddings", "constant_values?"), ("output",))
     types = f"T I T? -> T: T= {PLAIN}; I= int32 int64 int16 int8"
@@ -147,6 +149,7 @@ class MirrorPad(Movement):
     """x with its own elements mirrored around it; SYMMETRIC repeats the edge element, REFLECT does not."""
 
     name, code = "MIRROR_PAD", 100
+    keeps_scale = True
     named_axes = Axes(rows=(1,))
     operands = (("input", "paddings"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"

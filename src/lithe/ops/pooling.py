@@ -193,6 +193,7 @@ class AveragePool2D(Op):
     """
 
     name, code = "AVERAGE_POOL_2D", 1
+    keeps_scale = True
     types = "T -> T: float32 float16 int8q uint8q int16q"
     Attrs = PoolAttrs
     infer = infer
@@ -241,6 +242,7 @@ class MaxPool2D(Op):
     """
 
     name, code = "MAX_POOL_2D", 17
+    keeps_scale = True
     types = "T -> T: float32 float16 int8q uint8q int16q"
     Attrs = PoolAttrs
     infer = infer

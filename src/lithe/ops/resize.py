@@ -115,6 +115,7 @@ class ResizeBilinear(Op):
     """Each pixel is blended from the four nearest. int8, uint8: weights of 11 bits, as XNNPACK; int16: of 10 bits."""
 
     name, code = "RESIZE_BILINEAR", 23
+    keeps_scale = True
     operands = (("images", "size"), ("output",))
     types = "T int32 -> T: float32 int8 uint8 int16"
     Attrs = ResizeAttrs
@@ -169,6 +170,7 @@ class ResizeNearest(Movement):
     """Each pixel is the nearest one."""
 
     name, code = "RESIZE_NEAREST_NEIGHBOR", 97
+    keeps_scale = True
     operands = (("images", "size"), ("output",))
     types = f"T int32 -> T: {PLAIN}"
     Attrs = ResizeAttrs

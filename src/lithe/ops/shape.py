@@ -35,6 +35,7 @@ class Reshape(Movement):
     """
 
     name, code = "RESHAPE", 22
+    keeps_scale = True
     operands = (("input", "shape?"), ("output",))
     types = f"T int32? -> T: {PLAIN}"
     alias = True
@@ -80,6 +81,7 @@ class Squeeze(Movement):
     """x without the given axes of size 1; without any given, without all of them."""
 
     name, code = "SQUEEZE", 43
+    keeps_scale = True
     types = f"T -> T: {PLAIN}"
     alias = True
 
@@ -108,6 +110,7 @@ class ExpandDims(Movement):
     """x with an axis of size 1 put in before axis `axis` (negative: counted from the end of the result)."""
 
     name, code = "EXPAND_DIMS", 70
+    keeps_scale = True
     operands = (("input", "axis"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"
     alias = True
@@ -213,6 +216,7 @@ class BroadcastTo(Movement):
     """x repeated along its axes of size 1 (and new leading axes) to the given shape."""
 
     name, code = "BROADCAST_TO", 130
+    keeps_scale = True
     named_axes = Axes(rows=(1,))
     operands = (("input", "shape"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"
@@ -246,6 +250,7 @@ class Tile(Movement):
     """x repeated `multiples[a]` times along each axis a."""
 
     name, code = "TILE", 69
+    keeps_scale = True
     named_axes = Axes(rows=(1,))
     operands = (("input", "multiples"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"

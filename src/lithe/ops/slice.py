@@ -30,6 +30,7 @@ class Slice(Movement):
     """size[a] elements of x along each axis a, from begin[a] on; a size of -1 means all that is left."""
 
     name, code = "SLICE", 65
+    keeps_scale = True
     named_axes = Axes(rows=(1, 2))
     operands = (("input", "begin", "size"), ("output",))
     types = f"T I I -> T: T= {PLAIN}; I= int32 int64"
@@ -135,6 +136,7 @@ class StridedSlice(Movement):
     """Every strides[a]-th element of x from begin[a] to (not including) end[a], as in Python's x[b:e:s]."""
 
     name, code = "STRIDED_SLICE", 45
+    keeps_scale = True
     named_axes = Axes(rows=(1, 2, 3), masks=("begin_mask", "end_mask"))
     operands = (("input", "begin", "end", "strides"), ("output",))
     types = f"T I I I -> T: T= {PLAIN}; I= int32 int64"

@@ -56,6 +56,12 @@ def exponentials(scale: float, beta: float, channels: int, span: int) -> np.ndar
     return np.append(entries[:used], np.int32(0)) if used <= span else entries
 
 
+# (scale, zero point) of quantized results
+SHARES = {"int8": (1 / 256, -128), "uint8": (1 / 256, 0), "int16": (1 / 32768, 0)}
+LOGARITHMS = {"int8": (16 / 256, 127), "uint8": (16 / 256, 255)}
+PARTS = {"int8": (1 / 128, 0), "uint8": (1 / 128, 128)}
+
+
 @register
 class Softmax(Op):
     """y[..., c] = exp(beta * x[..., c]) / sum over k of exp(beta * x[..., k])
@@ -69,6 +75,7 @@ class Softmax(Op):
     """
 
     name, code = "SOFTMAX", 25
+    result_scales = SHARES
     named_axes = Axes(last=True)
     types = """
         T -> T: float32 float16 bfloat16 int8q uint8q int16q
@@ -184,6 +191,7 @@ class LogSoftmax(Op):
     """y[..., c] = x[..., c] - log(sum over k of exp(x[..., k]))"""
 
     name, code = "LOG_SOFTMAX", 50
+    result_scales = LOGARITHMS
     named_axes = Axes(last=True)
     types = f"T -> T: {FLOATS} int8q uint8q int16q"
 
@@ -251,6 +259,7 @@ class L2Normalization(Op):
     """
 
     name, code = "L2_NORMALIZATION", 11
+    result_scales = PARTS
     named_axes = Axes(last=True)
     types = f"T -> T: {FLOATS} int8q uint8q"
 

@@ -19,6 +19,7 @@ class TopkV2(Op):
     """The k greatest elements of each row, greatest first, and their places; of equal ones the first. NaN is least."""
 
     name, code = "TOPK_V2", 48
+    keeps_scale = True
     operands = (("input", "k"), ("values", "indices"))
     types = "T K -> T I: T= float32 int8 uint8 int16 int32 int64; K= int32 int16; I= int32 int16"
 

@@ -17,6 +17,7 @@ class Transpose(Movement):
     """Axis a of the result is axis perm[a] of x."""
 
     name, code = "TRANSPOSE", 39
+    keeps_scale = True
     operands = (("input", "perm"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"
 
@@ -46,6 +47,7 @@ class Reverse(Movement):
     """x with the order of elements along some axes turned round."""
 
     name, code = "REVERSE_V2", 105
+    keeps_scale = True
     named_axes = Axes(numbers=1)
     operands = (("input", "axis"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"

@@ -19,6 +19,7 @@ class ReverseSequence(Movement):
     """y[b, s] = x[b, lengths[b] - 1 - s] for s < lengths[b], else x[b, s]; b and s are any two axes."""
 
     name, code = "REVERSE_SEQUENCE", 112
+    keeps_scale = True
     operands = (("input", "seq_lengths"), ("output",))
     types = f"T I -> T: T= {PLAIN}; I= int32 int64"
 
@@ -67,6 +68,7 @@ class DynamicUpdateSlice(Movement):
     """y = x, but with `update` from `start` on; a start that would lead out of x is clamped."""
 
     name, code = "DYNAMIC_UPDATE_SLICE", 151
+    keeps_scale = True
     operands = (("operand", "update", "start_indices"), ("output",))
     types = f"T T I -> T: T= {PLAIN}; I= int32 int64"
     updates = True

@@ -1,4 +1,7 @@
-"""Smaller models with nearly the same numbers.
+"""Smaller models: what is stored in fewer bits, and computed on integers.
 
-weights   constants in fewer bits, where operators take them so: no samples are needed
+ranges        what values a tensor takes, from what it was seen to hold
+calibration   running a float model on samples, to see
+integers      a float graph as a graph of integers
+quantization  the door: `lithe.quantize`
 """

@@ -1,186 +1,138 @@
-"""Weights in fewer bits: float16 behind a DEQUANTIZE, or integers of 8 bits that float operators take as they are.
+"""Smaller weights of models that go on computing with real numbers.
 
-Which operators take integer weights is asked of their classes (`Op.types`), and along which axis they have a scale for
-each output channel, too (`Op.weights_axis`).
+float16    every constant is stored in half the bits; a DEQUANTIZE that runs once gives back float32
+dynamic    weights become int8, with a scale for each output where the operator has those; values are quantized while
+           the model runs, by the operators that have a combination of types for that (`Op.types`). Of tables, the
+           rows that were looked up are widened
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import fields, replace
 
 import numpy as np
 
-from lithe.ir.graph import Graph, Module, Node, Tensor
+from lithe.ir.graph import Module, Node, Tensor
 from lithe.ops.layout import Movement
-from lithe.ops.op import REGISTRY
-from lithe.types import FLOAT16, FLOAT32, INT8, Quantization, TensorType
+from lithe.ops.op import REGISTRY, NoAttrs
+from lithe.optimize.integers import WEIGHTS_OPERAND, as_weights, weights_scale
+from lithe.types import FLOAT16, FLOAT32, INT8, DType, Quantization
 
-FEWEST = 1024  # elements of a constant that is worth a scale
-FEWEST_HALVES = 64  # elements; the operator that widens fewer takes as many bytes as are saved
-LARGEST = 127  # of the integers, on both sides of zero
+LEAST_WEIGHTS = 1024  # elements; smaller ones save nothing and cost precision
+LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
-def float16_weights(module: Module) -> int:
-    """Stores float32 constants as float16, with a DEQUANTIZE before their readers; returns how many.
-
-    w  ->  DEQUANTIZE(float16(w)), a relative error of 2**-11 at most. Constants with numbers that float16 does not
-    have stay, and so do those of up to 64 elements.
-    """
-    kept: dict[int, np.ndarray] = {}
-    changed = 0
+def halve_constants(module: Module) -> int:
+    """Stores float32 constants of several elements as float16, in place; returns how many."""
+    count = 0
     for graph in module.graphs:
-        wide: dict[Tensor, Node] = {}
+        whole: dict[Tensor, Tensor] = {}
+        before: list[Node] = []
         for node in graph.nodes:
             for i, t in enumerate(node.inputs):
-                if t is None or not _is_float_constant(t, FEWEST_HALVES + 1) or _half(t, kept) is None:
+                if t is None or t.data is None or t.type.dtype != FLOAT32 or t.data.size < 2 or _is_sparse(t):
                     continue
-                if t not in wide:
-                    wide[t] = _widened(t, _half(t, kept), FLOAT16)
-                node.inputs[i] = wide[t].outputs[0]
-        graph.nodes[:0] = wide.values()
-        _collect(graph)
-        changed += len(wide)
-    return changed
+                if t not in whole:
+                    halves = np.clip(t.data, -LARGEST_HALF, LARGEST_HALF).astype(np.float16)
+                    stored = Tensor(t.name, replace(t.type, dtype=FLOAT16), halves)
+                    whole[t] = Tensor(f"{t.name}_whole", t.type)
+                    before.append(Node(REGISTRY.by_name["DEQUANTIZE"], NoAttrs(), [stored], [whole[t]]))
+                node.inputs[i] = whole[t]
+        graph.nodes = before + graph.nodes
+        count += len(before)
+        graph.renumber()
+    return count
 
 
-def int8_weights(module: Module) -> int:
-    """Stores large constants as symmetric int8 where operators on floats take them so; returns how many.
-
-    stored = round(w / scale), scale = max |w| / 127, for each output channel where the operator has such, else for
-    the tensor. The operators quantize the rows that they meet while they run. A table of which rows are read
-    (GATHER) is stored so, too, and the rows are widened. What another operator reads as floats stays.
-    """
-    kept: dict[tuple[int, int | None], tuple[np.ndarray, Quantization]] = {}
-    changed = 0
+def narrow_weights(module: Module, dtype: DType = INT8) -> int:
+    """Stores weights as integers where operators take such beside float32 values, in place; returns how many."""
+    count = 0
     for graph in module.graphs:
-        plans = [plan for node in graph.nodes for plan in _plans(node)]
-        plans = [p for p in plans if _agreed(p, plans, graph)]
         made: dict[tuple[Tensor, int | None], Tensor] = {}
-        for plan in plans:
-            for i in plan.positions:
-                t = plan.node.inputs[i]
+        for node in list(graph.nodes):
+            if _is_table(node, dtype):
+                table = node.inputs[0]
+                assert table is not None
+                node.inputs[0] = made.setdefault((table, None), _narrowed(table, None, dtype))
+                graph.nodes.insert(graph.nodes.index(node) + 1, _widened(node))
+                continue
+            places = weights_beside_reals(node, dtype)
+            if max((node.inputs[i].data.size for i in places), default=0) <= LEAST_WEIGHTS:  # type: ignore[union-attr]
+                continue
+            for i in places:
+                t = node.inputs[i]
                 assert t is not None
-                if (t, plan.axis) not in made:
-                    made[t, plan.axis] = _integer(t, plan.axis, kept)
-                plan.node.inputs[i] = made[t, plan.axis]
-            plan.finish(graph, plan.node)
-        _collect(graph)
-        changed += len(made)
-    return changed
+                axis = node.op.weights_axis if i == WEIGHTS_OPERAND else None
+                if (t, axis) not in made:
+                    made[t, axis] = _narrowed(t, axis, dtype)
+                node.inputs[i] = made[t, axis]
+            if any(f.name == "asymmetric_quantize_inputs" for f in fields(node.attrs)):
+                node.attrs = replace(node.attrs, asymmetric_quantize_inputs=True)
+        count += len(made)
+        graph.renumber()
+    return count
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """The constants of a node that become integers; the axis that has a scale for each place, None for one scale."""
-
-    node: Node
-    positions: tuple[int, ...]
-    axis: int | None
-    finish: Callable[[Graph, Node], None]
-
-
-def _plans(node: Node) -> Iterator[_Plan]:
-    """How a node can take integers: as its class says, or by moving them."""
-    found = [i for i, t in enumerate(node.inputs) if t is not None and _is_float_constant(t, 1)]
-    if not node.has_rules or not any(_size(node, i) >= FEWEST for i in found):
-        return
-    combinations = (c for s in node.op.signatures for c in s.expanded())
-    chosen = max((_integers(node, found, c) for c in combinations), key=len, default=())
-    if any(_size(node, i) >= FEWEST for i in chosen):
-        yield _Plan(node, chosen, node.op.weights_axis, _quantize_rows)
-    elif issubclass(node.op, Movement) and found == [0] and len(node.outputs) == 1:
-        yield _Plan(node, (0,), None, _widen_result)
+def _is_table(node: Node, dtype: DType) -> bool:
+    """Whether a node looks rows up in a large constant: it moves elements of any type, and nothing else is real."""
+    if not issubclass(node.op, Movement) or len(node.outputs) != 1 or node.outputs[0].type.dtype != FLOAT32:
+        return False
+    real = [t for t in node.inputs if t is not None and t.type.dtype == FLOAT32]
+    if len(real) != 1 or real[0] is not node.inputs[0] or weights_beside_reals(node, dtype):
+        return False
+    data = real[0].data
+    return data is not None and data.size > LEAST_WEIGHTS and bool(np.isfinite(data).all()) and not _is_sparse(real[0])
 
 
-def _size(node: Node, i: int) -> int:
-    t = node.inputs[i]
-    return 0 if t is None else t.type.size
-
-
-def _integers(node: Node, constants: list[int], words: tuple[tuple[str, ...], tuple[str, ...]]) -> tuple[int, ...]:
-    """The constants that this combination of types has as int8, if the rest of it is the node's; else none."""
-    inputs, outputs = words
-    chosen = []
-    if len(node.inputs) > len(inputs) or [t.type.dtype.name for t in node.outputs] != list(outputs):
-        return ()
-    for i, (t, word) in enumerate(zip(node.inputs, inputs, strict=False)):
-        wanted = word.rstrip("?*")
-        if t is None or t.type.dtype.name == wanted:
-            continue
-        if i not in constants or wanted != "int8q":
-            return ()
-        chosen.append(i)
-    return tuple(chosen)
-
-
-def _agreed(plan: _Plan, plans: list[_Plan], graph: Graph) -> bool:
-    """Whether all who read a plan's constants take integers; else the file would hold both."""
-    taken = {(id(p.node), i) for p in plans for i in p.positions}
-    weights = {plan.node.inputs[i] for i in plan.positions}
-    readers = ((id(n), i) for n in graph.nodes for i, t in enumerate(n.inputs) if t is not None and t in weights)
-    return all(r in taken for r in readers) and weights.isdisjoint(graph.outputs)
-
-
-def _quantize_rows(graph: Graph, node: Node) -> None:
-    """Rows get a zero point of their own where the operator has one for them."""
-    if hasattr(node.attrs, "asymmetric_quantize_inputs"):
-        node.attrs = replace(node.attrs, asymmetric_quantize_inputs=True)
-
-
-def _widen_result(graph: Graph, node: Node) -> None:
-    """y = GATHER(w, i)  ->  y = DEQUANTIZE(GATHER(int8(w), i))"""
+def _widened(node: Node) -> Node:
+    """y = GATHER(integers, i)  ->  rows = GATHER(integers, i); y = DEQUANTIZE(rows)"""
     y, table = node.outputs[0], node.inputs[0]
     assert table is not None
-    rows = Tensor(f"{y.name}/int8", TensorType(INT8, y.type.shape, table.type.quantization),
-                  shape_signature=y.shape_signature)  # fmt: skip
+    stored = replace(y.type, dtype=table.type.dtype, quantization=table.type.quantization)
+    rows = Tensor(f"{y.name}_rows", stored, shape_signature=y.shape_signature)
     node.outputs = [rows]
-    graph.nodes.insert(graph.nodes.index(node) + 1, _dequantize(rows, y))
+    return Node(REGISTRY.by_name["DEQUANTIZE"], NoAttrs(), [rows], [y])
 
 
-def _is_float_constant(t: Tensor, fewest: int) -> bool:
-    plain = t.type.dtype == FLOAT32 and not t.is_variable and "sparsity" not in t.extras
-    return t.data is not None and plain and t.type.size >= fewest and bool(np.isfinite(t.data).all())
-
-
-def _half(t: Tensor, kept: dict[int, np.ndarray]) -> np.ndarray | None:
-    """The elements as float16, once for tensors that share them; None where one is too large."""
+def _narrowed(t: Tensor, axis: int | None, dtype: DType) -> Tensor:
     assert t.data is not None
-    if np.abs(t.data).max(initial=0) > np.finfo(np.float16).max:
-        return None
-    return kept.setdefault(id(t.data), t.data.astype(np.float16))
+    if axis is None:
+        flat = weights_scale(t.data.reshape(1, -1), 0, dtype)
+        q = Quantization(flat.scale, flat.zero_point)
+        values = as_weights(t.data.reshape(1, -1), flat, dtype).reshape(t.data.shape)
+    else:
+        q = weights_scale(t.data, axis, dtype)
+        values = as_weights(t.data, q, dtype)
+    return Tensor(t.name, replace(t.type, dtype=dtype, quantization=q), values)
 
 
-def _widened(t: Tensor, stored: Any, dtype: Any) -> Node:
-    narrow = Tensor(t.name, TensorType(dtype, t.type.shape), stored)
-    return _dequantize(narrow, Tensor(f"{t.name}/float32", t.type))
+def weights_beside_reals(node: Node, dtype: DType) -> list[int]:
+    """The operands of a node on real numbers that may be constant integers instead; none without such a form."""
+    for signature in node.op.signatures:
+        for words, results in signature.expanded():
+            places = _places(node, words, results, dtype)
+            if places:
+                return places
+    return []
 
 
-def _dequantize(x: Tensor, y: Tensor) -> Node:
-    cls = REGISTRY.by_name["DEQUANTIZE"]
-    return Node(cls, cls.Attrs(), [x], [y])
+def _places(node: Node, words: tuple[str, ...], results: tuple[str, ...], dtype: DType) -> list[int]:
+    """Where integers are wanted by a combination that fits in everything else."""
+    if len(node.inputs) > len(words) and not (words and words[-1].endswith("*")):
+        return []
+    places = []
+    for i, t in enumerate(node.inputs):
+        word = words[min(i, len(words) - 1)].rstrip("?*")
+        if t is None or t.type.dtype.name == word:
+            continue
+        constant = t.data is not None and t.type.dtype == FLOAT32 and np.isfinite(t.data).all()
+        if word != f"{dtype.name}q" or not constant or _is_sparse(t):
+            return []
+        places.append(i)
+    fits = all(t.type.dtype.name == results[min(i, len(results) - 1)].rstrip("?*") for i, t in enumerate(node.outputs))
+    return places if fits else []
 
 
-def _integer(t: Tensor, axis: int | None, kept: dict[Any, tuple[np.ndarray, Quantization]]) -> Tensor:
-    assert t.data is not None
-    key = (id(t.data), axis)
-    if key not in kept:
-        others = None if axis is None else tuple(i for i in range(t.type.rank) if i != axis)
-        largest = np.abs(t.data).max(axis=others, keepdims=True).astype(np.float32)
-        scale = np.where(largest > 0, largest / np.float32(LARGEST), np.float32(1))
-        stored = np.clip(np.rint(t.data / scale), -LARGEST, LARGEST).astype(np.int8)
-        scales = tuple(map(float, scale.reshape(-1)))
-        kept[key] = stored, Quantization(scales, (0,) * len(scales), axis or 0)
-    stored, quantization = kept[key]
-    return Tensor(t.name, TensorType(INT8, t.type.shape, quantization), stored)
-
-
-def _collect(graph: Graph) -> None:
-    """The tensors and nodes of a graph, counted once more."""
-    mentioned = (t for n in graph.nodes for t in (*n.inputs, *n.outputs) if t is not None)
-    graph.tensors = list(dict.fromkeys((*graph.inputs, *mentioned, *graph.outputs)))
-    for i, t in enumerate(graph.tensors):
-        t.index = i
-    for i, n in enumerate(graph.nodes):
-        n.index = i
+def _is_sparse(t: Tensor) -> bool:
+    """Whether a file holds the constant without its zeros, which its readers expect of this type."""
+    return "sparsity" in t.extras

@@ -25,6 +25,8 @@ def assign_once(graph: Graph) -> None:
     now: dict[Tensor, Tensor] = {t: _another(graph, t) for t in late}
     nodes: list[Node] = []
     for n in graph.nodes:
+        for t in _changed(n):
+            now.pop(t, None)  # it holds what was assigned, and another value from here on
         n.inputs = [None if t is None else now.get(t, t) for t in n.inputs]
         nodes.append(n)
         for i, t in enumerate(n.outputs):
@@ -38,6 +40,12 @@ def assign_once(graph: Graph) -> None:
                 now[t] = t
     graph.nodes = nodes
     graph.outputs = [t if t.is_variable else now.get(t, t) for t in graph.outputs]
+
+
+def _changed(node: Node) -> list[Tensor]:
+    """The variables whose value the operator replaces."""
+    places = node.op.changes(node.attrs) if node.has_rules else ()
+    return [t for i in places if i < len(node.inputs) and (t := node.inputs[i]) is not None and t.is_variable]
 
 
 def _read_early(graph: Graph, writes: Counter[Tensor], inputs: set[Tensor]) -> set[Tensor]:

@@ -57,14 +57,14 @@ def _counted(
     body = environment.graph(node.attrs.body_subgraph_index).copy()
     assign_once(condition)
     assign_once(body)
-    if not _fits(node, condition, body):
+    if not fits(node, condition, body):
         return None
     count = len(node.inputs)
     given = [t for t in node.inputs if t is not None]
     same = [k for k in range(count) if body.outputs[k] is body.inputs[k]]
     for k in same:
         body.inputs[k].data = condition.inputs[k].data = given[k].data
-    rounds = _rounds(condition, body, {k: given[k].data for k in range(count) if k not in same})
+    rounds = rounds_of(condition, body, {k: given[k].data for k in range(count) if k not in same})
     if rounds is None or not 1 <= rounds.count <= LONGEST:
         return None
     ends = [_without_cast(body, t) for t in body.outputs]
@@ -82,7 +82,7 @@ def _counted(
     body.outputs = [ends[k] for k in carried]
     body.tensors.append(step)
     body.nodes = [n for n in body.nodes if n not in rounds.nodes]
-    updates = _with_updates(body, rounds)
+    updates = with_updates(body, rounds)
     remove_dead(body)
     _with_known(body, rounds, step)
     prepare(body)
@@ -96,7 +96,7 @@ def _counted(
     return [*before, repeat] if environment.affords(rounds.count * work(body)) else None
 
 
-def _fits(node: Node, condition: Graph, body: Graph) -> bool:
+def fits(node: Node, condition: Graph, body: Graph) -> bool:
     """Whether the graphs take and give what the loop carries, in tensors of their own."""
     types = [None if t is None else t.type for t in node.inputs]
     if any(t is None or is_dynamic(t) or t.dtype.kind in ("string", "resource") for t in types):
@@ -115,7 +115,7 @@ def _fits(node: Node, condition: Graph, body: Graph) -> bool:
 
 
 @dataclass
-class _Rounds:
+class Rounds:
     """What the rounds of a loop compute from constants alone.
 
     counters  positions of the loop's values that do.
@@ -134,7 +134,7 @@ class _Rounds:
         return [t.data] * self.count if t.data is not None else self.values.get(t)
 
 
-def _rounds(condition: Graph, body: Graph, start: dict[int, np.ndarray | None]) -> _Rounds | None:
+def rounds_of(condition: Graph, body: Graph, start: dict[int, np.ndarray | None]) -> Rounds | None:
     """Runs the loop as far as it depends on constants alone; None when its end does not."""
     counters = [k for k, data in start.items() if data is not None and data.size <= SMALL]
     while True:
@@ -164,7 +164,7 @@ def _rounds(condition: Graph, body: Graph, start: dict[int, np.ndarray | None]) 
         starts.append(values)
     else:
         return None
-    rounds = _Rounds(len(starts) - 1, counters, nodes)
+    rounds = Rounds(len(starts) - 1, counters, nodes)
     for values in starts[:-1]:
         for t, value in _run(nodes, {body.inputs[k]: v for k, v in zip(counters, values, strict=True)}).items():
             rounds.values.setdefault(t, []).append(value)
@@ -222,7 +222,7 @@ def _without_cast(body: Graph, t: Tensor) -> Tensor:
     return t if source is None or source.type.dtype != t.type.dtype else source
 
 
-def _with_updates(body: Graph, rounds: _Rounds) -> list[tuple[Tensor, Shape]]:
+def with_updates(body: Graph, rounds: Rounds) -> list[tuple[Tensor, Shape]]:
     """concatenation(x[:i], y, x[i + k:]) with known i  ->  dynamic_update_slice(x, y, [i, 0 ...])
 
     Returns the tensors y, with the shapes that they must turn out to have.
@@ -260,7 +260,7 @@ class _Slices:
     ranges: list[range]
 
 
-def _slices(node: Node | None, rounds: _Rounds) -> _Slices | None:
+def _slices(node: Node | None, rounds: Rounds) -> _Slices | None:
     if node is None or node.op is not REGISTRY.by_name["SLICE"]:
         return None
     x, begins, sizes = node.inputs[0], rounds.of(node.inputs[1]), rounds.of(node.inputs[2])
@@ -278,7 +278,7 @@ def _slices(node: Node | None, rounds: _Rounds) -> _Slices | None:
     return _Slices(x, ranges)
 
 
-def _with_known(body: Graph, rounds: _Rounds, step: Tensor) -> None:
+def _with_known(body: Graph, rounds: Rounds, step: Tensor) -> None:
     """Puts what is known in place of the tensors: constants, the step, or the step's entry of a constant table."""
     gather = REGISTRY.by_name["GATHER"]
     steps = [np.array(n, np.int32) for n in range(rounds.count)]

@@ -57,7 +57,7 @@ def arrange_layouts(graph: Graph, is_open: Open = lambda size: False, turned: Tu
     while len(graph.nodes) <= LARGEST_GRAPH and any(_is_transpose(n) for n in graph.nodes):
         plan = _Plan(graph)
         before, now = _moved(graph), plan.improve()
-        if now >= before:
+        if now > before - RESHAPED / 2:  # sums of floats differ a little by themselves
             break
         graph.nodes = list(_Writing(graph, plan, is_open, {} if turned is None else turned).nodes())
         _collect(graph)

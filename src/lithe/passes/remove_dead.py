@@ -24,5 +24,5 @@ def remove_dead(graph: Graph) -> None:
 
 def has_effect(node: Node) -> bool:
     """Whether running the node may do more than make its outputs."""
-    touches_state = node.op.stateful or any(t is not None and t.is_variable for t in node.inputs)
+    touches_state = node.op.stateful or any(t is not None and t.is_variable for t in (*node.inputs, *node.outputs))
     return not node.op.known or touches_state or not node.outputs

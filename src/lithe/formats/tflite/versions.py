@@ -217,12 +217,17 @@ def release(text: str) -> tuple[int, ...]:
     return tuple(int(p) if p.isdigit() else 0 for p in text.split("."))
 
 
+def first_runtime(name: str, version: int) -> str | None:
+    """The first official runtime that has this version of an operator; None where that is not known."""
+    row = _FIRST_RUNTIME.get(name, [])
+    return row[version - 1] if 0 < version <= len(row) and row[version - 1] != "-" else None
+
+
 def minimum_runtime(versions: Iterable[tuple[str, int]]) -> str:
     """The first official runtime that runs these (operator, version) pairs."""
     found = "1.5.0"
     for name, version in versions:
-        row = _FIRST_RUNTIME.get(name, [])
-        needed = row[version - 1] if 0 < version <= len(row) else "-"
-        if needed != "-" and release(needed) > release(found):
+        needed = first_runtime(name, version)
+        if needed is not None and release(needed) > release(found):
             found = needed
     return found

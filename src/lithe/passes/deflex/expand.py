@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lithe.errors import ModelError, UnsupportedOp
-from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
+from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.ops.flex.operators import INSTALL, NodeDef, is_flex, tensorflow_is_installed
 from lithe.passes.deflex import arithmetic as arithmetic
 from lithe.passes.deflex import arrays as arrays
@@ -116,23 +116,10 @@ def remaining(module: Module) -> list[str]:
 
 def deflex_module(module: Module) -> Module:
     """Returns a copy of a model in which builtins stand for TensorFlow's operators, as far as they can."""
-    graphs: list[Graph] = []
-    same: dict[Tensor, Tensor] = {}
-    for graph in module.graphs:
-        made = graph.copy()
-        same.update(zip(graph.tensors, made.tensors, strict=True))
-        deflex_graph(made)
-        graphs.append(made)
-    signatures = [
-        Signature(
-            s.key,
-            {name: same[t] for name, t in s.inputs.items()},
-            {name: same[t] for name, t in s.outputs.items()},
-            s.graph,
-        )
-        for s in module.signatures
-    ]
-    return Module(graphs, signatures, dict(module.metadata), module.description, dict(module.extras))
+    plain = module.copy()
+    for graph in plain.graphs:
+        deflex_graph(graph)
+    return plain
 
 
 def deflex_graph(graph: Graph) -> None:

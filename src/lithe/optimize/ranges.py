@@ -1,0 +1,175 @@
+"""Ranges: which real numbers the integers of a tensor have to reach.
+
+An observer is shown the tensor's values for one sample after another, and says in the end from where to where the
+integers should go. All but `MinMax` may leave out values that are so rare that finer steps for the others are worth it.
+
+    observer = Percentile(99.9)
+    for array in arrays: observer.see(array)
+    low, high = observer.range()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from lithe.errors import InputError
+
+BINS = 2048
+CLIPS = 96  # clipping points that are tried
+LEVELS = 256
+
+
+class Observer(Protocol):
+    """What watches one tensor."""
+
+    def see(self, array: np.ndarray) -> None:
+        """Takes in the values of a sample; they are finite, and there is at least one."""
+
+    def range(self) -> tuple[float, float]:
+        """The least and the greatest number to be reached."""
+
+
+class MinMax:
+    """From the least value seen to the greatest."""
+
+    def __init__(self) -> None:
+        self.low, self.high = np.inf, -np.inf
+
+    def see(self, array: np.ndarray) -> None:
+        self.low, self.high = min(self.low, float(array.min())), max(self.high, float(array.max()))
+
+    def range(self) -> tuple[float, float]:
+        return self.low, self.high
+
+
+class MovingAverage:
+    """The least and greatest values of each sample, averaged: each new sample counts `rate`, those before less."""
+
+    def __init__(self, rate: float = 0.05) -> None:
+        self.rate = rate
+        self.ends: np.ndarray | None = None
+
+    def see(self, array: np.ndarray) -> None:
+        ends = np.array([array.min(), array.max()], np.float64)
+        self.ends = ends if self.ends is None else self.ends + self.rate * (ends - self.ends)
+
+    def range(self) -> tuple[float, float]:
+        low, high = self.ends if self.ends is not None else (0.0, 0.0)
+        return float(low), float(high)
+
+
+class Histogram:
+    """Counts of values in bins of one width; the bins grow twice as wide whenever a value lies outside."""
+
+    def __init__(self) -> None:
+        self.low = self.width = 0.0
+        self.counts = np.zeros(BINS, np.int64)
+
+    def see(self, array: np.ndarray) -> None:
+        low, high = float(array.min()), float(array.max())
+        if not self.counts.any():
+            self.low, self.width = low, max(high - low, 1e-12 * max(abs(low), abs(high)), 1e-30) / (BINS - 1)
+        while low < self.low or high >= self.low + BINS * self.width:
+            self._widen(towards_low=low < self.low)
+        places = ((array.ravel().astype(np.float64) - self.low) / self.width).astype(np.int64)
+        self.counts += np.bincount(np.clip(places, 0, BINS - 1), minlength=BINS)
+
+    def _widen(self, *, towards_low: bool) -> None:
+        pairs = self.counts.reshape(-1, 2).sum(1)
+        empty = np.zeros_like(pairs)
+        self.counts = np.concatenate([empty, pairs] if towards_low else [pairs, empty])
+        self.low -= BINS * self.width if towards_low else 0.0
+        self.width *= 2
+
+    @property
+    def centres(self) -> np.ndarray:
+        return self.low + (np.arange(BINS) + 0.5) * self.width
+
+    def ends(self) -> tuple[float, float]:
+        """The outer edges of the bins that have counts."""
+        (used,) = np.nonzero(self.counts)
+        return self.low + used[0] * self.width, self.low + (used[-1] + 1) * self.width
+
+
+class Percentile(Histogram):
+    """The range that leaves out (100 - share) percent of all values, half of them at each end."""
+
+    def __init__(self, share: float = 99.99) -> None:
+        super().__init__()
+        self.share = share
+
+    def range(self) -> tuple[float, float]:
+        total = self.counts.cumsum()
+        out = total[-1] * (100 - self.share) / 200
+        first = int(np.searchsorted(total, out, side="right"))
+        last = int(np.searchsorted(total, total[-1] - out, side="left"))
+        return self.low + first * self.width, self.low + (last + 1) * self.width
+
+
+class _Clipped(Histogram):
+    """The range with the least loss of all that cut off what is larger than a bound."""
+
+    def range(self) -> tuple[float, float]:
+        low, high = self.ends()
+        bounds = max(-low, high, 0.0) * np.linspace(1, 1 / CLIPS, CLIPS)
+        return min(((max(low, -b), min(high, b)) for b in bounds), key=lambda ends: self.loss(*ends))
+
+    def loss(self, low: float, high: float) -> float:
+        """What storing the values with this range costs."""
+        raise NotImplementedError
+
+    def stored(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+        """For each bin, which level it is stored as, and the number that this stands for."""
+        step = max(high - low, 1e-30) / (LEVELS - 1)
+        levels = np.clip(np.round((self.centres - low) / step), 0, LEVELS - 1).astype(np.int64)
+        return levels, low + levels * step
+
+
+class MeanSquaredError(_Clipped):
+    """The range with the least mean squared difference between values and what they are stored as."""
+
+    def loss(self, low: float, high: float) -> float:
+        return float((self.counts * (self.centres - self.stored(low, high)[1]) ** 2).sum())
+
+
+class Entropy(_Clipped):
+    """The range with the least Kullback-Leibler divergence of what is stored from the values.
+
+    Source: Migacz, 8-bit inference with TensorRT, 2017.
+    """
+
+    def loss(self, low: float, high: float) -> float:
+        levels, _ = self.stored(low, high)
+        inside = (self.centres >= low) & (self.centres <= high)
+        counts = np.where(inside, self.counts, 0).astype(np.float64)
+        used = counts > 0
+        if not used.any():
+            return np.inf
+        per_level = np.bincount(levels, counts, LEVELS)
+        bins_of_level = np.bincount(levels[used], minlength=LEVELS)
+        stored = np.where(used, per_level[levels] / np.maximum(bins_of_level[levels], 1), 0)
+        (kept,) = np.nonzero(inside)
+        counts[kept[0]] += self.counts[: kept[0]].sum()  # what is cut off is stored at the ends
+        counts[kept[-1]] += self.counts[kept[-1] + 1 :].sum()
+        p, q = counts / counts.sum(), stored / stored.sum()
+        there = p > 0
+        return float((p[there] * np.log(p[there] / np.maximum(q[there], 1e-9))).sum())
+
+
+OBSERVERS: dict[str, Callable[[], Observer]] = {
+    "min_max": MinMax,
+    "moving_average": MovingAverage,
+    "percentile": Percentile,
+    "mean_squared_error": MeanSquaredError,
+    "entropy": Entropy,
+}
+
+
+def observer(name: str) -> Callable[[], Observer]:
+    """What makes observers of this name. Raises InputError when there are none."""
+    if name not in OBSERVERS:
+        raise InputError(f"there are no ranges called {name!r}", hint=f"ranges are {', '.join(OBSERVERS)}")
+    return OBSERVERS[name]
