@@ -93,7 +93,7 @@ class _Call:
         packed = self.keras.tree.pack_sequence_as(self.structure, list(values[:count]))
         assigned: dict[int, Any] = {}
 
-        class Scope(self.keras.StatelessScope):  # type: ignore[misc, name-defined]
+        class Scope(self.keras.StatelessScope):  # type: ignore[misc, name-defined, unused-ignore]
             """What the model remembers is not changed by tracing it."""
 
             def add_update(self, update: Any) -> None:

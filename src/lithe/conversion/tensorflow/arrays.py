@@ -55,7 +55,9 @@ def ensured(t: Told) -> Value:
 def normalize_batch(t: Told) -> Sequence[Tensor]:
     """What is handed on to the gradient: mean and variance, and memory that is not needed."""
     t.write()
-    y, mean, variance, *handed = list(RULES[t.definition.op](t))  # type: ignore[arg-type]
+    results = RULES[t.definition.op](t)
+    assert not isinstance(results, Tensor)
+    y, mean, variance, *handed = results
     kept = [mean, variance, t.b.constant(np.zeros(0), FLOAT32)]
     return [y, mean, variance, *kept[: len(handed)]]  # type: ignore[list-item]
 
