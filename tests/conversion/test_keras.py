@@ -10,6 +10,7 @@ import pytest
 
 from lithe.conversion.check import relative_difference
 from lithe.conversion.door import agreement, convert, converted
+from lithe.conversion.keras.tracing import tracer
 from lithe.errors import FileMissing, InputError, LitheError, ModelError, UnsupportedOp
 from tests.conversion.official import official_runs, run_official
 
@@ -156,6 +157,18 @@ def test_a_subclassed_model_with_custom_layers():
 def test_a_subclassed_model_must_say_its_inputs():
     with pytest.raises(InputError, match="does not say what its inputs are"):
         convert(Subclassed())
+
+
+def test_inputs_that_a_model_does_not_take_are_told():
+    model = Subclassed()
+    model(np.zeros((1, 7), np.float32))
+    with pytest.raises((InputError, UnsupportedOp), match="model"):
+        convert(model, inputs={"x": ("batch", 9)})
+
+
+def test_a_backend_that_cannot_trace_is_told():
+    with pytest.raises(UnsupportedOp, match="Keras runs on numpy here"):
+        tracer("numpy")
 
 
 def test_a_file(tmp_path):
