@@ -43,8 +43,8 @@ def product(
     if not both_x and y.data is not None and x.type.dtype == FLOAT32:
         rows = _matrix(b, x, (), left, sum_x)
         weights = _matrix(b, y, (), right, sum_y)
-        if len(left) > 1 and len(sum_x) == 1 and sum_x[0] == x.type.rank - 1:
-            rows = x  # FULLY_CONNECTED keeps the outer dimensions by itself
+        if len(left) > 1 and [*left, *sum_x] == list(range(x.type.rank)):
+            rows = b.reshape(x, [*x.type.shape[: len(left)], _count(x, sum_x)])  # the outer dimensions are kept
         return b.reshape(dense(b, rows, weights), shape)
     if not sum_x:  # nothing is summed: an outer product
         sum_x, sum_y = (x.type.rank,), (y.type.rank,)
