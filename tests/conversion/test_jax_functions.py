@@ -1,5 +1,5 @@
-"""What JAX has beside layers: integers that wrap around, random numbers, look-ups, transforms, control flow; and Flax and
-Equinox, whose models are functions."""
+"""What JAX has beside layers: integers that wrap around, random numbers, look-ups, transforms, control flow; and Flax
+and Equinox, whose models are functions."""
 
 from __future__ import annotations
 
