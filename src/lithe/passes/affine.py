@@ -147,18 +147,18 @@ def _per_channel(values: Numbers, channels: int) -> Numbers | None:
 
 
 def fold_into_next_weights(around: Neighbours, node: Node) -> Node | None:
-    """CONV_2D(MUL(x, c), w, b)  ->  CONV_2D(x, w * c, b)
+    """CONV_2D(MUL(x, c), w, b)  ->  CONV_2D(x, w * c, b)        CONV_2D(ADD(x, c), w, b)  ->  CONV_2D(x, w, b + w c)
 
-    Products with a number for each input channel; padding stays zero.
+    With a number for each input channel. Padding stays zero, so sums need an operator without.
     """
     if node.op.name not in ("CONV_2D", "FULLY_CONNECTED") or node.inputs[1] is None:
         return None
-    scaled, weights = node.inputs[0], node.inputs[1]
-    maker = around.producer(scaled)
-    if maker is None or maker.op.name != "MUL" or not _is_plain(maker) or weights.data is None:
+    changed, weights = node.inputs[0], node.inputs[1]
+    maker = around.producer(changed)
+    if maker is None or maker.op.name not in COMBINED or not _is_plain(maker) or weights.data is None:
         return None
     found = _split(maker)
-    if found is None or weights.type.dtype != FLOAT32 or not around.read_once(scaled):
+    if found is None or weights.type.dtype != FLOAT32 or not around.read_once(changed):
         return None
     x, values = found
     channels = weights.type.shape[-1]
@@ -167,5 +167,20 @@ def fold_into_next_weights(around: Neighbours, node: Node) -> Node | None:
     c = _per_channel(values, channels)
     if c is None:
         return None
-    inputs = [x, _constant(weights.name, weights.data * c), *node.inputs[2:]]
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if maker.op.name == "MUL":
+        inputs = [x, _constant(weights.name, weights.data * c), *node.inputs[2:]]
+    elif _pads(node) or (bias is not None and bias.data is None):
+        return None
+    else:
+        added = (weights.data @ c).reshape(weights.type.shape[0], -1).sum(axis=1)
+        offset = added if bias is None or bias.data is None else added + bias.data
+        inputs = [x, weights, _constant(f"{node.outputs[0].name}/bias", offset)]
     return Node(node.op, node.attrs, inputs, node.outputs, node.index, node.extras)
+
+
+def _pads(node: Node) -> bool:
+    """Whether zeros around the picture take part; a window of one element reaches none."""
+    weights = node.inputs[1]
+    assert weights is not None
+    return getattr(node.attrs, "padding", "VALID") != "VALID" and weights.type.shape[1:3] != (1, 1)

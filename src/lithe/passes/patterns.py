@@ -79,6 +79,7 @@ FORMULAS = (
     Formula("SQUARE", P("MUL", "x", "x")),
     Formula("RSQRT", P("DIV", 1.0, P("SQRT", "x"))),
     Formula("ABS", P("MAXIMUM", "x", P("NEG", "x"))),
+    Formula("ELU", P("SELECT_V2", P("GREATER", "x", 0.0), "x", P("ELU", P("SELECT_V2", P("GREATER", "x", 0.0), 0.0, "x")))),
 )  # fmt: skip
 BY_OP: dict[str, list[Formula]] = {}
 for _formula in FORMULAS:
@@ -88,7 +89,7 @@ for _formula in FORMULAS:
 def as_formula(around: Neighbours, node: Node) -> Node | None:
     """MUL(x, RELU6(x + 3) / 6)  ->  HARD_SWISH(x), and all that `FORMULAS` lists."""
     for formula in BY_OP.get(node.op.name, ()):
-        found = next(_matches(around, node, formula.spelled, {}), None)
+        found = matched(around, node, formula.spelled)
         if found is None:
             continue
         x, y = found["x"], node.outputs[0]
@@ -97,6 +98,11 @@ def as_formula(around: Neighbours, node: Node) -> Node | None:
         cls = REGISTRY.by_name[formula.op]
         return Node(cls, cls.Attrs(**formula.attrs), [x], node.outputs, node.index, node.extras)
     return None
+
+
+def matched(around: Neighbours, node: Node | None, pattern: P) -> dict[str, Tensor] | None:
+    """What the letters of a pattern stand for, if the node is such a pattern."""
+    return None if node is None else next(_matches(around, node, pattern, {}), None)
 
 
 def _matches(around: Neighbours, node: Node, pattern: P, found: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:

@@ -4,6 +4,7 @@ A rule looks at one node and returns
 
     None      nothing to do here
     a Node    takes the node's place (same outputs)
+    a tuple   of nodes: they take the node's place, in order; the last one has its outputs
     a Tensor  the node's only output is that tensor: readers read it instead
 
 and changes nothing itself.
@@ -45,7 +46,8 @@ class Neighbours:
             self._readers[new] += self._readers[old.outputs[0]]
 
 
-Rule = Callable[[Neighbours, Node], Node | Tensor | None]
+Found = Node | tuple[Node, ...] | Tensor | None
+Rule = Callable[[Neighbours, Node], Found]
 
 
 def rewrite(graph: Graph, *rules: Rule) -> int:
@@ -72,9 +74,12 @@ def _sweep(graph: Graph, rules: tuple[Rule, ...]) -> int:
         node.inputs = [t if t is None else instead.get(t, t) for t in node.inputs]
         for rule in rules:
             found = rule(around, node)
-            if isinstance(found, Node):
-                around.replaced(node, found)
-                node = found
+            if isinstance(found, Node | tuple):
+                *before, last = (found,) if isinstance(found, Node) else found
+                for made in (*before, last):
+                    around.replaced(node, made)
+                nodes += before
+                node = last
                 changes += 1
             elif isinstance(found, Tensor) and not kept_by_caller.intersection(node.outputs):
                 around.replaced(node, found)

@@ -15,7 +15,17 @@ from lithe.passes.affine import (
     merge_constants,
 )
 from lithe.passes.broadcasts import drop_broadcast, drop_identity_broadcast
+from lithe.passes.longhand import (
+    as_elu,
+    as_prelu,
+    as_softplus,
+    as_squared_difference,
+    as_tanh_of_softplus,
+    known_choice,
+    subtract_product,
+)
 from lithe.passes.merge_reshapes import drop_identity_reshape, merge_reshapes
+from lithe.passes.past_reshapes import as_strided_slice, keep_rows, pass_inserted_axes, pass_reshape, without_ones
 from lithe.passes.patterns import as_formula, as_logits, as_mean, as_softmax, drop_shift, keep_reduced_axes
 from lithe.passes.pipeline import Pass, pipeline, run
 from lithe.passes.remove_dead import remove_dead
@@ -26,11 +36,12 @@ from lithe.passes.share import share_equal_nodes
 
 SPELLING = (
     drop_broadcast, drop_identity_broadcast, merge_reshapes, drop_identity_reshape, keep_reduced_axes, as_activation,
-    as_softmax, as_logits, drop_shift, as_mean, as_formula,
+    as_softmax, as_logits, drop_shift, as_mean, known_choice, as_elu, as_formula, as_prelu,
 )  # fmt: skip
 FOLDING = (
-    as_product, merge_constants, drop_nothing, as_mean, as_average, as_activation, as_formula, fold_into_weights,
-    fold_into_next_weights, fold_pad,
+    pass_reshape, pass_inserted_axes, without_ones, keep_rows, merge_reshapes, drop_identity_reshape, as_product, merge_constants,
+    drop_nothing, as_mean, as_average, as_activation, as_formula, as_softplus, as_tanh_of_softplus, as_squared_difference,
+    subtract_product,    fold_into_weights, fold_into_next_weights, fold_pad,
 )  # fmt: skip
 
 
@@ -49,7 +60,7 @@ def fold(graph: Graph) -> None:
 
 def fuse(graph: Graph) -> None:
     """Activations become part of the operators before them."""
-    rewrite(graph, fuse_activation)
+    rewrite(graph, fuse_activation, as_strided_slice)
 
 
 TIDY = pipeline(
