@@ -31,6 +31,7 @@ from lithe.passes.pipeline import Pass, pipeline, run
 from lithe.passes.remove_dead import remove_dead
 from lithe.passes.rewrite import rewrite
 from lithe.passes.same_padding import as_average, fold_pad
+from lithe.passes.scales import move_scales
 from lithe.passes.share import share_equal_nodes
 
 SPELLING = (
@@ -52,6 +53,8 @@ def recognise(graph: Graph) -> None:
 
 def fold(graph: Graph) -> None:
     """What constants say is computed now, and goes into weights."""
+    rewrite(graph, *FOLDING)
+    move_scales(graph)
     rewrite(graph, *FOLDING)
 
 

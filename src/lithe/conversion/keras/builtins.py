@@ -79,11 +79,51 @@ def _in_layer(tracer: Tracer, original: Operation) -> Operation:
     return replacement
 
 
+def _attention(tracer: Tracer, original: Operation) -> Operation:
+    """softmax(scale q kT + bias) v of heads, in four dimensions: JAX's own function makes five of them."""
+
+    def replacement(query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, scale: Any = None,
+                    is_causal: bool = False, flash_attention: Any = None, attn_logits_soft_cap: Any = None
+                    ) -> Any:  # fmt: skip
+        plain = is_float32(query) and query.shape[2] == key.shape[2] and not is_causal and attn_logits_soft_cap is None
+        if tracer.backend != "jax" or not plain:
+            return original(query, key, value, bias, mask, scale, is_causal, flash_attention, attn_logits_soft_cap)
+        ops = importlib.import_module("keras").ops
+        scaled = query * (query.shape[-1] ** -0.5 if scale is None else scale)
+        scores = ops.einsum("bqnh,bknh->bnqk", scaled, key)
+        scores = scores if bias is None else scores + bias
+        scores = scores if mask is None else ops.where(ops.cast(mask, "bool"), scores, LEAST)
+        return ops.einsum("bnqk,bknh->bqnh", ops.softmax(scores, axis=-1), value)
+
+    return replacement
+
+
+def _layer_norm(tracer: Tracer, original: Operation) -> Operation:
+    """(x - mean) / sqrt(variance + epsilon) gamma + beta, in the fewest operators; Keras adds two products."""
+
+    def replacement(x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: Any = None,
+                    rms_scaling: bool = False) -> Any:  # fmt: skip
+        last = axis in (-1, [-1], (-1,)) or axis in (len(x.shape) - 1, [len(x.shape) - 1])
+        if not is_float32(x) or not last or rms_scaling or epsilon is None:
+            return original(x, gamma, beta, axis, epsilon, rms_scaling)
+        ops = importlib.import_module("keras").ops
+        centred = x - ops.mean(x, axis=-1, keepdims=True)
+        y = centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + epsilon)
+        y = y if gamma is None else y * ops.convert_to_tensor(gamma)
+        return y if beta is None else y + ops.convert_to_tensor(beta)
+
+    return replacement
+
+
+LEAST = -0.7 * 3.4028235e38  # a score that no other comes near to, as in JAX's function
+
 # module of Keras (with its backend's name), function: what stands around it
 OPERATIONS: dict[tuple[str, str], Around] = {
     ("keras.src.backend.{backend}.nn", "elu"): _activation("ELU", "", 1.0),
     ("keras.src.backend.{backend}.nn", "leaky_relu"): _activation("LEAKY_RELU", "alpha", 0.2),
     ("keras.src.backend.{backend}.image", "resize"): _resize,
+    ("keras.src.backend.{backend}.nn", "dot_product_attention"): _attention,
+    ("keras.src.ops.nn", "_layer_normalization"): _layer_norm,
     ("keras.src.backend", "rnn"): unrolled,
     ("keras.src.backend", "name_scope"): _in_layer,
 }
