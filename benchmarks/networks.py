@@ -1,7 +1,7 @@
 """Keras networks whose conversion is measured: architectures at full size, and small ones for each kind of layer.
 
 Weights are drawn with a seed, in the order in which they are made, so that the same network on another backend has
-the same ones. Batch normalizations have scales, offsets and statistics like trained ones: a fresh one would be half of nothing.
+the same ones. Batch normalizations have scales, offsets and statistics like trained ones; fresh ones add zero.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ def pass_inserted_axes(around: Neighbours, node: Node) -> tuple[Node, Node] | No
 
 
 def without_ones(around: Neighbours, node: Node) -> tuple[Node, Node] | None:
-    """RESHAPE(TRANSPOSE(RESHAPE(x, a), p), b)  ->  TRANSPOSE(RESHAPE(x, a'), p')        where a has other ones than b"""
+    """RESHAPE(TRANSPOSE(RESHAPE(x, a), p), b)  ->  TRANSPOSE(RESHAPE(x, a'), p')        with the ones of b"""
     transpose = around.producer(node.inputs[0]) if node.op.name == "RESHAPE" else None
     if transpose is None or transpose.op.name != "TRANSPOSE" or not around.read_once(node.inputs[0]):
         return None
