@@ -23,9 +23,8 @@ from lithe.ir.loops import Buffer, Kernel
 from lithe.ir.program import Program
 from lithe.lower import lower
 from lithe.lower.memory_plan import SLACK
-from lithe.runtime.compiled import rounding_functions
 from lithe.runtime.loader import Image
-from lithe.runtime.workers import RUN, sync_block, waiting_functions
+from lithe.runtime.workers import RUN, sync_block
 from lithe.targets.cpu import Target
 from lithe.targets.host import host
 from tests.llvm_backend import graph_of, smaller_targets
@@ -266,4 +265,4 @@ def compiled(cases: Iterable[Case], target: Target | None) -> Iterator[tuple[lis
         if batch:
             submit()
         for group, job in waiting:
-            yield group, Image([job.result(), threads.result()], {**rounding_functions(), **waiting_functions()})
+            yield group, Image([job.result(), threads.result()])

@@ -14,9 +14,9 @@ from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ir.program import Program
 from lithe.lower import lower
 from lithe.runtime.compilation import modules
-from lithe.runtime.compiled import ENTRY, rounding_functions
+from lithe.runtime.compiled import ENTRY
 from lithe.runtime.loader import Image
-from lithe.runtime.workers import ALIGNMENT, RUN, Workers, sync_block, waiting_functions
+from lithe.runtime.workers import ALIGNMENT, RUN, Workers, sync_block
 from lithe.targets.cpu import GENERIC, Target, x86
 from lithe.targets.host import host
 from tests.ops.cases import Case
@@ -71,7 +71,7 @@ def run(
     """
     made = compiler(host().feature_string if features is None else features)
     jobs = [made.submit(text, name) for name, text in modules(program)]
-    image = Image([job.result() for job in jobs], {**rounding_functions(), **waiting_functions()})
+    image = Image([job.result() for job in jobs])
     constants = block(program.constant_bytes)
     constants[:] = program.constant_block()
     pointer, number = ctypes.c_void_p, ctypes.c_int

@@ -84,7 +84,7 @@ def test_every_import_is_allowed() -> None:
 
 def test_front_ends_know_nothing_of_each_other() -> None:
     """Keras alone stands on others: those that trace its models, whose names are those of its backends."""
-    fronts = {"jax", "keras", "onnx", "tensorflow", "torch"}
+    fronts = {"jax", "keras", "onnx", "tensorflow", "tflite", "torch"}
     assert {p.name for p in (PACKAGE / "conversion").iterdir() if (p / "__init__.py").exists()} <= fronts
     for front in fronts:
         others = fronts - {front} - ({"jax", "tensorflow", "torch"} if front == "keras" else set())

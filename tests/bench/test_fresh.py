@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,6 +54,9 @@ def test_a_child_may_write_byte_code(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert fresh._child(["lithe"], str(tmp_path))["peak"] == 1
     assert "PYTHONDONTWRITEBYTECODE" not in seen
     assert seen["LITHE_CACHE_DIR"] == str(tmp_path)
+    first = Path(seen["PYTHONPATH"].split(os.pathsep)[0])
+    assert first.name == "site-packages"
+    assert (first / "lithe" / "__init__.py").exists()
 
 
 def test_what_a_child_says_last_is_the_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Keras models on JAX: what they give, as graphs here, and in the official runtime."""
+"""Keras models on the backend that KERAS_BACKEND names: what they give, as graphs here, and in the official runtime."""
 
 from __future__ import annotations
 
@@ -218,12 +218,12 @@ def test_a_model_that_differs_is_told(monkeypatch):
 def test_the_grid_of_recurrent_layers(layer, sequences, state):
     """Directions, masks, stacks, dropout and batches inside, so that the grid stays small enough."""
     make = getattr(L, layer)
-    for batch in (None, 2):
-        for options in ({}, {"go_backwards": True}, {"unroll": True}, {"dropout": 0.3, "recurrent_dropout": 0.2}):
-            x = L.Input(batch_shape=(batch, 5, 4))
-            y = make(3, return_sequences=sequences, return_state=state, **options)(x)
-            model = holds(randomized(keras.Model(x, y)))
-            assert "WHILE" not in operators(model)
+    each = ({}, {"go_backwards": True}, {"unroll": True}, {"dropout": 0.3, "recurrent_dropout": 0.2})
+    for batch, options in zip((None, 2, 2, None), each, strict=True):
+        x = L.Input(batch_shape=(batch, 5, 4))
+        y = make(3, return_sequences=sequences, return_state=state, **options)(x)
+        model = holds(randomized(keras.Model(x, y)))
+        assert "WHILE" not in operators(model)
 
 
 @pytest.mark.parametrize("layer", ["LSTM", "GRU", "SimpleRNN"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import random
 import stat
@@ -29,6 +30,12 @@ PARTS = {"weights": bytes(range(256)) * 3, **numbered("object", [b"first", b"sec
 def no_settings(monkeypatch):
     for name in ("LITHE_CACHE", "LITHE_CACHE_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
+
+
+def test_the_authentication_code_is_hmac():
+    for secret in (bytes(32), bytes(range(32)), bytes(range(224, 256))):
+        for text in (b"", b"text", bytes(range(256)) * 3):
+            assert cache_module._mac(secret, text) == hmac.digest(secret, text, "sha256")
 
 
 @pytest.fixture

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lithe.codegen.llvm.threads import print_alone
 from lithe.errors import ExecutionError
 from lithe.ir.program import joined
 from lithe.lower.lower import lower
 from lithe.passes import prepare
+from lithe.runtime import compiled
 from lithe.runtime.compilation import ModuleWriter, build, lowered, modules, this_target, uncollected
-from lithe.runtime.compiled import CompiledExecutor
+from lithe.runtime.compiled import COMPILER_ROOMS, ENTRY, CompiledExecutor
 from lithe.types import INT32
 from tests.passes.graphs import Draft
 
@@ -50,6 +53,37 @@ def test_the_collector_is_as_it_was_after_compiling(on: bool) -> None:
         gc.enable() if before else gc.disable()
 
 
+@pytest.mark.parametrize(("parent", "sees_edits"), [("src", True), ("site-packages", False), ("dist-packages", False)])
+def test_the_stamp_of_the_compiler_follows_files_in_a_checkout_and_installers_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parent: str, sees_edits: bool
+) -> None:
+    package = tmp_path / parent / "lithe"
+    for room in COMPILER_ROOMS:
+        (package / room).mkdir(parents=True, exist_ok=True)
+    file = package / "lower" / "lower.py"
+    file.write_text("x = 1")
+    monkeypatch.setattr(compiled, "__file__", str(package / "runtime" / "compiled.py"))
+    stamp = compiled.compiler_stamp.__wrapped__
+    first = stamp()
+    assert stamp() == first
+    file.write_text("x = 100")
+    second = stamp()
+    assert (second != first) == sees_edits
+    (package / "__init__.py.part").write_text("y = 1")
+    (package / "__init__.py.part").replace(package / "__init__.py")
+    assert stamp() != second
+
+
+def test_the_stamp_tells_copies_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = set()
+    for parent in ("one/site-packages", "two/site-packages", "three"):
+        for room in COMPILER_ROOMS:
+            (tmp_path / parent / "lithe" / room).mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(compiled, "__file__", str(tmp_path / parent / "lithe" / "runtime" / "compiled.py"))
+        found.add(compiled.compiler_stamp.__wrapped__())
+    assert len(found) == 3
+
+
 def gathers() -> Draft:
     d = Draft()
     x, at, on = d.input((4, 2)), d.input((1, 1), INT32), d.input((1, 1), INT32)
@@ -75,7 +109,9 @@ def test_modules_are_the_same_in_a_stream_and_of_a_whole_program() -> None:
 
     recorder, jobs = Recorder(), []
     lowered(graph, this_target(), None, recorder, jobs)
-    assert recorder.texts == [*modules(program)]
+    *kernels, entry, threads = modules(program)
+    assert recorder.texts[:-1] == [*kernels, entry]
+    assert recorder.texts[-1] == (threads[0], threads[1] + print_alone(ENTRY))
     assert jobs == [name for name, _ in recorder.texts]
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from lithe.codegen.llvm.threads import MEMORY, SYNC_BYTES, print_alone, print_threads
 from lithe.codegen.llvm.toolchain import Compiler, Settings, compile_modules
 from lithe.errors import CompileError, StateError
 from lithe.runtime import elf, loader
-from lithe.runtime.loader import Image, links_here
+from lithe.runtime.loader import Image, c_function, links_here
 from lithe.targets.host import host
 
 pytest.importorskip("llvmlite")
@@ -161,54 +162,6 @@ def test_a_function_keeps_the_code_alive(objects, link):
     image.close()
 
 
-SIX = """
-define i32 @six(i64 %a, i64 %b, i64 %c, i32 %d, ptr %e, i64 %f) {
-  %ab = sub i64 %a, %b
-  %c3 = mul i64 %c, 3
-  %wide = zext i32 %d to i64
-  %abc = add i64 %ab, %c3
-  %abcd = sub i64 %abc, %wide
-  %high = lshr i64 %f, 40
-  %sum = add i64 %abcd, %high
-  %word = load i32, ptr %e
-  %low = trunc i64 %sum to i32
-  %end = add i32 %low, %word
-  ret i32 %end
-}
-define i32 @none() { ret i32 -7 }
-"""
-
-
-@pytest.mark.parametrize("own", [True, False])
-def test_arguments_can_be_bound(settings, monkeypatch, own):
-    if own and not links_here():
-        pytest.skip("the linker of this module knows Linux on x86-64")
-    image = Image(compile_modules([SIX], settings))
-    monkeypatch.setattr(loader, "links_here", lambda: own)
-    word = ctypes.c_int32(1000)
-    six = image.bound("six", 1 << 40, (1 << 40) - 5, 7, 2, ctypes.addressof(word), 3 << 40)
-    none = image.bound("none")
-    image.close()
-    gc.collect()
-    assert [six(), six()] == [5 + 21 - 2 + 3 + 1000] * 2
-    word.value = 0
-    assert (six(), none()) == (27, -7)
-
-
-@own_only
-def test_bound_functions_leave_no_mapping(objects):
-    image = Image([objects[3]])
-    image.bound("answer")
-    gc.collect()
-    before = len(Path("/proc/self/maps").read_text().splitlines())
-    for _ in range(300):
-        assert image.bound("answer")() == 42
-    gc.collect()
-    assert len(Path("/proc/self/maps").read_text().splitlines()) <= before + 2
-    with pytest.raises(CompileError, match="no function 'nothing'"):
-        image.bound("nothing")
-
-
 @BOTH
 def test_an_absent_name_is_an_error(objects, externals, link):
     image = linked(objects[:2], externals, link)
@@ -239,6 +192,34 @@ def test_a_name_that_two_define_is_an_error(objects, link):
 def test_nothing_links_to_nothing():
     with pytest.raises(CompileError, match="no symbol"):
         Image([]).address("answer")
+
+
+ALONE = """
+define i32 @entry(ptr %arena, ptr %constants, i32 %thread, i32 %threads, ptr %sync) {
+  %word = load i32, ptr %constants
+  store i32 %word, ptr %arena
+  %sum = add i32 %thread, %threads
+  ret i32 %sum
+}
+"""
+
+
+@BOTH
+def test_a_run_by_one_thread_finds_its_memory_by_name(settings, link):
+    texts = [ALONE, print_threads(host().system, host().architecture) + print_alone("entry")]
+    arena, constants, sync = ctypes.c_int32(0), ctypes.c_int32(77), ctypes.create_string_buffer(SYNC_BYTES)
+    memory = dict(zip(MEMORY, map(ctypes.addressof, (arena, constants, sync)), strict=True))
+    image = linked(compile_modules(texts, settings), memory, link)
+    assert image.function("lithe_alone", ctypes.c_int)() == 1
+    assert arena.value == 77
+    with pytest.raises(CompileError, match="'lithe_arena', which is not defined"):
+        linked(compile_modules(texts, settings), {}, link)
+
+
+def test_only_functions_that_code_may_call_are_looked_up():
+    assert c_function("memcpy")
+    assert c_function("lithe_sleep")
+    assert c_function("system") is None
 
 
 @own_only

@@ -155,7 +155,7 @@ def test_kept_code_of_another_processor_or_open_to_others_is_not_used(
     loaded = lithe.load(model)
     assert loaded._source.is_whole
     np.testing.assert_array_equal(loaded(IMAGE), expected)
-    monkeypatch.setattr("lithe.targets.host.Host.fingerprint", lambda self: "another processor")
+    monkeypatch.setattr("lithe.runtime.compiled.machine_stamp", lambda: "another processor")
     assert lithe.load(model)._source.is_whole
 
 

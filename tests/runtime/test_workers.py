@@ -24,7 +24,7 @@ from lithe.runtime import workers as module
 from lithe.runtime.compilation import build
 from lithe.runtime.compiled import CompiledExecutor
 from lithe.runtime.loader import Image
-from lithe.runtime.workers import RUN, Workers, sync_block, waiting_functions
+from lithe.runtime.workers import RUN, Workers, sync_block
 from lithe.targets.host import host
 from lithe.types import INT32
 from tests.passes.graphs import Draft
@@ -125,7 +125,7 @@ def threads_image(system: str = host().system, text: str = "", link: str | None 
         compiler.submit(texts.print_threads(system, host().architecture))
         if text:
             compiler.submit(text)
-        return Image(compiler.results(), waiting_functions(), link=link)
+        return Image(compiler.results(), link=link)
 
 
 # Each thread adds its number + 1 to a counter of its own at the arena, many times, and looks at all of them in between.

@@ -13,7 +13,7 @@ import pytest
 from lithe.targets import host as host_module
 from lithe.targets.host import Host, describe, host, saved_state, usable_cores
 
-BARE = Host("x86_64", "linux", cores=4)
+BARE = Host("x86_64", "linux")
 
 # The flags line of an Emerald Rapids core, shortened to what matters here.
 INTEL = """processor\t: 0
@@ -77,7 +77,6 @@ def test_flags_become_features():
     assert not found.has("avx512f", "avx512vbmi")
     assert "unknown_flag" not in found.features
     assert found.feature_string.startswith("+amx-bf16,+amx-int8,+amx-tile,+avx,")
-    assert found.cores == BARE.cores
 
 
 @pytest.mark.parametrize(
@@ -160,7 +159,7 @@ def test_a_system_without_tiles_grants_none():
 
 def test_the_fingerprint_tells_machines_apart():
     one = describe(INTEL, BARE, None)
-    assert one.fingerprint() == describe(INTEL, replace(BARE, cores=64), None).fingerprint()
+    assert one.fingerprint() == describe(INTEL * 64, BARE, None).fingerprint()
     others = [
         describe(INTEL, BARE, 0xE7),
         describe(INTEL.replace("207", "143"), BARE, None),
@@ -168,6 +167,33 @@ def test_the_fingerprint_tells_machines_apart():
         describe(INTEL.replace(" vaes", ""), BARE, None),
     ]
     assert len({h.fingerprint() for h in [one, *others]}) == 5
+
+
+def test_a_stamp_names_the_machine_as_its_fingerprint_does(monkeypatch, tmp_path):
+    stamp, line = host_module.machine_stamp.__wrapped__, tmp_path / "modalias"
+    monkeypatch.setattr(host_module, "MODALIAS", line)
+    assert stamp() == host().fingerprint()
+    line.write_text("cpu:type:aarch64:feature:,0000,0001")
+    assert stamp() == host().fingerprint()
+    found = []
+    for features in (",0000,0017", ",0000,0018", ",0000,0017,0258"):
+        line.write_text(f"cpu:type:x86,ven0000fam0006mod00CF:feature:{features}\n")
+        for granted in (True, False):
+            monkeypatch.setattr(host_module, "tiles_granted", lambda granted=granted: granted)
+            found.append(stamp())
+    assert [found.index(f) for f in found] == [0, 0, 2, 2, 4, 5]  # tiles count where there are some
+    assert host().fingerprint() not in found
+
+
+def test_the_number_of_tiles_is_theirs():
+    try:
+        line = host_module._read(host_module.MODALIAS)
+    except OSError:
+        pytest.skip("this system does not list features by number")
+    flags = re.search(r"^flags\s*:(.*)", host_module._read(host_module.CPUINFO), re.MULTILINE)
+    if flags is None:
+        pytest.skip("no flags of x86")
+    assert (host_module._TILES in line) == ("amx_tile" in flags[1].split())
 
 
 def test_the_fingerprint_is_the_same_in_every_process():

@@ -7,15 +7,18 @@ first_ms   from a path to the first result, imports apart. Inputs are zeros; mak
 peak       the most memory that the process ever had (VmHWM of Linux), in bytes.
 
 "from nothing" is Lithe with an empty code cache: it compiles. "from cache" is Lithe with its code in the cache.
+Lithe is measured as it is where it was installed: children import a copy.
 Memory above the file is the peak, less that of a process which only imported the runtime, less the size of the
 model's file: what running a model costs beyond having it.
 """
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,9 +26,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import lithe
 from lithe.bench.peers import LITHE, PEERS, Peer
 from lithe.errors import ExecutionError
 
@@ -80,7 +85,10 @@ def _median(samples: list[dict[str, float]], base: float | None, size: int) -> F
 def _child(arguments: list[str], cache: str) -> dict[str, Any]:
     """What a process printed. Raises ExecutionError with its last words when it failed."""
     # an installed package has its byte code on disk: the first child writes it where it is not
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {"LITHE_CACHE_DIR": cache}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | {
+        "LITHE_CACHE_DIR": cache,
+        "PYTHONPATH": os.pathsep.join(filter(None, (installed(), os.environ.get("PYTHONPATH")))),
+    }
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", "lithe.bench.fresh", *arguments],
@@ -91,6 +99,21 @@ def _child(arguments: list[str], cache: str) -> dict[str, Any]:
         lines = done.stderr.strip().splitlines()
         raise ExecutionError(lines[-1] if lines else f"exit status {done.returncode}", where=" ".join(arguments))
     return {**json.loads(done.stdout.splitlines()[-1]), "process_ms": taken}
+
+
+@cache
+def installed() -> str:
+    """A folder that holds a copy of this package as an installer puts it there, which is what users have.
+
+    In a checkout each start asks for the dates of all source files, which takes a millisecond (see `compiler_stamp`).
+    """
+    from lithe.runtime.compiled import INSTALLED  # here, because children that measure others do not need it
+
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    place = Path(folder) / INSTALLED[0]
+    shutil.copytree(Path(lithe.__file__).parent, place / "lithe", ignore=shutil.ignore_patterns("__pycache__"))
+    return str(place)
 
 
 def peak_bytes() -> int | None:

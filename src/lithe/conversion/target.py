@@ -160,9 +160,8 @@ def _sign(w: _Older, node: Node) -> Tensor:
 
 def _select(w: _Older, node: Node) -> Tensor:
     """SELECT has no broadcasting."""
-    w.fixed()
     tensors = [t for t in node.inputs if t is not None]
-    w.require(len({t.type.shape for t in tensors}) == 1)
+    w.require(len({(t.type.shape, t.shape_signature) for t in tensors}) == 1)
     return w("SELECT", *tensors, dtype=node.outputs[0].type.dtype)
 
 

@@ -51,6 +51,7 @@ SUFFIX = ".lithe"
 SECRET = "secret"
 _HEADER = struct.Struct("<8sII32sQ")
 _MAC_BYTES = 32
+_INNER, _OUTER = bytes(byte ^ 0x36 for byte in range(256)), bytes(byte ^ 0x5C for byte in range(256))
 _ROW = struct.Struct("<QQH")
 _ALIGN = 64
 _STALE = 3600.0  # seconds after which an unfinished file is nobody's work any more
@@ -146,7 +147,7 @@ class Cache:
             if len(head) + _MAC_BYTES + sum(len(chunk) for chunk in body) > self.limit:
                 return False
             try:
-                mac = hmac.digest(_secret(folder), head + digest_of_chunks(body), "sha256")
+                mac = _mac(_secret(folder), head + digest_of_chunks(body))
                 folder.write(name.hex() + SUFFIX, [head, mac, *body])
                 self._shrink(folder)
             except (Untrusted, OSError) as error:
@@ -241,6 +242,12 @@ def _secret(folder: PrivateFolder) -> bytes:
         return _read_secret(folder)
 
 
+def _mac(secret: bytes, text: bytes) -> bytes:
+    """HMAC-SHA256 (RFC 2104) of a text: as `hmac.digest`, which takes a tenth of a millisecond to be called first."""
+    padded = secret.ljust(64, b"\0")
+    return sha256(padded.translate(_OUTER) + sha256(padded.translate(_INNER) + text).digest()).digest()
+
+
 def _layout(name: bytes, parts: Mapping[str, Buffer]) -> tuple[bytes, list[bytes | memoryview]]:
     """The file: the header up to the mac, and everything behind the mac in pieces."""
     names = [part.encode() for part in parts]
@@ -268,7 +275,7 @@ def _read(folder: PrivateFolder, file: str, name: bytes, secret: bytes) -> Entry
     if (magic, version, found, length) != (MAGIC, VERSION, name, size):
         raise Untrusted("not a file of this version, or of another key or size")
     body = _HEADER.size + _MAC_BYTES
-    mac = hmac.digest(secret, bytes(whole[: _HEADER.size]) + digest(whole[body:]), "sha256")
+    mac = _mac(secret, bytes(whole[: _HEADER.size]) + digest(whole[body:]))
     if not hmac.compare_digest(mac, bytes(whole[_HEADER.size : body])):
         raise Untrusted("the authentication code does not agree")
     # From here on the bytes are our own.

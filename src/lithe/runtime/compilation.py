@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
-from lithe.codegen.llvm.threads import print_threads
+from lithe.codegen.llvm.threads import print_alone, print_threads
 from lithe.codegen.llvm.toolchain import Compiler, Job, Settings
 from lithe.ir.form import form
 from lithe.ir.graph import Graph, Node
@@ -101,7 +101,7 @@ def lowered(
         jobs.extend(compiler.submit(text, name) for name, text in writer.add(kernel))
 
     program = lower(graph, target, environment, each=each, choices=choices)
-    jobs.extend(compiler.submit(text, name) for name, text in writer.rest({ENTRY: program}))
+    jobs.extend(compiler.submit(text, name) for name, text in writer.rest({ENTRY: program}, ENTRY))
     return program
 
 
@@ -146,14 +146,15 @@ class ModuleWriter:
             yield kernel.source, print_module(self.waiting)
             self.waiting, self.lines = [], 0
 
-    def rest(self, entries: Mapping[str, Program]) -> Iterator[tuple[str, str]]:
-        """What is left, then the entries and the threads."""
+    def rest(self, entries: Mapping[str, Program], alone: str = "") -> Iterator[tuple[str, str]]:
+        """What is left, then the entries and the threads; `alone` is the entry that needs no arguments, if any does."""
         if self.waiting:
             yield "the last kernels", print_module(self.waiting)
         for symbol, part in entries.items():
             used = {kernel: self.symbols[kernel] for kernel in part.kernels()}
             yield f"the entry {symbol}", print_entry(part, used, symbol)
-        yield "the threads", print_threads(host().system, host().architecture)
+        threads = print_threads(host().system, host().architecture)
+        yield "the threads", threads + print_alone(alone) if alone else threads
 
 
 def layout(graph: Graph, program: Program, variables: Mapping[int, Variable], once: tuple[int, ...] = ()) -> Layout:

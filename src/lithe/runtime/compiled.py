@@ -18,24 +18,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from lithe.codegen.llvm.installed import llvm_stamp
+from lithe.codegen.llvm.threads import MEMORY
 from lithe.errors import ExecutionError
 from lithe.runtime.cache import Cache, Entry, key, numbered
 from lithe.runtime.loader import Image
-from lithe.runtime.workers import ALIGNMENT, RUN, Run, Workers, aligned, sync_block, waiting_functions
-from lithe.targets.host import host
+from lithe.runtime.workers import ALIGNMENT, ALONE, RUN, Run, Workers, address_of, aligned, sync_block
+from lithe.targets.host import machine_stamp
 from lithe.types import DTYPES, dtype_of
 
 if TYPE_CHECKING:
     from lithe.ops.op import Environment
 
 ENTRY = "lithe_entry"
-LAYOUT = 5  # of artifacts; part of every key
+LAYOUT = 6  # of artifacts; part of every key
 COMPILER_ROOMS = (
     ".", "ir", "ops", "ops/flex", "ops/recurrent", "ops/signal", "ops/stablehlo", "ops/text",
     "passes", "passes/deflex", "targets", "lower", "codegen", "codegen/llvm",
     "runtime", "formats", "formats/tflite",
 )  # fmt: skip
-ROUNDING_FUNCTIONS = ("floorf", "ceilf", "rintf", "truncf", "floor", "ceil", "rint", "trunc", "fmaf", "fmodf", "fmod")
+INSTALLED = ("site-packages", "dist-packages")  # folders that installers alone write to
 
 
 class Place(NamedTuple):  # not a dataclass: seven times as quick to make, at every start
@@ -76,13 +77,9 @@ class Layout(NamedTuple):
 
     @staticmethod
     def parse(text: bytes) -> Layout:
-        raw = Layout(*json.loads(text))
-        places = (Place(*p) for p in raw.places)
-        return raw._replace(
-            places=tuple(p._replace(shape=tuple(p.shape)) for p in places),
-            messages=tuple(raw.messages),
-            once=tuple(raw.once),
-        )
+        arena_bytes, places, messages, name, once, private_bytes, is_shared = json.loads(text)
+        read = tuple(Place(index, at, dtype, tuple(shape), *rest) for index, at, dtype, shape, *rest in places)
+        return Layout(arena_bytes, read, tuple(messages), name, tuple(once), private_bytes, is_shared)
 
 
 class Artifact(NamedTuple):
@@ -104,9 +101,9 @@ def cache_key(source: bytes, graph: int, shapes: dict[int, tuple[int, ...]]) -> 
 
     source  digest of the model's bytes.
     """
-    sizes = json.dumps(sorted((k, list(v)) for k, v in shapes.items()))
+    sizes = repr(sorted(shapes.items()))
     loop_work = os.environ.get("LITHE_LOOP_WORK", "")  # of `lithe.ops.verify.Limits`: longer loops become no code
-    return key(source, str(graph), sizes, loop_work, compiler_stamp(), llvm_stamp(), host().fingerprint())
+    return key(source, str(graph), sizes, loop_work, compiler_stamp(), llvm_stamp(), machine_stamp())
 
 
 def part_key(whole: bytes, number: int) -> bytes:
@@ -116,14 +113,24 @@ def part_key(whole: bytes, number: int) -> bytes:
 
 @lru_cache(None)
 def compiler_stamp() -> str:
-    """Names this copy of Lithe: sizes and dates of its source files, which change with every version and edit."""
-    package = os.path.dirname(os.path.dirname(__file__))
-    found: list[tuple[str, int, int]] = []
-    for room in COMPILER_ROOMS:
-        with os.scandir(f"{package}/{room}") as files:
-            sources = [(f.path, f.stat()) for f in files if f.name.endswith(".py")]
-        found += sorted((path, status.st_size, status.st_mtime_ns) for path, status in sources)
-    return sha256(repr((LAYOUT, found)).encode()).hexdigest()
+    """Names this copy of Lithe, by dates that change with every version, and in a checkout with every edit.
+
+    An installer puts new files in the place of old ones, which dates the folder: one question, in the place of one for
+    each of 250 files, which take a millisecond.
+    """
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if os.path.basename(os.path.dirname(package)) in INSTALLED:
+        folder = os.stat(package)
+        return repr((LAYOUT, package, folder.st_ino, folder.st_mtime_ns, folder.st_ctime_ns))
+    found = [_source_stamp(f"{package}/{room}") for room in COMPILER_ROOMS]
+    return sha256(repr((LAYOUT, package, found)).encode()).hexdigest()
+
+
+def _source_stamp(room: str) -> list[tuple[str, int, int]]:
+    """Files of a checkout may be written in place: the size and date of each."""
+    with os.scandir(room) as files:
+        sources = [(f.name, f.stat()) for f in files if f.name.endswith(".py")]
+    return sorted((name, status.st_size, status.st_mtime_ns) for name, status in sources)
 
 
 def cached(name: bytes, cache: Cache | None = None) -> Artifact | None:
@@ -183,15 +190,17 @@ class CompiledExecutor:
         self._workers = workers if artifact.layout.is_shared else None
         self._arena = aligned(artifact.layout.room(self._workers.threads if self._workers else 1))
         self._constants = artifact.constants
-        if self._constants.size and self._constants.ctypes.data % ALIGNMENT:
+        if self._constants.size and address_of(self._constants) % ALIGNMENT:
             self._constants = aligned(artifact.constants.size)
             self._constants[:] = artifact.constants
-        self._image = Image(artifact.objects, {**rounding_functions(), **waiting_functions()})
-        pointer, number = ctypes.c_void_p, ctypes.c_int
-        self._run: Run = self._image.function(RUN, number, pointer, pointer, pointer, number, pointer)
-        self._job = (self._image.address(ENTRY), self._arena.ctypes.data, self._constants.ctypes.data)
         self._sync = sync_block()
-        self._run_alone = self._image.bound(RUN, *self._job, 1, self._sync.ctypes.data)
+        memory = [address_of(block) for block in (self._arena, self._constants, self._sync)]
+        self._image = Image(artifact.objects, dict(zip(MEMORY, memory, strict=True)))
+        self._run_alone = self._image.function(ALONE, ctypes.c_int)
+        if self._workers is not None:
+            pointer, number = ctypes.c_void_p, ctypes.c_int
+            self._run: Run = self._image.function(RUN, number, pointer, pointer, pointer, number, pointer)
+            self._job = (self._image.address(ENTRY), *memory[:2])
         self._arrays = {p.index: self._view(p) for p in artifact.layout.places}
         self._variables = {p.index for p in artifact.layout.places if p.variable}
         self._shared = [(p, self._arrays[p.index]) for p in artifact.layout.places if p.resource]
@@ -202,10 +211,8 @@ class CompiledExecutor:
         self.reset_variables()
 
     def _view(self, p: Place) -> np.ndarray:
-        dtype = DTYPES[p.dtype].numpy
         block = self._constants if p.constant else self._arena
-        size = int(np.prod(p.shape, dtype=np.int64)) * dtype.itemsize
-        return block[p.offset : p.offset + size].view(dtype).reshape(p.shape)
+        return np.ndarray(p.shape, DTYPES[p.dtype].numpy, block, p.offset)
 
     def array(self, index: int) -> np.ndarray | None:
         """The live storage of an input, output or variable; None for any other tensor."""
@@ -253,14 +260,3 @@ class CompiledExecutor:
         for p in self._layout.places:
             if p.variable and not p.resource:
                 self._arrays[p.index][...] = p.zero
-
-
-def rounding_functions() -> dict[str, int]:
-    """Functions of the C library that a CPU without rounding instructions needs, by name."""
-    library = ctypes.CDLL(None)
-    found = {}
-    for name in ROUNDING_FUNCTIONS:
-        if hasattr(library, name):
-            address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
-            found.update({name: address} if address else {})
-    return found

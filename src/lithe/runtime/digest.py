@@ -25,6 +25,8 @@ def digest(data: bytes | bytearray | memoryview | mmap.mmap) -> bytes:
     Nobody waits for a helper, which may not get a core on a busy machine: what it has not finished is done again.
     """
     view = memoryview(data)
+    if len(view) <= BLOCK:
+        return sha256(sha256(view).digest() if view else b"").digest()
     count = -(-len(view) // BLOCK)
     digests, numbers = [b""] * count, iter(range(count))
 
@@ -36,7 +38,8 @@ def digest(data: bytes | bytearray | memoryview | mmap.mmap) -> bytes:
         return sha256(view[n * BLOCK : (n + 1) * BLOCK]).digest()
 
     with contextlib.suppress(RuntimeError):  # no more threads
-        for _ in range(min(usable_cores(), MOST_THREADS, len(view) // WORTH_A_THREAD) - 1):
+        threads = min(MOST_THREADS, len(view) // WORTH_A_THREAD)
+        for _ in range(min(usable_cores(), threads) - 1 if threads > 1 else 0):
             start_new_thread(work, ())
     work()
     return sha256(b"".join([found or of_block(n) for n, found in enumerate(digests)])).digest()
@@ -60,7 +63,11 @@ def digest_of_chunks(chunks: Iterable[bytes | memoryview]) -> bytes:
 
 def digest_of_file(path: str | os.PathLike[str]) -> bytes:
     """The same of a file's bytes."""
-    with open(path, "rb") as file:
-        if not os.fstat(file.fileno()).st_size:
-            return digest(file.read())
-        return digest(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))  # unmapped when the last helper is done
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        size = os.fstat(file).st_size
+        if size < BLOCK:  # mapping it takes as long as copying that
+            return digest(os.read(file, size + 1))
+        return digest(mmap.mmap(file, 0, access=mmap.ACCESS_READ))  # unmapped when the last helper is done
+    finally:
+        os.close(file)

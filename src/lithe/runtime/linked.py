@@ -11,9 +11,8 @@ import numpy as np
 from lithe.codegen.llvm.toolchain import Compiler, Settings
 from lithe.ir.program import Program
 from lithe.runtime.compilation import modules
-from lithe.runtime.compiled import rounding_functions
 from lithe.runtime.loader import Image
-from lithe.runtime.workers import RUN, Workers, aligned, sync_block, waiting_functions
+from lithe.runtime.workers import RUN, Workers, aligned, sync_block
 from lithe.targets.host import host
 
 Run = Callable[[], int]
@@ -38,7 +37,7 @@ def link(program: Program, entries: Mapping[str, Program], workers: Workers | No
     with Compiler(settings, workers=min(2, machine.cores)) as compiler:
         jobs = [compiler.submit(text, name) for name, text in modules(program, entries=entries)]
         objects = [job.result() for job in jobs]
-    image = Image(objects, {**rounding_functions(), **waiting_functions()})
+    image = Image(objects)
     threads = 1 if workers is None else workers.threads
     room = program.arena_bytes + (threads - 1) * program.private_bytes
     arena, constants, sync = aligned(room), aligned(program.constant_bytes), sync_block()

@@ -12,7 +12,7 @@ Source of the relocations: System V ABI, AMD64 supplement 1.0, table 4.9.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from lithe.errors import CompileError
 from lithe.runtime import elf
@@ -46,13 +46,11 @@ def read_objects(objects: Sequence[bytes | memoryview]) -> list[ObjectFile]:
     return files
 
 
-def require_all(files: list[ObjectFile], outside: Mapping[str, int]) -> None:
-    """Raises CompileError when a name that is used is defined neither by an object nor outside."""
+def outside_names(files: list[ObjectFile]) -> list[str]:
+    """The names that are used and that no object defines."""
     defined = {s.name for file in files for s in file.symbols if s.section != elf.UNDEFINED and s.binding != elf.LOCAL}
-    for file in files:
-        for symbol in file.symbols[1:]:
-            if symbol.section == elf.UNDEFINED and symbol.name not in defined and symbol.name not in outside:
-                raise CompileError(f"the code calls {symbol.name!r}, which is not defined", where=file.name)
+    used = (s.name for file in files for s in file.symbols[1:] if s.section == elf.UNDEFINED)
+    return [name for name in dict.fromkeys(used) if name not in defined]
 
 
 class _Linker:

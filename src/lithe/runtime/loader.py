@@ -21,12 +21,12 @@ import mmap
 import os
 import struct
 import sys
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from lithe.errors import CompileError, StateError
+from lithe.targets.host import c_library
 
 PAGE = mmap.PAGESIZE
 LARGEST = 1 << 30  # bytes of an image; also keeps every distance within the 32 bits of a relative address
@@ -34,9 +34,14 @@ CODE, DATA, STATE = 0, 1, 2
 _PROTECTION = (mmap.PROT_READ | mmap.PROT_EXEC, mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE)
 _MAGIC = b"LITHEIMG"
 _HEADER = struct.Struct("<8sQ")
-# movabs to the registers of the first six arguments (System V ABI, AMD64 supplement, 3.2.3), and to rax; jmp rax
-_ARGUMENTS = (b"\x48\xbf", b"\x48\xbe", b"\x48\xba", b"\x48\xb9", b"\x49\xb8", b"\x49\xb9")
-_RAX, _JUMP_RAX = b"\x48\xb8", b"\xff\xe0"
+# What generated code calls, and its name in the C library: what LLVM adds, what not all processors can, how to wait.
+_C_FUNCTIONS = {
+    name: name
+    for name in (
+        "memcpy", "memmove", "memset", "floorf", "ceilf", "rintf", "truncf", "floor", "ceil", "rint", "trunc", "fmaf",
+        "fmodf", "fmod", "syscall",
+    )
+} | {"lithe_sleep": "usleep"}  # fmt: skip
 
 Word = tuple[int, int, int, bool]
 
@@ -80,14 +85,19 @@ def damaged(problem: str, name: str) -> CompileError:
 
 
 @lru_cache(None)
-def memory_functions() -> dict[str, int]:
-    """Addresses of the C functions that LLVM calls of its own accord."""
-    library = ctypes.CDLL(None) if os.name != "nt" else ctypes.cdll.msvcrt
-    return {name: _address_of(library[name]) for name in ("memcpy", "memmove", "memset")}
+def c_function(name: str) -> int | None:
+    """The address of a function that generated code may call, by the name it has there; None for any other.
 
-
-def _address_of(function: Any) -> int:
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
+    Each is looked up when it is asked for: most code calls one or two.
+    """
+    found = _C_FUNCTIONS.get(name, "")
+    library: Any
+    if sys.platform == "win32":
+        library, found = (ctypes.windll.kernel32, "Sleep") if found == "usleep" else (ctypes.cdll.msvcrt, found)
+    else:
+        library = c_library()
+    function = getattr(library, found, None) if found else None
+    return None if function is None else ctypes.cast(function, ctypes.c_void_p).value
 
 
 def links_here() -> bool:
@@ -109,7 +119,7 @@ class Image:
 
     objects    relocatable objects for this machine, which are linked with each other; at most one defines a name
                (weak definitions give way). Or one image that is linked already (see `kept_form`).
-    externals  addresses of functions outside, by name; memcpy, memmove and memset are there anyway.
+    externals  addresses of what lies outside, by name, beside those of `c_function`.
     link       "own" or "llvm"; by default the first where it can.
 
     Raises CompileError for a damaged object, a name that nobody defines or two do, or where the system does
@@ -123,7 +133,14 @@ class Image:
         *,
         link: Literal["own", "llvm"] | None = None,
     ) -> None:
-        outside = {**memory_functions(), **(externals or {})}
+        given = externals or {}
+
+        def outside(name: str) -> int:
+            address = given[name] if name in given else c_function(name)
+            if address is None:
+                raise CompileError(f"the code calls {name!r}, which is not defined")
+            return address
+
         self._image: _Mapped | _Jitted | None
         if len(objects) == 1 and objects[0][: len(_MAGIC)] == _MAGIC:
             self._image = _place(Linked.parse(objects[0]), outside)
@@ -145,22 +162,6 @@ class Image:
         made.image = image  # type: ignore[attr-defined]
         return made
 
-    def bound(self, symbol: str, *arguments: int) -> Callable[[], int]:
-        """A function that calls one with these arguments, at most six integers or addresses; its result is an int.
-
-        It takes a third of the time of a call that passes five: the arguments are in a few instructions of its own.
-        """
-        image = self._alive()
-        address = image.address(symbol, code=True)
-        if not links_here():
-            return partial(self.function(symbol, ctypes.c_int, *[ctypes.c_void_p] * len(arguments)), *arguments)
-        moves = zip((*_ARGUMENTS[: len(arguments)], _RAX), (*arguments, address), strict=True)
-        code = b"".join(move + struct.pack("<Q", value) for move, value in moves) + _JUMP_RAX
-        stub = _place(Linked((0, PAGE, PAGE, PAGE), {symbol: 0}, [], [], code.ljust(PAGE, b"\xcc")), {})
-        made = ctypes.CFUNCTYPE(ctypes.c_int)(stub.address(symbol, code=True))
-        made.image = image, stub  # type: ignore[attr-defined]
-        return made
-
     def close(self) -> None:
         """Gives the memory back, once no function made from the image is left."""
         self._image = None
@@ -175,8 +176,11 @@ class _Mapped:
     """The memory of an image, until nobody needs it."""
 
     def __init__(self, base: int, linked: Linked) -> None:
-        self.base, self.code_end, self.names = base, linked.parts[DATA], linked.names
-        weakref.finalize(self, _unmap, base, linked.parts[-1]).atexit = False  # threads may still run in it at exit
+        self.base, self.size, self.code_end, self.names = base, linked.parts[-1], linked.parts[DATA], linked.names
+
+    def __del__(self, at_exit: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not at_exit():  # when threads may still run in it
+            _unmap(self.base, self.size)
 
     def address(self, symbol: str, code: bool = False) -> int:
         found = self.names.get(symbol)
@@ -185,17 +189,15 @@ class _Mapped:
         return self.base + found
 
 
-def _place(linked: Linked, outside: Mapping[str, int]) -> _Mapped:
+def _place(linked: Linked, outside: Callable[[str], int]) -> _Mapped:
     """The image in memory, with its addresses filled in and its final protection."""
-    for name in linked.outside:
-        if name not in outside:
-            raise CompileError(f"the code calls {name!r}, which is not defined")
+    addresses = [outside(name) for name in linked.outside]
     size = linked.parts[-1]
     base = _map(size)
     try:
         memory = memoryview((ctypes.c_char * size).from_address(base)).cast("B")
         memory[:] = linked.content
-        addresses = [*(outside[name] for name in linked.outside), base]
+        addresses.append(base)
         for at, number, addend, relative in linked.words:
             value = addresses[number] + addend - (base + at if relative else 0)
             struct.pack_into("<Q", memory, at, value % (1 << 64))
@@ -210,13 +212,13 @@ def _place(linked: Linked, outside: Mapping[str, int]) -> _Mapped:
 class _Jitted:
     """The same through LLVM's loader, on machines that the linker here does not know."""
 
-    def __init__(self, objects: Sequence[bytes | memoryview], outside: Mapping[str, int]) -> None:
+    def __init__(self, objects: Sequence[bytes | memoryview], outside: Callable[[str], int]) -> None:
         import platform  # slow to import, and needed on this way only
 
         from lithe.runtime import elf, linker
 
         files = linker.read_objects(objects)
-        linker.require_all(files, outside)
+        addresses = {name: outside(name) for name in linker.outside_names(files)}
 
         try:
             import llvmlite.binding as llvm
@@ -229,7 +231,7 @@ class _Jitted:
         for file in files:
             if file.machine != expected:
                 raise damaged(f"for machine {file.machine}, expected {expected} ({platform.machine()})", file.name)
-        for name, address in outside.items():
+        for name, address in addresses.items():
             llvm.add_symbol(name, address)
         self.engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
         try:
@@ -248,7 +250,7 @@ class _Jitted:
 
 @lru_cache(None)
 def _system() -> tuple[Any, Any, Any]:
-    library = ctypes.CDLL(None, use_errno=True)
+    library = c_library()
     map_, unmap, protect = library.mmap, library.munmap, library.mprotect
     map_.restype = ctypes.c_void_p
     map_.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +19,7 @@ from lithe.codegen.llvm.threads import SYNC_BYTES
 from lithe.errors import ExecutionError
 from lithe.runtime.loader import Image
 
-RUN, WORKER, STOP = "lithe_run", "lithe_worker", "lithe_stop"
+RUN, ALONE, WORKER, STOP = "lithe_run", "lithe_alone", "lithe_worker", "lithe_stop"
 ALIGNMENT = 64
 PATIENCE = 1.0  # seconds to wait for a worker that ends
 
@@ -119,19 +116,11 @@ def sync_block() -> np.ndarray:
 def aligned(size: int) -> np.ndarray:
     """Zeroed bytes that start on a cache line."""
     raw = np.zeros(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
+    start = -address_of(raw) % ALIGNMENT
     return raw[start : start + size]
 
 
-@lru_cache(None)
-def waiting_functions() -> dict[str, int]:
-    """What waiting threads call, by the name that generated code has for it."""
-    if sys.platform == "win32":
-        library: Any = ctypes.WinDLL("kernel32")
-        return {"lithe_sleep": _address(library.Sleep)}
-    library = ctypes.CDLL(None)
-    return {"lithe_sleep": _address(library.usleep), "syscall": _address(library.syscall)}
-
-
-def _address(function: Any) -> int:
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
+def address_of(array: np.ndarray) -> int:
+    """Where an array's bytes begin (`array.ctypes` takes a twentieth of a millisecond when it is first used)."""
+    address: int = array.__array_interface__["data"][0]
+    return address

@@ -20,6 +20,7 @@ from hashlib import sha256
 
 CPUINFO = "/proc/cpuinfo"
 CACHES = "/sys/devices/system/cpu/cpu0/cache"
+MODALIAS = "/sys/devices/system/cpu/modalias"
 CPU_QUOTA = "/sys/fs/cgroup/cpu.max"
 
 # Name in /proc/cpuinfo -> name in LLVM, where they differ only. Below are those that are the same.
@@ -49,6 +50,7 @@ _ARM_RENAMED = {
 _AVX, _AVX512, _AMX = 0b110, 0b11100110, 0b11 << 17
 _ARCH_PRCTL, _ARCH_GET_XCOMP_SUPP, _ARCH_REQ_XCOMP_PERM = 158, 0x1021, 0x1023
 _XTILEDATA = 18  # the tiles among those parts
+_TILES = f",{18 * 32 + 24:04X}"  # the feature's number, which is a place in what CPUID tells (cpufeatures.h)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,6 @@ class Host:
     """What code for this machine may use.
 
     features  LLVM's names; empty where they are not known, which is the baseline of the architecture.
-    cores     that this process may use at once: affinity and container quota counted.
     """
 
     architecture: str
@@ -66,7 +67,11 @@ class Host:
     model: int = 0
     name: str = ""
     features: frozenset[str] = frozenset()
-    cores: int = 1
+
+    @property
+    def cores(self) -> int:
+        """Cores that this process may use at once; read when asked for, as `caches` is."""
+        return usable_cores()
 
     @property
     def caches(self) -> dict[int, int]:
@@ -97,6 +102,24 @@ class Host:
 
 
 @lru_cache(None)
+def machine_stamp() -> str:
+    """Names this machine, for keys of kept code: `Host.fingerprint`, or what takes a fifth of the time to read.
+
+    That is one line of the kernel's: maker, family and model of the processor and the numbers of all features that its
+    cores share. What the numbers mean depends on the kernel alone. (arch/x86/kernel/cpu/match.c and common.c of Linux.)
+    As `host` does, it asks for the tiles of AMX: what the key finds may use them.
+    """
+    try:
+        text = _read(MODALIAS)
+    except OSError:
+        text = ""
+    if not text.startswith("cpu:type:x86,"):
+        return host().fingerprint()
+    kernel = os.uname()
+    return repr((text, kernel.release, kernel.version, _TILES in text and tiles_granted()))
+
+
+@lru_cache(None)
 def host() -> Host:
     """This machine. Read once, which is also when this process asks the system for the tiles of AMX.
 
@@ -104,7 +127,7 @@ def host() -> Host:
     asked; nor can its threads have started. A process made by `fork` has what this one has.
     """
     architecture = _architecture()
-    facts = Host(architecture, sys.platform, cores=usable_cores())
+    facts = Host(architecture, sys.platform)
     if sys.platform != "linux":
         return facts
     try:
@@ -122,12 +145,11 @@ def describe(cpuinfo: str, facts: Host, saved: int | None) -> Host:
 
     Cores can differ (big and little ones): what not all of them have does not count.
     """
-    cores = [_fields(block) for block in cpuinfo.split("\n\n") if ":" in block]
-    cores = [c for c in cores if "flags" in c or "Features" in c]
-    if not cores:
+    lists = {line for line in cpuinfo.splitlines() if line.startswith(("flags", "Features"))}  # one, if all are alike
+    if not lists:
         return facts
-    common = set.intersection(*(set((c.get("flags") or c.get("Features", "")).split()) for c in cores))
-    first = cores[0]
+    common = set.intersection(*(set(line.partition(":")[2].split()) for line in lists))
+    first = next(_fields(core) for core in cpuinfo.split("\n\n") if not lists.isdisjoint(core.splitlines()))
     if facts.architecture == "x86_64":
         features = {_X86_RENAMED[flag] for flag in common & _X86_RENAMED.keys()} | (common & _X86_SAME)
         if "sse4.2" in features:
@@ -147,8 +169,13 @@ def describe(cpuinfo: str, facts: Host, saved: int | None) -> Host:
         _number(model),
         first.get("model name", ""),
         frozenset(features),
-        facts.cores,
     )
+
+
+@lru_cache(None)
+def c_library() -> ctypes.CDLL:
+    """The C library of this process; the functions that are taken from it know `ctypes.get_errno`."""
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def saved_state() -> int | None:
@@ -159,7 +186,7 @@ def saved_state() -> int | None:
     if sys.platform != "linux" or _architecture() != "x86_64":
         return None
     mask = ctypes.c_uint64()
-    call = ctypes.CDLL(None).syscall
+    call = c_library().syscall
     failed = call(ctypes.c_long(_ARCH_PRCTL), ctypes.c_long(_ARCH_GET_XCOMP_SUPP), ctypes.byref(mask))
     return None if failed else mask.value
 
@@ -170,7 +197,7 @@ def tiles_granted() -> bool:
     Tiles are 8 KiB that every thread which uses them needs more room for, on its stack of signals too; so a process
     must ask (Documentation/arch/x86/xstate.rst). The system says no where a thread has a small stack for signals.
     """
-    call = ctypes.CDLL(None).syscall
+    call = c_library().syscall
     return not call(ctypes.c_long(_ARCH_PRCTL), ctypes.c_long(_ARCH_REQ_XCOMP_PERM), ctypes.c_long(_XTILEDATA))
 
 
@@ -217,8 +244,11 @@ def _without_unsaved(features: set[str], saved: int | None) -> set[str]:
 
 
 def _read(path: str) -> str:
-    with open(path, "rb") as file:
-        return file.read().decode(errors="replace")
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return b"".join(iter(lambda: os.read(file, 1 << 16), b"")).decode(errors="replace")
+    finally:
+        os.close(file)
 
 
 def _caches(folder: str) -> dict[int, int]:

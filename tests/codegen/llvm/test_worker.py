@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from lithe.codegen.llvm import toolchain, worker
+from lithe.codegen.llvm import installed, toolchain, worker
 from lithe.codegen.llvm.installed import llvm_folder, llvm_stamp
 from lithe.codegen.llvm.toolchain import Compiler, Settings, compile_modules
 from lithe.errors import CompileError, MissingDependency, StateError
@@ -253,6 +253,7 @@ def test_large_modules_pass_through_the_pipes(pretender):
 
 
 def test_without_llvmlite_the_command_is_named(monkeypatch):
+    monkeypatch.setattr("sys.path", [])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match="llvmlite") as caught:
         Compiler(HERE)
@@ -318,11 +319,13 @@ def test_the_stamp_changes_with_the_installed_llvm(tmp_path, monkeypatch):
     package = tmp_path / "llvmlite"
     (package / "binding").mkdir(parents=True)
     (package / "_version.py").write_text("version_version = '1'")
+    library = package / installed.LIBRARY
+    library.touch()
     monkeypatch.setattr("lithe.codegen.llvm.installed.llvm_folder", lambda: tmp_path)
     first = llvm_stamp()
-    (package / "_version.py").write_text("version_version = '2'")
+    (package / "_version.py").write_text("version_version = '1.1'")
     second = llvm_stamp()
-    (package / "binding" / "libllvmlite.so").write_text("library")
+    library.write_text("library")
     assert len({first, second, llvm_stamp()}) == 3
     (package / "_version.py").unlink()
     with pytest.raises(CompileError, match="cannot be read"):

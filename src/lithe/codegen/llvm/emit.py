@@ -312,6 +312,7 @@ def print_kernel(
     """The kernel as one LLVM function and the declarations that it needs. look_up, packs: see `Program`."""
     writer = KernelWriter(kernel, symbol, failures, look_up, packs)
     text = writer.text()
+    del writer.waiting  # which knows the writer: a cycle, that would keep the kernel and its lines from being freed
     return "\n".join([text, *sorted(writer.declarations)])
 
 

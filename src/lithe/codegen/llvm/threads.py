@@ -7,6 +7,7 @@ functions:
     i32  lithe_run(entry, arena, constants, threads, sync)   thread 0: starts a run of `entry`; its result
     void lithe_worker(thread, threads, sync)                 the others: takes part in runs until lithe_stop
     void lithe_stop(sync)                                    ends the workers
+    i32  lithe_alone()                                       a run by one thread (see `print_alone`)
     void lithe_barrier(threads, sync)                        returns when every thread has called it
     void lithe_fail(thread, code, sync)                      the run is to end with this failure
     i32  lithe_failure(sync)                                 that failure, of the first thread that has one; 0: none
@@ -25,6 +26,7 @@ DECLARATIONS = (
     "declare i32 @lithe_failure(ptr)",
 )
 SYNC_BYTES = 512
+MEMORY = ("lithe_arena", "lithe_constants", "lithe_sync")  # what `lithe_alone` works in
 SPINS = 2000  # pauses of 20 to 50 ns each
 SYSTEM_CALLS = {"x86_64": 202, "aarch64": 98}  # futex, by architecture
 PAUSES = {
@@ -39,6 +41,24 @@ ARRIVED, PHASE, GENERATION, FAILURE, STOP, ENTRY, ARENA, CONSTANTS = 0, 64, 128,
 def outside_functions(system: str, architecture: str) -> tuple[str, ...]:
     """Names of the functions that the text calls and does not define: of the C library, or see `lithe_sleep`."""
     return ("syscall",) if system == "linux" and architecture in SYSTEM_CALLS else ("lithe_sleep",)
+
+
+def print_alone(entry: str) -> str:
+    """`lithe_alone` as text, to follow `print_threads`: a run of `entry` by one thread, in the memory of `MEMORY`.
+
+    Whoever loads the code defines these names. A call without arguments takes a third of the time from Python.
+    """
+    arena, constants, sync = MEMORY
+    return f"""
+@{arena} = external global i8
+@{constants} = external global i8
+@{sync} = external global i8
+declare i32 @{entry}(ptr, ptr, {THREAD_TYPES})
+define i32 @lithe_alone() nounwind {{
+  %code = call i32 @lithe_run(ptr @{entry}, ptr @{arena}, ptr @{constants}, i32 1, ptr @{sync})
+  ret i32 %code
+}}
+"""
 
 
 def print_threads(system: str, architecture: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lithe.conversion.builder import Builder
+from lithe.conversion.jax import integers as integers  # whose quotients are those of other numbers
 from lithe.conversion.jax.rules import RULES, Equation, rule
 from lithe.conversion.matrices import dense
 from lithe.conversion.sizes import is_open
@@ -70,6 +71,21 @@ def exponential(b: Builder, e: Equation, x: Tensor) -> Tensor:
     return complex_of(b, e, b("MUL", size, b("COS", angle)), b("MUL", size, b("SIN", angle)))
 
 
+def _quotient(plain: Any) -> Any:
+    """x / y = x conj(y) / |y|**2"""
+
+    def write(b: Builder, e: Equation, x: Tensor, y: Tensor) -> Any:
+        if x.type.dtype != COMPLEX64:
+            return plain(b, e, x, y)
+        if y.data is not None:
+            return b("MUL", x, b.constant(1 / y.data.astype(np.complex128), COMPLEX64))
+        pairs = _pairs(b, y)
+        square = b("SUM", b("SQUARE", pairs), b.constant([y.type.rank]), keep_dims=True)
+        return b("MUL", x, _numbers(b, b("DIV", b("MUL", pairs, b.constant([1, -1], FLOAT32)), square)))
+
+    return write
+
+
 @rule("fft")
 def fft(b: Builder, e: Equation, x: Tensor) -> Tensor:
     """RFFT2D where it can; other kinds and lengths are a product with the matrix of the transform."""
@@ -112,3 +128,4 @@ def _matrix(kind: str, n: int) -> np.ndarray:
 
 
 RULES.update({name: _by_parts(name) for name in ("add", "sub", "neg")})
+RULES["div"] = _quotient(RULES["div"])

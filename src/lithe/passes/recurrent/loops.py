@@ -130,6 +130,7 @@ def _body(node: Node, graphs: Sequence[Graph]) -> _Body | None:
         return None
     count = len(node.inputs)
     given = [t for t in node.inputs if t is not None]
+    _without_copies(body)
     same = [k for k in range(count) if body.outputs[k] is body.inputs[k]]
     for k in range(count):
         body.inputs[k].type = replace(body.inputs[k].type, shape=given[k].type.shape)
@@ -140,6 +141,15 @@ def _body(node: Node, graphs: Sequence[Graph]) -> _Body | None:
         infer_node(n)
     with_updates(body, rounds)
     return _Body(body, Sums(body), rounds, given, same)
+
+
+def _without_copies(body: Graph) -> None:
+    """What is given out as it was taken in, in the same shape, is the same."""
+    makers = body.producers()
+    for k, (t, start) in enumerate(zip(body.outputs, body.inputs, strict=True)):
+        maker = makers.get(t)
+        if maker is not None and maker.op.name == "RESHAPE" and maker.inputs[0] is start and t.type == start.type:
+            body.outputs[k] = start
 
 
 def _loop(node: Node, body: _Body, k: int, step: Step, mask: Tensor | None, read: Collection[Tensor]) -> Loop | None:
