@@ -148,7 +148,7 @@ FULL_SIZE = {
     "mobilenet_v2": Network(partial(application, "MobileNetV2"), timed=True),
     "efficientnet_b0": Network(partial(application, "EfficientNetB0"), timed=True),
     "resnet50": Network(partial(application, "ResNet50"), timed=True),
-    "mobilenet_v3_small": Network(partial(application, "MobileNetV3Small"), timed=True),
+    "mobilenet_v3_small": Network(partial(application, "MobileNetV3Small", input_shape=(224, 224, 3)), timed=True),
     "inception_v3": Network(partial(application, "InceptionV3"), timed=True),
     "convnext_tiny": Network(partial(application, "ConvNeXtTiny"), timed=True),
 }

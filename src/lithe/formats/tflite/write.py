@@ -104,7 +104,7 @@ def _content(module: Module, inline_bytes: int) -> bytes | memoryview:
     if first.behind:
         second = _Output(len(data) + -len(data) % ALIGNMENT, outside)
         data = _flatbuffer(module, second, len(data) + 64)
-        parts = [data, bytes(-len(data) % ALIGNMENT), *(bytes(b) for b in second.behind)]
+        parts: list[bytes | memoryview] = [data, bytes(-len(data) % ALIGNMENT), *(bytes(b) for b in second.behind)]
         data = memoryview(b"".join(parts))
     files = module.extras.get("associated_files")
     return archive.append(bytes(data), files) if files else data
