@@ -22,6 +22,7 @@ from lithe.passes.fold_constants import fold_node
 from lithe.passes.formulas import formula_class, spell_out
 from lithe.passes.infer_shapes import inferred
 from lithe.passes.layout import Turned, arrange_layouts
+from lithe.passes.merge_reshapes import drop_copies_to_outputs
 from lithe.passes.share import share_constants
 from lithe.passes.tidy import recognise, tidy
 from lithe.passes.writer import Inexpressible, Writer
@@ -230,6 +231,17 @@ class Builder(Writer):
             self.problem(what, str(cause))
             return [Tensor(f"{self.scope}/missing{i}", t) for i, t in enumerate(results)]
 
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """What is written inside is taken back where the builtins cannot say all of it; the error goes on."""
+        nodes, tensors, known = len(self.nodes), len(self.tensors), (dict(self._origins), dict(self._computed))
+        try:
+            yield
+        except Inexpressible:
+            del self.nodes[nodes:], self.tensors[tensors:]
+            self._origins, self._computed = known
+            raise
+
     def problem(self, what: str, why: str = "") -> None:
         self.conversion.problems.append(Problem(what, self.where, why))
 
@@ -352,6 +364,7 @@ class Builder(Writer):
         arrange_layouts(graph, is_open, self.turned)
         spell_out(graph, self)
         tidy(graph)
+        drop_copies_to_outputs(graph)
 
     def _refuse_numbers_of_open_sizes(self, graph: Graph) -> None:
         """A size that the source computed with is a constant in what was traced; the count of a mean no longer."""
