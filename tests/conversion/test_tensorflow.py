@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from click.testing import CliRunner
 from lithe.cli.convert import command
 from lithe.conversion.check import relative_difference
 from lithe.conversion.door import agreement, convert, converted
-from lithe.errors import InputError, ModelError, UnsupportedOp
+from lithe.errors import InputError, MissingDependency, ModelError, UnsupportedOp
 from tests.conversion.official import run_official
 
 tf = pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
@@ -217,6 +218,13 @@ def test_inputs_must_be_described():
         convert(tf.function(lambda x: tf.matmul(x, tf.zeros((5, 5)))), inputs={"x": (2, 3)})
     with pytest.raises(InputError, match="how many dimensions"):
         convert(tf.function(lambda x: x + 1).get_concrete_function(tf.TensorSpec(None, tf.float32, "x")))
+
+
+def test_tensorflow_must_be_there(monkeypatch, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(MissingDependency, match="TensorFlow is not installed"):
+        convert(tmp_path)
 
 
 def test_other_objects_are_no_source():

@@ -447,6 +447,9 @@ GRADIENTS = [
     *(row(op, _normalized, PICTURE, floats(3), floats(3), NOTHING, NOTHING, epsilon=1e-3,
           is_training=True, U=FLOAT32, relative=1e-4, name="of a batch")
       for op in ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")),
+    row("FusedBatchNormV3", lambda x, s, o, *_: [np.moveaxis(_normalized(np.moveaxis(x, 1, 3), s, o)[0], 3, 1)],
+        PICTURE, floats(5), floats(5), NOTHING, NOTHING, epsilon=1e-3, is_training=True, U=FLOAT32, data_format=b"NCHW",
+        relative=1e-4, name="of channels that come first"),
     *(row(op, _by_normalized, floats(2, 5, 6, 3), PICTURE, floats(3), *OF_PICTURE, *more, epsilon=1e-3,
           is_training=True, U=FLOAT32, relative=1e-4)
       for op, more in (("FusedBatchNormGrad", ()), ("FusedBatchNormGradV2", ()),

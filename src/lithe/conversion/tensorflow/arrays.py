@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from lithe.conversion.sizes import is_fixed, is_open
 from lithe.conversion.tensorflow.known import KNOWN
 from lithe.conversion.tensorflow.told import Told, own
 from lithe.conversion.tensorflow.values import Counted, Value, counted, numbers, sizes_of, written
-from lithe.conversion.windows import Window, average_pool, max_pool
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex import RULES
 from lithe.passes.deflex.gradients import repeated_axes
@@ -258,19 +256,6 @@ def matrix_product(t: Told) -> Tensor:
     if before is not None and before.type.rank > 2 and before.type.shape[-1] == x.type.shape[-1]:
         return t.b.reshape(matrices.dense(t.b, before, weights), (x.type.shape[0], weights.type.shape[0]))
     return matrices.dense(t.b, x, weights)
-
-
-@own("MaxPool3D", "AvgPool3D")
-def pool_volumes(t: Told) -> Tensor:
-    """In planes, and then along the depth."""
-    x = _tensor(t)
-    t.require(t.attribute("data_format", "NDHWC") == "NDHWC")
-    window = Window.of(t.attribute("ksize", ())[1:4], t.attribute("strides", ())[1:4])
-    if t.attribute("padding", "VALID") == "SAME":
-        window = replace(window, padding=window.same_padding(x.type.shape[1:4]))
-    if t.definition.op == "MaxPool3D":
-        return max_pool(t.b, x, window)
-    return average_pool(t.b, x, window, padding_counts=False)
 
 
 @own("Erf", "Erfc")

@@ -35,6 +35,7 @@ def traced(conversion: Conversion, function: Callable[..., Any], types: Mapping[
 
     def write(b: Builder, tensors: Sequence[Tensor]) -> list[Tensor]:
         program, graph = Program(Store()), concrete.graph
+        program.know(graph)
         around = [captured(b, external) for external, _ in graph.captures]
         with parts.known():
             made = program.write(b, graph, [*tensors, *around])

@@ -47,8 +47,17 @@ def convert_source(conversion: Conversion, sources: Mapping[str, Any], described
         for key, source in sources.items()
         for function in functions_of(source, described.get(key), key, conversion.signatures)
     ]
-    inputs = {f.key: described.get(f.key if f.key in described else next(iter(sources))) for f in functions}
-    write_functions(conversion, functions, inputs)
+    given = described if set(described) >= {f.key for f in functions} else described.get(next(iter(sources)))
+    write_functions(conversion, functions, inputs_of(functions, given))
+
+
+def inputs_of(functions: Sequence[Function], given: Any) -> dict[str, Any]:
+    """What is said about the inputs of each function: by its key, or by names that several may have."""
+    keys = [f.key for f in functions]
+    if not isinstance(given, Mapping) or set(given) <= set(keys):
+        return dict(given) if isinstance(given, Mapping) else dict.fromkeys(keys, given)
+    names = {name for f in functions for name in f.inputs}
+    return {f.key: {n: v for n, v in given.items() if n in f.inputs or n not in names} for f in functions}
 
 
 def write_functions(conversion: Conversion, functions: Sequence[Function], described: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,9 +78,18 @@ class Program:
         for operation in operations:
             if operation.outputs and operation.outputs[0].name in values:
                 continue
-            made = self.operator(b, operation, [values[t.name] for t in operation.inputs])
+            made = self.operator(b, operation, [self.known(b, values, t) for t in operation.inputs])
             values.update({t.name: v for t, v in zip(operation.outputs, made, strict=False) if v is not None})
-        return [values[t.name] for t in graph.outputs]
+        return [self.known(b, values, t) for t in graph.outputs]
+
+    def known(self, b: Builder, values: Mapping[str, Value], tensor: Any) -> Value:
+        """The value of a tensor. A result that builtins do not give is a problem once something reads it."""
+        if tensor.name not in values:
+            b.problem(tensor.op.type, f"builtins do not give its result {tensor.name}")
+            made = Tensor(f"{tensor.name}/missing", declared(tensor))
+            self.missing.add(made)
+            return made
+        return values[tensor.name]
 
     def shape_is(self, tensor: Tensor, shape: Sequence[int]) -> None:
         """Takes note of the shape of a tensor of which nothing was known."""

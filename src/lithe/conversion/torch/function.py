@@ -28,7 +28,7 @@ def traced(conversion: Conversion, function: Callable[..., Any], types: Mapping[
 
     name_of, parts = conversion.sizes.name_of, Parts()
     specs = tuple(InputSpec(tuple(name_of(n) or n for n in t.shape), t.dtype) for t in types.values())
-    with parts.known(), preserve_node_meta():
+    with parts.known(), preserve_node_meta(), _without_idle_conversions(torch):
         program, symbols = exported(Function(), specs, conversion.sizes)
 
     def write(b: Builder, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -41,6 +41,23 @@ def traced(conversion: Conversion, function: Callable[..., Any], types: Mapping[
             return Writing(symbols, conversion.unroll).graph(b, program.graph_module, values)
 
     return write
+
+
+def _without_idle_conversions(torch: Any) -> Any:
+    """A context in which a tensor that is of the type, or on the device, that is asked for is taken as it is. torch
+    notes them as operators, and statements about what comes out, which are most of a program.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class Mode(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is torch.Tensor.to and len(args) == 2 and not kwargs:
+                x, wanted = args
+                if wanted == x.dtype or (isinstance(wanted, str) and torch.device(wanted) == x.device):
+                    return x
+            return function(*args, **(kwargs or {}))
+
+    return Mode()
 
 
 @contextmanager

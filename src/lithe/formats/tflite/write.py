@@ -119,8 +119,10 @@ def save(module: Module, path: str | Path) -> None:
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)
         os.replace(name, path)
-    except OSError as e:
+    except BaseException as e:
         Path(name).unlink(missing_ok=True)
+        if not isinstance(e, OSError):
+            raise
         raise InputError(f"cannot write '{path}': {e.strerror}", hint="check space and permissions") from None
     if hasattr(os, "O_DIRECTORY"):
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -12,7 +12,7 @@ import numpy as np
 
 from lithe.ir.graph import Tensor
 from lithe.passes.deflex.draft import RULES, Draft, rule
-from lithe.passes.deflex.layers import layout_is, moments_of_channels, steps_of, window_of
+from lithe.passes.deflex.layers import layout_is, mean_over, steps_of, window_of
 from lithe.passes.writer import Value, where
 from lithe.types import BOOL, FLOAT32, INT32, INT64
 
@@ -265,7 +265,8 @@ def of_batch_normalization(d: Draft) -> list[Tensor | None]:
     training = d.attribute("is_training", True)
     axes = d.constant([0, 1, 2])
     if training:
-        mean, variance = moments_of_channels(x)
+        mean = mean_over(x, (0, 1, 2))
+        variance = mean_over((x - mean) * (x - mean), (0, 1, 2))
     root = (variance + d.attribute("epsilon", 1e-4)).apply("RSQRT")
     normal = (x - mean) * root
     by_scale = (dy * normal).apply("SUM", Value(d, axes), keep_dims=False)

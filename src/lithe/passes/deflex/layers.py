@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -200,31 +201,36 @@ def normalize_batch(d: Draft) -> list[Tensor | None]:
     """(x - mean) scale / sqrt(variance + epsilon) + offset, with means and variances that are given, or the batch's.
 
     Of a batch, the variance that comes out is the estimate of that of all, so it is n / (n - 1) times the one used.
+    Channels may come first, too.
     """
-    layout_is(d)
+    first = d.attribute("data_format", "NHWC") == "NCHW"
+    axes = (0, 2, 3) if first else (0, 1, 2)
     x, scale, offset, mean, variance = (Value(d, t) for t in d.inputs)
+
+    def along(channels: Value) -> Value:
+        return Value(d, d.reshape(channels.tensor, [1, -1, 1, 1])) if first else channels
+
     estimate = variance
     if d.attribute("is_training", True):
         d.require(d.attribute("exponential_avg_factor", 1.0) == 1.0, "a running mean inside of the operator")
-        mean, variance = moments_of_channels(x)
-        n = _count_of_places(d, x)
+        mean = mean_over(x, axes)
+        centred = x - along(mean)
+        variance = mean_over(centred * centred, axes)
+        n = _count_of_places(d, x, axes)
         estimate = variance * (n / (n - 1.0))
     factor = scale * (variance + d.attribute("epsilon", 1e-4)).apply("RSQRT")
-    y = (x - mean) * factor + offset
+    y = (x - along(mean)) * along(factor) + along(offset)
     return [y.tensor, mean.tensor, estimate.tensor, None, None, None][: len(d.node.outputs)]
 
 
-def moments_of_channels(x: Value) -> tuple[Value, Value]:
-    """The mean of each channel over a batch of pictures, and its mean square distance from it."""
-    axes = Value(x.writer, x.writer.constant([0, 1, 2]))
-    mean = x.apply("MEAN", axes, keep_dims=False)
-    centred = x - mean
-    return mean, (centred * centred).apply("MEAN", axes, keep_dims=False)
+def mean_over(x: Value, axes: Sequence[int]) -> Value:
+    """The mean along axes, which fall away."""
+    return x.apply("MEAN", Value(x.writer, x.writer.constant(list(axes))), keep_dims=False)
 
 
-def _count_of_places(d: Draft, x: Value) -> Value:
+def _count_of_places(d: Draft, x: Value, axes: Sequence[int]) -> Value:
     shape = d("SHAPE", x.tensor, dtype=INT32, out_type=INT32)
-    places = d("SLICE", shape, d.constant([0]), d.constant([3]))
+    places = d("GATHER", shape, d.constant(list(axes)), axis=0, batch_dims=0)
     return Value(d, d.cast(d("REDUCE_PROD", places, d.constant([0]), keep_dims=False), FLOAT32))
 
 
