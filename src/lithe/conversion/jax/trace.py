@@ -20,7 +20,7 @@ from lithe.conversion.jax.integers import ARRANGED, COMPUTED, signed, widened
 from lithe.conversion.jax.rules import RULES, Equation
 from lithe.ir.graph import Tensor
 from lithe.passes.writer import Inexpressible
-from lithe.types import DTYPES, UINT32, TensorType
+from lithe.types import DTYPES, FLOAT32, UINT32, TensorType
 
 RULES.update({name: widened(RULES[name]) for name in COMPUTED})
 RULES.update({name: signed(RULES[name]) for name in ARRANGED})
@@ -59,7 +59,11 @@ def write_jaxpr(b: Builder, jaxpr: Any, inputs: Sequence[Tensor], path: str | No
 
 def write_equation(b: Builder, equation: Any, inputs: Sequence[Tensor], path: str | None = None) -> list[Tensor]:
     name = equation.primitive.name
-    types = [type_of(v.aval) for v in equation.outvars]
+    try:
+        types = [type_of(v.aval) for v in equation.outvars]
+    except Inexpressible as cause:
+        b.problem(name, str(cause))
+        return [Tensor(f"{b.scope}/missing{i}", TensorType(FLOAT32, ())) for i in range(len(equation.outvars))]
     inner = inlined(equation)
     if inner is not None:
         return write(b, inner, inputs, path)
