@@ -90,6 +90,24 @@ def test_what_cannot_be_done_is_one_error(attributes, said):
     assert said in str(caught.value)
 
 
+def test_tables_are_stored_in_8_bits_too():
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    table = np.random.default_rng(0).standard_normal((100, 32)).astype(np.float32)
+    look = TFLiteConverter.experimental_from_jax(
+        [lambda i: jax.numpy.take(table, i, axis=0, mode="clip")], [[("i", np.zeros(3, np.int32))]]
+    )
+    plain = look.convert()
+    look.optimizations = [Optimize.DEFAULT]
+    data = look.convert()
+    assert narrow_types(data) == ["int8"]
+    assert integers(data)[1][-2:] == ["GATHER", "DEQUANTIZE"]
+    assert len(data) < 0.45 * len(plain)
+    i = np.array([7, 0, 99], np.int32)
+    model = lithe.load(data)
+    for got in (model(i), run_official(model, {"i": i}, "serving_default")[0]):
+        assert np.abs(got - table[i]).max() <= np.abs(table).max() / 254 * 1.0001
+
+
 def samples():
     random = np.random.default_rng(2)
     for _ in range(20):

@@ -343,6 +343,7 @@ class Builder(Writer):
     def finished(self) -> Graph:
         """The graph as a file holds it: open dimensions are -1 in signatures and 1 in shapes."""
         graph = Graph(self.title, self.inputs, self.outputs, [], self.nodes)
+        self.forget()
         self.improve(graph)
         mentioned = (t for n in graph.nodes for t in (*n.inputs, *n.outputs) if t is not None)
         graph.tensors = list(dict.fromkeys((*graph.inputs, *mentioned, *graph.outputs)))

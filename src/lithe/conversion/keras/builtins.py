@@ -14,6 +14,7 @@ from lithe.conversion.keras.recurrent import KINDS, loop_of_layer
 from lithe.conversion.keras.steps import unrolled
 from lithe.conversion.keras.tracing import Tracer
 from lithe.ir.graph import Tensor
+from lithe.types import BOOL, FLOAT32
 
 RESIZES = {"bilinear": "RESIZE_BILINEAR", "nearest": "RESIZE_NEAREST_NEIGHBOR"}
 Operation = Callable[..., Any]
@@ -63,6 +64,37 @@ def _resize(tracer: Tracer, original: Operation) -> Operation:
                            half_pixel_centers=True)  # fmt: skip
 
         return tracer.opaque(write, f"resize ({interpolation})", resized, images)[0]
+
+    return replacement
+
+
+def _take(tracer: Tracer, original: Operation) -> Operation:
+    """Rows of a table, as an embedding looks them up; negative numbers count from its end.
+
+    JAX gives NaNs for numbers that are too large, which takes more operators than the look-up. Here they are an error
+    when the model runs, as with TensorFlow.
+    """
+
+    def replacement(x: Any, indices: Any, axis: int | None = None) -> Any:
+        operations = importlib.import_module("keras").ops
+        table, places = operations.convert_to_tensor(x), operations.convert_to_tensor(indices)
+        whole = str(places.dtype).rsplit(".", 1)[-1].strip("'<> ") == "int32"
+        if axis != 0 or len(table.shape) != 2 or not is_float32(table) or not whole:
+            return original(x, indices, axis=axis)
+
+        def write(b: Builder, table: Tensor, places: Tensor) -> Tensor:
+            negative = b("LESS", places, b.constant(0), dtype=BOOL)
+            from_end = b("ADD", places, b.constant(table.type.shape[0]))
+            return b(
+                "GATHER",
+                table,
+                b("SELECT_V2", negative, from_end, places, dtype=places.type.dtype),
+                dtype=FLOAT32,
+                axis=0,
+                batch_dims=0,
+            )
+
+        return tracer.opaque(write, "take", lambda table, places: [(*places, table[1])], table, places)[0]
 
     return replacement
 
@@ -124,6 +156,7 @@ OPERATIONS: dict[tuple[str, str], Around] = {
     ("keras.src.backend.{backend}.image", "resize"): _resize,
     ("keras.src.backend.{backend}.nn", "dot_product_attention"): _attention,
     ("keras.src.ops.nn", "_layer_normalization"): _layer_norm,
+    ("keras.src.backend.{backend}.numpy", "take"): _take,
     ("keras.src.backend", "rnn"): unrolled,
     ("keras.src.backend", "name_scope"): _in_layer,
 }
