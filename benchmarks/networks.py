@@ -1,7 +1,7 @@
 """Keras networks whose conversion is measured: architectures at full size, and small ones for each kind of layer.
 
 Weights are drawn with a seed, in the order in which they are made, so that the same network on another backend has
-the same ones. Batch normalizations have scales, offsets and statistics like trained ones: a fresh one would be half of nothing.
+the same ones. Batch normalizations have scales, offsets and statistics like trained ones; fresh ones add zero.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ FULL_SIZE = {
     "mobilenet_v2": Network(partial(application, "MobileNetV2"), timed=True),
     "efficientnet_b0": Network(partial(application, "EfficientNetB0"), timed=True),
     "resnet50": Network(partial(application, "ResNet50"), timed=True),
-    "mobilenet_v3_small": Network(partial(application, "MobileNetV3Small"), timed=True),
+    "mobilenet_v3_small": Network(partial(application, "MobileNetV3Small", input_shape=(224, 224, 3)), timed=True),
     "inception_v3": Network(partial(application, "InceptionV3"), timed=True),
     "convnext_tiny": Network(partial(application, "ConvNeXtTiny"), timed=True),
 }

@@ -39,7 +39,7 @@ def test_a_function_becomes_a_file(source, tmp_path, capsys):
     [
         (["--shape", "x:2,3"], "is not understood"),
         ([], "must be described"),
-        (["--shape", "x=two words,3", "--from", "keras"], ""),
+        (["--shape", "x=two words,3", "--from", "keras"], "a model of Keras is needed"),
     ],
 )
 def test_a_mistake_is_one_error_and_no_file(source, arguments, said, tmp_path, capsys):

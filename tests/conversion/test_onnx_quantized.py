@@ -144,3 +144,22 @@ def test_a_file_of_a_quantized_model_is_read_again():
     made = lithe.convert(built(classifier, False))
     again = tflite.read(tflite.write(made.module))
     assert [n.op.name for n in again.main.nodes] == [n.op.name for n in made.module.main.nodes]
+
+
+def test_what_integers_cannot_say_stays_floats():
+    """Padding with a number, and sizes between places; nothing is left of the attempt, also where the batch is open."""
+    q = Quantizer()
+    pads, one = q.constant(np.array([0, 0, 1, 1, 0, 0, 1, 1])), q.constant(np.float32(1))
+    x = q.through(q.add("Pad", q.through("x", 0.03), pads, one), 0.03)
+    scales = q.constant(np.array([1, 1, 1.5, 2], np.float32))
+    x = q.through(q.add("Resize", x, "", scales, mode="linear"), 0.03)
+    y = q.through(q.add("Reshape", x, q.constant(np.array([0, -1]))), 0.03)
+    proto = model(q.nodes, {"x": ("n", "m", 4, 4)}, [y], q.constants)
+    made = lithe.convert(proto)
+    data = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
+    (want,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"x": data})
+    kinds = {n.op.name: n.outputs[0].type.dtype.name for n in made.module.main.nodes}
+    assert kinds["PADV2"] == "float32"
+    assert kinds["RESHAPE"] == "int8"
+    for got in (made(data), *run_official(made, {"x": data})):
+        assert steps(got, want) <= 1.01

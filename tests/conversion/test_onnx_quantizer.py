@@ -79,6 +79,20 @@ def transformer(net: Network, x: str) -> str:
     return net("Add", x, project(y, 32, 16))
 
 
+def generator(net: Network, x: str) -> str:
+    """Parts that are moved only, and two ways to a larger picture."""
+    x = net("Pad", x, np.array([0, 0, 1, 0, 0, 0, 1, 2]))
+    x = net("Relu", net("Conv", x, net.weights(8, 3, 3, 3, fan=27), net.bias(8)))
+    y = net("Conv", net("Slice", x, np.array([0]), np.array([4]), np.array([1])), net.weights(4, 4, 1, 1, fan=4))
+    y = net("ConvTranspose", y, net.weights(4, 6, 3, 3, fan=12), net.bias(6), strides=[2, 2], pads=[1, 1, 1, 1],
+            output_padding=[1, 1])  # fmt: skip
+    wide = net("Resize", x, "", np.array([1, 1, 2, 2], np.float32), mode="nearest",
+               coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
+    y = net("Add", y, net("Conv", wide, net.weights(6, 8, 1, 1, fan=8), net.bias(6)))
+    y = net("DepthToSpace", net("Conv", y, net.weights(4, 6, 1, 1, fan=6), net.bias(4)), blocksize=2)
+    return net("Sigmoid", y)
+
+
 Build = Callable[[Network, str], str]
 # what is built, for which input, and which builtins on integers come of it: how many
 NETWORKS: dict[str, tuple[Build, tuple[int, ...], dict[str, int]]] = {
@@ -88,10 +102,15 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...], dict[str, int]]] = {
         {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 1, "ADD": 1, "MAX_POOL_2D": 1, "LOGISTIC": 1, "CONCATENATION": 1, "MEAN": 1,
          "FULLY_CONNECTED": 1, "SOFTMAX": 1},
     ),
+    "generator": (
+        generator,
+        (1, 3, 6, 6),
+        {"CONV_2D": 4, "TRANSPOSE_CONV": 1, "PAD": 1, "SLICE": 2, "RESIZE_NEAREST_NEIGHBOR": 1, "DEPTH_TO_SPACE": 1},
+    ),
     "dense": (dense, (4, 16), {"FULLY_CONNECTED": 3, "ADD": 1, "LEAKY_RELU": 1}),
     "transformer": (transformer, (1, 6, 16), {"FULLY_CONNECTED": 6, "BATCH_MATMUL": 2, "SOFTMAX": 1, "ADD": 8}),
 }  # fmt: skip
-INTEGER_PRODUCTS = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"}
+INTEGER_PRODUCTS = {"CONV_2D", "TRANSPOSE_CONV", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL"}
 
 
 class Examples(quantization.CalibrationDataReader):  # type: ignore[misc]

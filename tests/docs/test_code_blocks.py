@@ -57,7 +57,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 ALL = [block for page in PAGES for block in blocks(page)]
-FRAMEWORK = re.compile(r"^import (keras|jax|torch|onnx|tensorflow)\b", re.MULTILINE)
+FRAMEWORK = re.compile(r"^(?:import|from) (keras|jax|torch|onnx|tensorflow|flax)\b", re.MULTILINE)
 EXCERPT = re.compile(r"# (\S+\.py)\n")
 
 

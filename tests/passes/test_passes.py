@@ -10,7 +10,7 @@ from lithe.ops import unknown
 from lithe.ops.op import NoAttrs, Op, RuleViolation
 from lithe.passes import is_dynamic, prepare, resize_inputs, rewrite
 from lithe.passes.fold_constants import fold_constants
-from lithe.passes.merge_reshapes import drop_identity_reshape, merge_reshapes
+from lithe.passes.merge_reshapes import drop_copies_to_outputs, drop_identity_reshape, merge_reshapes
 from lithe.passes.pipeline import Pass, pipeline
 from lithe.passes.prepare import infer_and_fold, simplify_reshapes
 from lithe.passes.remove_dead import remove_dead
@@ -156,6 +156,23 @@ def test_drop_identity_reshape_keeps_a_graph_output():
     d = Draft()
     y = reshape(d, d.input((2, 6)), 2, 6)
     assert len(check(d.graph(y), simplify_reshapes).nodes) == 1
+
+
+def test_what_makes_a_copied_tensor_makes_the_output():
+    d = Draft()
+    x = d.input((2, 6))
+    made = d("LOGISTIC", x, shape=(2, 6))
+    y, z = reshape(d, made, 2, 6), d("TANH", made, shape=(2, 6))
+    after = check(d.graph(y, z), drop_copies_to_outputs)
+    assert [n.op.name for n in after.nodes] == ["LOGISTIC", "TANH"]
+
+
+def test_copies_of_inputs_and_of_outputs_stay():
+    d = Draft()
+    x = d.input((2, 6))
+    made = d("LOGISTIC", x, shape=(2, 6))
+    after = check(d.graph(reshape(d, x, 2, 6), made, reshape(d, made, 2, 6)), drop_copies_to_outputs)
+    assert [n.op.name for n in after.nodes].count("RESHAPE") == 2
 
 
 def test_reshapes_of_a_variable_stay():

@@ -7,7 +7,7 @@ Builder       one graph of it; `y = b("MUL", x, x)`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,7 +21,8 @@ from lithe.ops.op import REGISTRY, NoAttrs, Site
 from lithe.passes.fold_constants import fold_node
 from lithe.passes.formulas import formula_class, spell_out
 from lithe.passes.infer_shapes import inferred
-from lithe.passes.layout import arrange_layouts
+from lithe.passes.layout import Turned, arrange_layouts
+from lithe.passes.merge_reshapes import drop_copies_to_outputs
 from lithe.passes.share import share_constants
 from lithe.passes.tidy import recognise, tidy
 from lithe.passes.writer import Inexpressible, Writer
@@ -43,6 +44,7 @@ class Problem:
 
 
 Reference = Callable[[dict[str, np.ndarray]], Sequence[Any]]
+Watched = Callable[[dict[str, np.ndarray]], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Entry:
     signature    its key, graph, and named inputs and outputs.
     input_types  by name, with stand-ins for what is open.
     reference    runs the source: outputs in the signature's order for named inputs; None where it cannot run here.
+    layers       runs the source: what its layers give, by the keys of `Builder.mark`; None where that is not watched.
     written      whether the model says so; a file without signatures gets none.
     """
 
@@ -59,6 +62,15 @@ class Entry:
     input_types: dict[str, TensorType]
     reference: Reference | None
     written: bool = True
+    layers: Watched | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A tensor that holds what a layer of the source gives, and the place of that layer."""
+
+    tensor: Tensor
+    where: str
 
 
 @dataclass
@@ -70,6 +82,7 @@ class Conversion:
     signatures  the keys of those that are wanted of a source that has several; none: all.
     select_tf   whether what has no builtin may stay an operator of TensorFlow.
     metadata, description, extras  of the model that is written, see `Module`.
+    watch   whether tensors that hold what a layer of the source gives are marked, to be compared.
     """
 
     source: str
@@ -83,6 +96,7 @@ class Conversion:
     metadata: dict[str, bytes] = field(default_factory=dict)
     description: str = ""
     extras: dict[str, Any] = field(default_factory=dict)
+    watch: bool = False
 
     def graph(self, name: str) -> Builder:
         """A new graph; the first one is the main graph."""
@@ -96,11 +110,13 @@ class Conversion:
         inputs: dict[str, Tensor],
         outputs: dict[str, Tensor],
         reference: Reference | None = None,
+        layers: Watched | None = None,
         written: bool = True,
     ) -> None:
         """Makes a graph known as a function with named arguments and results."""
         types = {name: t.type for name, t in inputs.items()}
-        self.entries.append(Entry(Signature(key, inputs, outputs, graph.number), types, reference, written))
+        signature = Signature(key, inputs, outputs, graph.number)
+        self.entries.append(Entry(signature, types, reference, written, layers))
 
     def module(self) -> Module:
         """The model. Raises UnsupportedOp with everything that the builtins could not say."""
@@ -138,6 +154,8 @@ class Builder(Writer):
         self._origins: dict[int, tuple[Tensor, int]] = {}  # stand-in -> an input and the axis that has this size
         self._computed: dict[int, Tensor] = {}
         self._repeated: dict[Tensor, Tensor] = {}
+        self.marks: dict[str, Mark] = {}
+        self.turned: Turned = {}
 
     @property
     def sizes(self) -> Sizes:
@@ -200,6 +218,11 @@ class Builder(Writer):
             return
         super().add(node)
 
+    def mark(self, key: str, value: Any, where: str = "") -> None:
+        """Remembers that a tensor is what the layer with this key gives, if the conversion is watched."""
+        if self.conversion.watch and isinstance(value, Tensor) and value.data is None:
+            self.marks[key] = Mark(value, where or self.where)
+
     def attempt(self, what: str, write: Callable[[], Sequence[Tensor]], results: Sequence[TensorType]) -> list[Tensor]:
         """What `write` gives; where the builtins cannot say it, a problem, and tensors that stand for its results."""
         try:
@@ -207,6 +230,17 @@ class Builder(Writer):
         except (Inexpressible, ModelError) as cause:
             self.problem(what, str(cause))
             return [Tensor(f"{self.scope}/missing{i}", t) for i, t in enumerate(results)]
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """What is written inside is taken back where the builtins cannot say all of it; the error goes on."""
+        nodes, tensors, known = len(self.nodes), len(self.tensors), (dict(self._origins), dict(self._computed))
+        try:
+            yield
+        except Inexpressible:
+            del self.nodes[nodes:], self.tensors[tensors:]
+            self._origins, self._computed = known
+            raise
 
     def problem(self, what: str, why: str = "") -> None:
         self.conversion.problems.append(Problem(what, self.where, why))
@@ -309,6 +343,7 @@ class Builder(Writer):
     def finished(self) -> Graph:
         """The graph as a file holds it: open dimensions are -1 in signatures and 1 in shapes."""
         graph = Graph(self.title, self.inputs, self.outputs, [], self.nodes)
+        self.forget()
         self.improve(graph)
         mentioned = (t for n in graph.nodes for t in (*n.inputs, *n.outputs) if t is not None)
         graph.tensors = list(dict.fromkeys((*graph.inputs, *mentioned, *graph.outputs)))
@@ -327,9 +362,10 @@ class Builder(Writer):
         recognise(graph)
         self._refuse_numbers_of_open_sizes(graph)
         tidy(graph)
-        arrange_layouts(graph, is_open)
+        arrange_layouts(graph, is_open, self.turned)
         spell_out(graph, self)
         tidy(graph)
+        drop_copies_to_outputs(graph)
 
     def _refuse_numbers_of_open_sizes(self, graph: Graph) -> None:
         """A size that the source computed with is a constant in what was traced; the count of a mean no longer."""

@@ -6,15 +6,22 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lithe.conversion.builder import Conversion
-from lithe.conversion.check import Agreement, check
+from lithe.conversion.check import Agreement, Given, check
+from lithe.conversion.described import describe
 from lithe.conversion.fusing import fuse_recurrent
 from lithe.conversion.target import write_for
 from lithe.errors import FileMissing, InputError
 from lithe.ops.verify import verify as verify_module
 from lithe.runtime.model import Model
+
+if TYPE_CHECKING:
+    from lithe.conversion.layer_check import Layers
+
+LAYERS = "layers"
+Verify = bool | Literal["layers"] | Given
 
 
 @dataclass(frozen=True)
@@ -64,9 +71,9 @@ def _jax(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
 
 
 def _torch(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
-    from lithe.conversion.torch.model import convert_model
+    from lithe.conversion.torch.model import convert_model, load_program
 
-    convert_model(conversion, source, inputs, key)
+    convert_model(conversion, load_program(source) if isinstance(source, str) else source, inputs, key)
 
 
 def _onnx(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
@@ -92,7 +99,9 @@ FRONTS = {
     "keras": Front(
         "Keras", lambda s: bool(_class_names(s) & {"keras.Layer", "keras.Model"}), _keras, (".keras", ".h5")
     ),
-    "torch": Front("PyTorch", lambda s: bool(_class_names(s) & {"torch.Module", "torch.ExportedProgram"}), _torch),
+    "torch": Front(
+        "PyTorch", lambda s: bool(_class_names(s) & {"torch.Module", "torch.ExportedProgram"}), _torch, (".pt2",)
+    ),
     "onnx": Front("ONNX", lambda s: "onnx.ModelProto" in _class_names(s), _onnx, (".onnx",)),
     "tensorflow": Front(
         "TensorFlow",
@@ -120,14 +129,15 @@ def convert(
     signatures: Sequence[str] = (),
     allow_select_tf: bool = False,
     target_runtime: str | None = None,
-    verify: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+    verify: Verify = False,
 ) -> Model:
     """Returns the model of a framework as a Lithe model: call it, or `.save("model.tflite")` it for any runtime.
 
-    source  a Keras 3 model or a `.keras` file; a PyTorch module or exported program; a function of JAX; an ONNX model
-            or file; a SavedModel, function or frozen graph of TensorFlow; a Model or a `.tflite` file, which is cleaned
-            up; or several functions of one framework by name,
-            which become the model's signatures: {"prefill": f, "decode": g}. Weights that they share are written once.
+    source  a Keras 3 model or a `.keras` file; a PyTorch module, exported program or `.pt2` file; a function of JAX;
+            an ONNX model or file; a SavedModel, function or frozen graph of TensorFlow; a Model or a `.tflite` file,
+            which is cleaned up; or several functions of one framework by name, which become the model's signatures:
+            {"prefill": f, "decode": g}. Weights that they share are written once.
     inputs  what the source does not say about its inputs: {name: shape}, {name: (shape, dtype)} or example arrays, one
             or several, by name or in order. None or a name stands for an open dimension: {"x": ("batch", 28, 28)}.
             For several functions: {"prefill": {...}, "decode": {...}}.
@@ -138,8 +148,11 @@ def convert(
     allow_select_tf  what has no builtin stays an operator of TensorFlow ("Flex"), which then has to be there to run it.
     target_runtime  the release of the official runtime that the model is for, as "2.5.0": operators that it does not
             have are written with those that it has. None: what a converter of today would write.
-    verify  also run the source and the model on random inputs, and raise ModelError where they differ by more
-            than a relative 1e-4.
+    metadata  what the model says about itself, for `lithe run` and others: {"labels": "labels.txt", "mean": 127.5,
+            "std": 127.5, "author": ...}, see `lithe.conversion.described.describe`.
+    verify  also run the source and the model, and raise ModelError where they differ by more than a relative 1e-4.
+            True: on random inputs; {input: array}, or a list of such: on these; "layers": on random inputs, layer by
+            layer, to name the first that differs (Keras, JAX, PyTorch, ONNX).
 
     Only the framework that the source is in is needed. Operators are builtins that every runtime of the format has.
     Raises InputError when the inputs do not fit, UnsupportedOp with all parts that builtins (of that release) cannot
@@ -148,12 +161,18 @@ def convert(
     >>> model = lithe.convert(keras_model)                            # doctest: +SKIP
     >>> model.save("model.tflite")                                    # doctest: +SKIP
     """
+    layers = isinstance(verify, str)
+    if layers and verify != LAYERS:
+        raise InputError(f"verify={verify!r} is not known", hint="verify=True, 'layers', or {input: array}")
     model, conversion = converted(
         source, inputs=inputs, kind=kind, unroll=unroll, signatures=signatures, allow_select_tf=allow_select_tf,
         target_runtime=target_runtime,
+        metadata=metadata, watch=layers,
     )  # fmt: skip
-    if verify:
-        agreement(model, conversion).require()
+    if layers:
+        differences(model, conversion).require()
+    if verify is not None and verify is not False:
+        agreement(model, conversion, None if isinstance(verify, bool | str) else verify).require()
     return model
 
 
@@ -165,15 +184,17 @@ def converted(
     unroll: bool = False,
     signatures: Sequence[str] = (),
     allow_select_tf: bool = False,
+    metadata: Mapping[str, Any] | None = None,
+    watch: bool = False,
     target_runtime: str | None = None,
 ) -> tuple[Model, Conversion]:
-    """The model, and the conversion that it comes from."""
+    """The model, and the conversion that it comes from, in which layers are marked if it is watched."""
     functions, described = _functions(source, inputs)
     fronts = [_front(function, kind) for function in functions.values()]
     if any(front is not fronts[0] for front in fronts):
         titles = ", ".join(f"{key} of {front.title}" for key, front in zip(functions, fronts, strict=True))
         raise InputError(f"the functions are of different frameworks: {titles}", hint="convert each alone")
-    conversion = Conversion(fronts[0].title, unroll, tuple(signatures), allow_select_tf)
+    conversion = Conversion(fronts[0].title, unroll, tuple(signatures), allow_select_tf, watch=watch)
     if fronts[0].whole:
         fronts[0].convert(conversion, functions, described)
     else:
@@ -181,6 +202,8 @@ def converted(
             fronts[0].convert(conversion, function, described.get(key), key)
     fuse_recurrent(conversion)
     module = conversion.module()
+    if metadata is not None:
+        describe(module, metadata)
     if target_runtime is not None:
         write_for(module, target_runtime)
     verify_module(module)
@@ -206,11 +229,18 @@ def _name(source: Any) -> str:
     return Path(source).stem if isinstance(source, str | os.PathLike) else str(getattr(source, "name", "") or "")
 
 
-def agreement(model: Model, conversion: Conversion) -> Agreement:
-    """How well the model agrees with what it was made of, on random inputs."""
+def agreement(model: Model, conversion: Conversion, given: Given = None) -> Agreement:
+    """How well the model agrees with what it was made of, on the given inputs, or on random ones."""
     if any(entry.reference is None for entry in conversion.entries):
         raise InputError(f"a {conversion.source} source cannot be run here, so there is nothing to compare with")
-    return check(model, conversion)
+    return check(model, conversion, given)
+
+
+def differences(model: Model, conversion: Conversion, given: Given = None) -> Layers:
+    """How well the model agrees with what it was made of, layer by layer."""
+    from lithe.conversion.layer_check import check_layers
+
+    return check_layers(model, conversion, given)
 
 
 def _front(source: Any, kind: str) -> Front:

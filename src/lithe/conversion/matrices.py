@@ -43,9 +43,13 @@ def product(
     if not both_x and y.data is not None and x.type.dtype == FLOAT32:
         rows = _matrix(b, x, (), left, sum_x)
         weights = _matrix(b, y, (), right, sum_y)
-        if len(left) > 1 and len(sum_x) == 1 and sum_x[0] == x.type.rank - 1:
-            rows = x  # FULLY_CONNECTED keeps the outer dimensions by itself
+        if len(left) > 1 and [*left, *sum_x] == list(range(x.type.rank)):
+            rows = b.reshape(x, [*x.type.shape[: len(left)], _count(x, sum_x)])  # the outer dimensions are kept
         return b.reshape(dense(b, rows, weights), shape)
+    last_summed = list(sum_y) == list(range(y.type.rank - len(sum_y), y.type.rank))
+    if not both_x and x.data is not None and y.data is None and x.type.dtype == FLOAT32 and sum_y and last_summed:
+        turned = product(b, y, x, (sum_y, sum_x))  # weights from the left: the rows are those of y
+        return b.transpose(turned, [*range(len(right), len(shape)), *range(len(right))])
     if not sum_x:  # nothing is summed: an outer product
         sum_x, sum_y = (x.type.rank,), (y.type.rank,)
         x, y = b.reshape(x, (*x.type.shape, 1)), b.reshape(y, (*y.type.shape, 1))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lithe.conversion.builder import Builder
+from lithe.conversion.matrices import dense
 from lithe.conversion.parts import pad, sliced, split
 from lithe.conversion.sizes import is_open
 from lithe.ir.graph import Tensor
@@ -99,6 +100,13 @@ def convolution(b: Builder, x: Tensor, weights: Tensor, window: Window, groups: 
     dimensions = len(window.size)
     if dimensions == 1:
         outputs, size, channels = weights.type.shape
+        if (
+            size == groups == 1
+            and window.strides == (1,)
+            and not any(map(any, window.padding))
+            and weights.data is not None
+        ):
+            return dense(b, x, b.reshape(weights, (outputs, channels)))
         weights = b.reshape(weights, (outputs, 1, size, channels))
         return _sequence(b, convolution(b, _flat(b, x), weights, window.with_two_dimensions(), groups))
     if dimensions == 3:
@@ -153,6 +161,13 @@ def transposed_convolution(
     after = tuple(after) or (0,) * len(window.size)
     if len(window.size) == 1:
         outputs, size, channels = weights.type.shape
+        if (
+            size == groups == 1
+            and window.strides == (1,)
+            and not any(map(any, window.padding))
+            and weights.data is not None
+        ):
+            return dense(b, x, b.reshape(weights, (outputs, channels)))
         weights = b.reshape(weights, (outputs, 1, size, channels))
         wide = window.with_two_dimensions()
         return _sequence(b, transposed_convolution(b, _flat(b, x), weights, wide, groups, (0, *after)))

@@ -23,10 +23,10 @@ class Writer:
         self.schema = schema
         self.builder = flatbuffers.Builder(capacity)
 
-    def finish(self, record: dict[str, Any]) -> bytes:
+    def finish(self, record: dict[str, Any]) -> memoryview:
         root = self._table(self.schema.root, record)
         self.builder.Finish(root, file_identifier=self.schema.identifier)
-        return bytes(self.builder.Output())
+        return memoryview(self.builder.Bytes)[self.builder.Head() :]  # a copy would take as much again
 
     def _table(self, name: str, record: dict[str, Any]) -> int:
         fields = self.schema.tables[name]
@@ -72,15 +72,28 @@ class Writer:
             numbers = [self._number(f, v) for v in value] if f.kind == "enum" else value
             array = np.ascontiguousarray(np.asarray(numbers, dtype)).reshape(-1)
             if f.align:
-                b.Prep(f.align, array.nbytes)  # CreateNumpyVector aligns to the element only
-            return int(b.CreateNumpyVector(array))
+                b.Prep(f.align, array.nbytes)  # a vector is aligned to its elements only
+            return self._numbers(array)
         offsets = [b.CreateSharedString(v) if f.kind == "string" else self._table(f.type, v) for v in value]
         b.StartVector(4, len(offsets), 4)
         for offset in reversed(offsets):
             b.PrependUOffsetTRelative(offset)
         return int(b.EndVector())
 
+    def _numbers(self, array: np.ndarray) -> int:
+        """A vector of numbers, written where it stays: `CreateNumpyVector` makes two copies on the way."""
+        b = self.builder
+        b.StartVector(array.itemsize, array.size, array.itemsize)
+        b.head -= array.nbytes
+        np.frombuffer(b.Bytes, np.uint8)[b.head : b.head + array.nbytes] = array.view(np.uint8)
+        return int(b.EndVector())
+
+
+def packed(record: dict[str, Any], schema: Schema, capacity: int = 1024) -> memoryview:
+    """The bytes of a root table, where they were made."""
+    return Writer(schema, capacity).finish(record)
+
 
 def write(record: dict[str, Any], schema: Schema, capacity: int = 1024) -> bytes:
     """The bytes of a root table."""
-    return Writer(schema, capacity).finish(record)
+    return bytes(packed(record, schema, capacity))

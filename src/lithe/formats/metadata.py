@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lithe.errors import ModelError
-from lithe.formats import flatbuffer
+from lithe.formats import flatbuffer, flatbuffer_write
 from lithe.formats.schema import METADATA
 from lithe.ir.graph import Module
 
@@ -122,6 +122,26 @@ def parse(data: bytes) -> ModelInfo:
     )
 
 
+def write(info: ModelInfo) -> bytes:
+    """The bytes of the entry `ENTRY`; `parse` gives the same information again."""
+    main = {
+        "input_tensor_metadata": [_tensor_record(t) for t in info.inputs],
+        "output_tensor_metadata": [_tensor_record(t) for t in info.outputs],
+        "output_tensor_groups": [{"name": name, "tensor_names": names} for name, names in info.output_groups] or None,
+    }
+    record = {
+        "name": info.name or None,
+        "description": info.description or None,
+        "version": info.version or None,
+        "author": info.author or None,
+        "license": info.license or None,
+        "subgraph_metadata": [main],
+        "associated_files": _file_records(info.files),
+        "min_parser_version": info.minimum_parser or None,
+    }
+    return flatbuffer_write.write(record, METADATA)
+
+
 def info(module: Module) -> ModelInfo | None:
     """The metadata of a model, None when it has none."""
     data = module.metadata.get(ENTRY)
@@ -209,3 +229,44 @@ def _tensor(r: dict[str, Any]) -> TensorInfo:
         maximum=_floats(stats["max"]),
         files=_files(r["associated_files"]),
     )
+
+
+def _file_records(files: tuple[File, ...]) -> list[dict[str, Any]] | None:
+    return [{k: v or None if k != "type" else v for k, v in vars(f).items()} for f in files] or None
+
+
+def _content_record(content: Image | Audio | Boxes | None) -> tuple[str, dict[str, Any]]:
+    match content:
+        case Image():
+            size = None if content.size is None else {"width": content.size[0], "height": content.size[1]}
+            return "ImageProperties", {"color_space": content.color_space, "default_size": size}
+        case Audio():
+            return "AudioProperties", {"sample_rate": content.sample_rate, "channels": content.channels}
+        case Boxes():
+            order = list(content.order) or None
+            return "BoundingBoxProperties", {
+                "type": content.type, "coordinate_type": content.coordinates, "index": order,
+            }  # fmt: skip
+        case _:
+            return "FeatureProperties", {}
+
+
+def _tensor_record(t: TensorInfo) -> dict[str, Any]:
+    span = None if t.content_range is None else {"min": t.content_range[0], "max": t.content_range[1]}
+    units: list[dict[str, Any]] = []
+    if t.normalization is not None:
+        numbers = {"mean": t.normalization.mean, "std": t.normalization.std}
+        units.append({"options": ("NormalizationOptions", numbers)})
+    if t.threshold is not None:
+        units.append({"options": ("ScoreThresholdingOptions", {"global_score_threshold": t.threshold})})
+    units += [{"options": step} for step in t.process]
+    stats = {"max": t.maximum or None, "min": t.minimum or None}
+    return {
+        "name": t.name or None,
+        "description": t.description or None,
+        "dimension_names": list(t.dimension_names) or None,
+        "content": {"content_properties": _content_record(t.content), "range": span},
+        "process_units": units or None,
+        "stats": stats if t.maximum or t.minimum else None,
+        "associated_files": _file_records(t.files),
+    }

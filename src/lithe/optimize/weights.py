@@ -2,7 +2,8 @@
 
 float16    every constant is stored in half the bits; a DEQUANTIZE that runs once gives back float32
 dynamic    weights become int8, with a scale for each output where the operator has those; values are quantized while
-           the model runs, by the operators that have a combination of types for that (`Op.types`)
+           the model runs, by the operators that have a combination of types for that (`Op.types`). Of tables, the
+           rows that were looked up are widened
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import fields, replace
 import numpy as np
 
 from lithe.ir.graph import Module, Node, Tensor
+from lithe.ops.layout import Movement
 from lithe.ops.op import REGISTRY, NoAttrs
 from lithe.optimize.integers import WEIGHTS_OPERAND, as_weights, weights_scale
 from lithe.types import FLOAT16, FLOAT32, INT8, DType, Quantization
@@ -47,7 +49,13 @@ def narrow_weights(module: Module, dtype: DType = INT8) -> int:
     count = 0
     for graph in module.graphs:
         made: dict[tuple[Tensor, int | None], Tensor] = {}
-        for node in graph.nodes:
+        for node in list(graph.nodes):
+            if _is_table(node, dtype):
+                table = node.inputs[0]
+                assert table is not None
+                node.inputs[0] = made.setdefault((table, None), _narrowed(table, None, dtype))
+                graph.nodes.insert(graph.nodes.index(node) + 1, _widened(node))
+                continue
             places = weights_beside_reals(node, dtype)
             if max((node.inputs[i].data.size for i in places), default=0) <= LEAST_WEIGHTS:  # type: ignore[union-attr]
                 continue
@@ -63,6 +71,27 @@ def narrow_weights(module: Module, dtype: DType = INT8) -> int:
         count += len(made)
         graph.renumber()
     return count
+
+
+def _is_table(node: Node, dtype: DType) -> bool:
+    """Whether a node looks rows up in a large constant: it moves elements of any type, and nothing else is real."""
+    if not issubclass(node.op, Movement) or len(node.outputs) != 1 or node.outputs[0].type.dtype != FLOAT32:
+        return False
+    real = [t for t in node.inputs if t is not None and t.type.dtype == FLOAT32]
+    if len(real) != 1 or real[0] is not node.inputs[0] or weights_beside_reals(node, dtype):
+        return False
+    data = real[0].data
+    return data is not None and data.size > LEAST_WEIGHTS and bool(np.isfinite(data).all()) and not _is_sparse(real[0])
+
+
+def _widened(node: Node) -> Node:
+    """y = GATHER(integers, i)  ->  rows = GATHER(integers, i); y = DEQUANTIZE(rows)"""
+    y, table = node.outputs[0], node.inputs[0]
+    assert table is not None
+    stored = replace(y.type, dtype=table.type.dtype, quantization=table.type.quantization)
+    rows = Tensor(f"{y.name}_rows", stored, shape_signature=y.shape_signature)
+    node.outputs = [rows]
+    return Node(REGISTRY.by_name["DEQUANTIZE"], NoAttrs(), [rows], [y])
 
 
 def _narrowed(t: Tensor, axis: int | None, dtype: DType) -> Tensor:

@@ -30,10 +30,27 @@ RESHAPED = 1e-3  # what it costs to move axes of one element, which takes an ope
 LARGEST_GRAPH = 20_000  # nodes
 
 
-def arrange_layouts(graph: Graph, is_open: Open = lambda size: False) -> int:
+Turned = dict[Tensor, tuple[Tensor, Layout] | None]
+
+
+def root(turned: Turned, t: Tensor) -> tuple[Tensor | None, Layout]:
+    """The tensor of which this is one with its axes in an order, and that order; None: its elements were mixed."""
+    order = identity(t.type.rank)
+    while t in turned:
+        found = turned[t]
+        if found is None:
+            return None, order
+        t, layout = found
+        order = tuple(layout[a] for a in order)
+    return t, order
+
+
+def arrange_layouts(graph: Graph, is_open: Open = lambda size: False, turned: Turned | None = None) -> int:
     """Moves and removes transposes; returns how many elements fewer are moved.
 
     Shapes must be inferred. is_open: whether a size stands for one that is known only when the model runs.
+    turned: takes, for tensors that are others with their axes in another order, the other one and that order; None
+    for those whose elements were mixed.
     """
     saved = 0
     rewrite(graph, turn_into_product)
@@ -42,7 +59,7 @@ def arrange_layouts(graph: Graph, is_open: Open = lambda size: False) -> int:
         before, now = _moved(graph), plan.improve()
         if now > before - RESHAPED / 2:  # sums of floats differ a little by themselves
             break
-        graph.nodes = list(_Writing(graph, plan, is_open).nodes())
+        graph.nodes = list(_Writing(graph, plan, is_open, {} if turned is None else turned).nodes())
         _collect(graph)
         rewrite(graph, merge_reshapes, drop_identity_reshape, turn_into_product)
         saved += round(before - now)
@@ -333,8 +350,11 @@ def _absorbs(node: Node, t: Tensor) -> bool:
 class _Writing:
     """The nodes of a graph with the labels of a plan."""
 
-    def __init__(self, graph: Graph, plan: _Plan, is_open: Open) -> None:
-        self.graph, self.plan, self.is_open = graph, plan, is_open
+    def __init__(self, graph: Graph, plan: _Plan, is_open: Open, turned: Turned) -> None:
+        self.graph, self.plan, self.is_open, self.turned = graph, plan, is_open, turned
+        for t, (source, layout) in plan.views.items():
+            if root(turned, source)[0] is not root(turned, t)[0]:
+                turned.setdefault(t, (source, layout))
         self.made: list[Node] = []
         self.have: dict[Tensor, dict[Layout, Tensor]] = {}
         self.shuffles: dict[Tensor, tuple[int, ...]] = {}
@@ -386,6 +406,7 @@ class _Writing:
             made = t if layout == identity(t.type.rank) else self._like(t, layout)
             self.have[t] = {layout: made}
             if found.shuffle:
+                self.turned[made] = None
                 self.shuffles[t] = found.shuffle
             outputs.append(made)
         self.made.append(Node(turning.op(), turning.attrs(label), operands, outputs, node.index, node.extras,
@@ -439,7 +460,9 @@ class _Writing:
         signature: Shape | None = None
         if t.shape_signature is not None:
             signature = tuple(t.shape_signature[a] for a in layout)
-        return Tensor(t.name, turned_type(t.type, layout), None, False, signature)
+        made = Tensor(t.name, turned_type(t.type, layout), None, False, signature)
+        self.turned[made] = t, layout
+        return made
 
     def _numbers(self, name: str, values: np.ndarray) -> Tensor:
         key = (0, values.tobytes())

@@ -8,7 +8,7 @@ import numpy as np
 
 from lithe.ir.graph import Node, Tensor
 from lithe.ops.op import REGISTRY
-from lithe.passes.patterns import P, matched
+from lithe.passes.patterns import POSITIVE, P, matched
 from lithe.passes.rewrite import Neighbours
 from lithe.types import FLOAT32, TensorType
 
@@ -86,11 +86,12 @@ PLUS = P("ADD", P("RELU", "x"), P("Log1p", P("EXP", P("NEG", P("ABS", "x")))))
 SHORT = P("SUB", P("RELU", "x"), P("LOG", P("LOGISTIC", P("ABS", "x"))))
 
 
-def as_softplus(around: Neighbours, node: Node) -> tuple[Node, ...] | None:
-    """RELU(x) + log1p(e**-|x|)  ->  RELU(x) - LOG(LOGISTIC(|x|)), which is the same; with JAX's care for NaNs or not"""
-    found = matched(around, node, PLUS) or matched(
-        around, node, P("SELECT_V2", P("NOT_EQUAL", "x", "x"), "x", PLUS)
-    )  # fmt: skip
+def as_softplus(around: Neighbours, node: Node) -> Tensor | tuple[Node, ...] | None:
+    """RELU(x) + log1p(e**-|x|)  ->  RELU(x) - LOG(LOGISTIC(|x|)), which is the same        (and NaN for NaN)"""
+    careful = matched(around, node, P("SELECT_V2", P("NOT_EQUAL", "x", "x"), "x", SHORT))
+    if careful is not None:
+        return node.inputs[2]
+    found = matched(around, node, PLUS)
     if found is None or found["x"].type != node.outputs[0].type:
         return None
     x = found["x"]
@@ -110,7 +111,16 @@ def as_elu(around: Neighbours, node: Node) -> Node | None:
     """e**x - 1  ->  ELU(x)        where x is chosen to be at most 0"""
     if node.op.name != "Expm1" or node.inputs[0] is None:
         return None
-    if matched(around, around.producer(node.inputs[0]), P("SELECT_V2", P("GREATER", "x", 0.0), 0.0, "x")) is None:
+    if matched(around, around.producer(node.inputs[0]), P("SELECT_V2", POSITIVE, 0.0, "x")) is None:
         return None
     cls = REGISTRY.by_name["ELU"]
     return Node(cls, cls.Attrs(), node.inputs, node.outputs, node.index, node.extras)
+
+
+def as_scaled_elu(around: Neighbours, node: Node) -> tuple[Node, ...] | None:
+    """SELECT_V2(x > 0, y, MUL(c, ELU(x where not)))  ->  SELECT_V2(x > 0, y, MUL(c, ELU(x)))"""
+    scaled = P("MUL", "c", P("ELU", P("SELECT_V2", POSITIVE, 0.0, "x")))
+    found = matched(around, node, P("SELECT_V2", POSITIVE, "y", scaled))
+    if found is None or found["x"].type != node.outputs[0].type:
+        return None
+    return _chain(node, [("ELU", [found["x"]]), ("MUL", [0, found["c"]]), ("SELECT_V2", [*node.inputs[:2], 1])])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lithe.ir.graph import Node, Tensor
+from lithe.ir.graph import Graph, Node, Tensor
 from lithe.passes.infer_shapes import is_dynamic
 from lithe.passes.rewrite import Neighbours
 
@@ -27,6 +27,20 @@ def drop_identity_reshape(around: Neighbours, node: Node) -> Tensor | None:
         return None
     x, y = node.inputs[0], node.outputs[0]
     return x if x is not None and x.type == y.type else None
+
+
+def drop_copies_to_outputs(graph: Graph) -> None:
+    """y = RESHAPE(x, shape of x), an output: what makes x makes y. Copies of inputs, constants and outputs stay."""
+    producers = graph.producers()
+    for node in [n for n in graph.nodes if n.outputs and n.outputs[0] in graph.outputs and _moves_no_data(n)]:
+        x, y = node.inputs[0], node.outputs[0]
+        if x is None or x.type != y.type or x not in producers or x in graph.outputs or producers[x].op.stateful:
+            continue
+        graph.nodes.remove(node)
+        for other in graph.nodes:
+            other.inputs = [y if t is x else t for t in other.inputs]
+            other.outputs = [y if t is x else t for t in other.outputs]
+        producers = graph.producers()
 
 
 def _moves_no_data(node: Node) -> bool:

@@ -58,7 +58,7 @@ def pass_reshape(around: Neighbours, node: Node) -> tuple[Node, Node] | None:
     (shape,) = shapes
     if len(shape) > max(MOST_RANK, len(wanted)) or (node.op.name in ALONG_LAST and shape[-1:] != wanted[-1:]):
         return None
-    inputs = []
+    inputs: list[Tensor | None] = []
     for i, t in enumerate(node.inputs):
         moved = sources[i] if i in sources else _reshaped_constant(t, wanted, shape)
         if moved is None:
@@ -153,7 +153,7 @@ def pass_inserted_axes(around: Neighbours, node: Node) -> tuple[Node, Node] | No
 
 
 def without_ones(around: Neighbours, node: Node) -> tuple[Node, Node] | None:
-    """RESHAPE(TRANSPOSE(RESHAPE(x, a), p), b)  ->  TRANSPOSE(RESHAPE(x, a'), p')        where a has other ones than b"""
+    """RESHAPE(TRANSPOSE(RESHAPE(x, a), p), b)  ->  TRANSPOSE(RESHAPE(x, a'), p')        with the ones of b"""
     transpose = around.producer(node.inputs[0]) if node.op.name == "RESHAPE" else None
     if transpose is None or transpose.op.name != "TRANSPOSE" or not around.read_once(node.inputs[0]):
         return None
@@ -164,7 +164,7 @@ def without_ones(around: Neighbours, node: Node) -> tuple[Node, Node] | None:
     turned = [int(a) % len(have) for a in order.data if have[int(a) % len(have)] != 1]
     if sizes is None or sizes.size != len(have) or [have[a] for a in turned] != [n for n in wanted if n != 1]:
         return None
-    places: list[int | None] = sorted(turned)  # of the new shape before it is turned: which axis it was
+    places: list[int | None] = [*sorted(turned)]  # of the new shape before it is turned: which axis it was
     permutation, rest = [], iter(turned)
     for axis, n in enumerate(wanted):
         if n == 1:

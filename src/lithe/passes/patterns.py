@@ -65,6 +65,7 @@ INNER = [
 SHIFTED = P("ADD", "x", 3.0)
 HARD = [P("MUL", P("RELU6", SHIFTED), 1 / 6), P("RELU_0_TO_1", P("ADD", P("MUL", "x", 1 / 6), 0.5)),
         P("RELU_0_TO_1", P("MUL", SHIFTED, 1 / 6))]  # fmt: skip
+POSITIVE = P("GREATER", "x", 0.0)
 
 FORMULAS = (
     *(Formula("GELU", s) for s in _gelu(P("ADD", P("Erf", P("MUL", "x", math.sqrt(0.5))), 1.0))),
@@ -79,7 +80,7 @@ FORMULAS = (
     Formula("SQUARE", P("MUL", "x", "x")),
     Formula("RSQRT", P("DIV", 1.0, P("SQRT", "x"))),
     Formula("ABS", P("MAXIMUM", "x", P("NEG", "x"))),
-    Formula("ELU", P("SELECT_V2", P("GREATER", "x", 0.0), "x", P("ELU", P("SELECT_V2", P("GREATER", "x", 0.0), 0.0, "x")))),
+    Formula("ELU", P("SELECT_V2", POSITIVE, "x", P("ELU", P("SELECT_V2", POSITIVE, 0.0, "x")))),
 )  # fmt: skip
 BY_OP: dict[str, list[Formula]] = {}
 for _formula in FORMULAS:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from lithe.ir.graph import Graph, Node, Tensor
-from lithe.passes.remove_dead import remove_dead
+from lithe.passes.remove_dead import has_effect, remove_dead
 
 
 class Neighbours:
@@ -25,7 +25,7 @@ class Neighbours:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._producers = graph.producers()
-        self._readers = Counter(t for n in graph.nodes for t in n.inputs)
+        self._readers = Counter(t for n in graph.nodes for t in n.inputs if t is None or t.data is None)
         self._readers.update(graph.outputs)
 
     def producer(self, tensor: Tensor | None) -> Node | None:
@@ -44,6 +44,14 @@ class Neighbours:
             self._readers.update(set(new.inputs).difference(old.inputs))
         else:
             self._readers[new] += self._readers[old.outputs[0]]
+
+    def released(self, old: Node, made: tuple[Node, ...]) -> None:
+        """Nodes that only `old` has read let go of their operands, which may be weights."""
+        still = set(made).union(*(node.inputs for node in made))
+        for tensor in set(old.inputs).difference(still):
+            maker = self._producers.get(tensor) if tensor is not None and self.read_once(tensor) else None
+            if maker is not None and maker not in still and len(maker.outputs) == 1 and not has_effect(maker):
+                maker.inputs = []
 
 
 Found = Node | tuple[Node, ...] | Tensor | None
@@ -69,17 +77,19 @@ def _sweep(graph: Graph, rules: tuple[Rule, ...]) -> int:
     instead: dict[Tensor, Tensor] = {}
     nodes: list[Node] = []
     changes = 0
+    graph.tensors = [t for t in graph.tensors if t.data is None or t in kept_by_caller]
     for original in graph.nodes:
         node = original
         node.inputs = [t if t is None else instead.get(t, t) for t in node.inputs]
         for rule in rules:
             found = rule(around, node)
             if isinstance(found, Node | tuple):
-                *before, last = (found,) if isinstance(found, Node) else found
-                for made in (*before, last):
-                    around.replaced(node, made)
-                nodes += before
-                node = last
+                made = (found,) if isinstance(found, Node) else found
+                around.released(node, made)
+                for part in made:
+                    around.replaced(node, part)
+                nodes += made[:-1]
+                node = made[-1]
                 changes += 1
             elif isinstance(found, Tensor) and not kept_by_caller.intersection(node.outputs):
                 around.replaced(node, found)

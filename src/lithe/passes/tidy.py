@@ -18,6 +18,7 @@ from lithe.passes.broadcasts import drop_broadcast, drop_identity_broadcast
 from lithe.passes.longhand import (
     as_elu,
     as_prelu,
+    as_scaled_elu,
     as_softplus,
     as_squared_difference,
     as_tanh_of_softplus,
@@ -31,16 +32,18 @@ from lithe.passes.pipeline import Pass, pipeline, run
 from lithe.passes.remove_dead import remove_dead
 from lithe.passes.rewrite import rewrite
 from lithe.passes.same_padding import as_average, fold_pad
+from lithe.passes.scales import move_scales
 from lithe.passes.share import share_equal_nodes
 
 SPELLING = (
     drop_broadcast, drop_identity_broadcast, merge_reshapes, drop_identity_reshape, keep_reduced_axes, as_activation,
-    as_softmax, as_logits, drop_shift, as_mean, known_choice, as_elu, as_formula, as_prelu,
+    as_softmax, as_logits, drop_shift, as_mean, known_choice, as_elu, as_scaled_elu, as_formula,
+    as_prelu,
 )  # fmt: skip
 FOLDING = (
-    pass_reshape, pass_inserted_axes, without_ones, keep_rows, merge_reshapes, drop_identity_reshape, as_product, merge_constants,
-    drop_nothing, as_mean, as_average, as_activation, as_formula, as_softplus, as_tanh_of_softplus, as_squared_difference,
-    subtract_product,    fold_into_weights, fold_into_next_weights, fold_pad,
+    pass_reshape, pass_inserted_axes, without_ones, keep_rows, merge_reshapes, drop_identity_reshape, as_product,
+    merge_constants, drop_nothing, as_mean, as_average, as_activation, as_formula, as_softplus, as_tanh_of_softplus,
+    as_squared_difference, subtract_product, fold_into_weights, fold_into_next_weights, fold_pad,
 )  # fmt: skip
 
 
@@ -52,6 +55,8 @@ def recognise(graph: Graph) -> None:
 
 def fold(graph: Graph) -> None:
     """What constants say is computed now, and goes into weights."""
+    rewrite(graph, *FOLDING)
+    move_scales(graph)
     rewrite(graph, *FOLDING)
 
 

@@ -35,6 +35,7 @@ class Writer(ABC):
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.tensors: list[Tensor] = []
+        self._number = 0  # of the next constant
         self._constants: dict[tuple[bytes | int, str, Shape], Tensor] = {}  # the tensors keep their arrays alive
 
     @abstractmethod
@@ -54,9 +55,14 @@ class Writer(ABC):
         array = np.asarray(value, dtype.numpy)
         key = (array.tobytes() if array.nbytes <= SMALL_CONSTANT else id(array), dtype.name, array.shape)
         if key not in self._constants:
-            name = f"{self.name()}/constant{len(self._constants)}"
+            name = f"{self.name()}/constant{self._number}"
+            self._number += 1
             self._constants[key] = Tensor(name, TensorType(dtype, array.shape), array)
         return self._constants[key]
+
+    def forget(self) -> None:
+        """Lets go of the nodes and constants so far: whoever has the nodes decides how long weights stay in memory."""
+        self.nodes, self._constants = [], {}
 
     def array(self, tensor: Tensor) -> np.ndarray:
         """The value of an operand that must be a constant."""

@@ -14,7 +14,7 @@ import time
 from lithe.runtime.cache import Cache, key
 from lithe.runtime.digest import digest_of_file
 
-WORTH_KEEPING = 2 << 20  # bytes; hashing them takes a millisecond, looking a digest up a third of one
+WORTH_KEEPING = 1 << 19  # bytes; hashing them takes half a millisecond, looking a digest up a third of one
 AT_REST = 2_000_000_000  # nanoseconds; file systems tick every 10 ms at most, old ones every second or two
 
 

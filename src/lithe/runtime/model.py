@@ -98,6 +98,11 @@ class Model:
         return MappingProxyType(self._main.outputs)
 
     @property
+    def main(self) -> Function:
+        """The main graph as a function: it returns {name: output} even where there is one."""
+        return self._main
+
+    @property
     def metadata(self) -> Mapping[str, bytes]:
         return MappingProxyType(self.module.metadata)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from lithe.conversion.builder import Builder, Conversion
-from lithe.conversion.jax.trace import trace, write
+from lithe.conversion.jax.trace import evaluated, trace, write
 from lithe.conversion.signature import input_spec, named_inputs
-from lithe.errors import InputError
+from lithe.errors import InputError, LitheError
 from lithe.ir.graph import Tensor
-from lithe.types import TensorType
+from lithe.types import TensorType, dtype_of
 
 Types = Mapping[str, TensorType]
 Write = Callable[[Builder, Sequence[Tensor]], list[Tensor]]
@@ -32,9 +34,18 @@ def write_function(conversion: Conversion, function: Callable[..., Any], types: 
     b = conversion.graph("main" if not conversion.graphs else key)
     tensors = {name: b.input(name, t.shape, t.dtype) for name, t in types.items()}
     closed, shapes = _trace(conversion, function, types)
-    results = write(b, closed, list(tensors.values()))
+    results = write(b, closed, list(tensors.values()), "")
     outputs = {n: b.output(t, n) for n, t in zip(result_names(shapes), results, strict=True)}
-    conversion.sign(key, b, tensors, outputs, lambda arrays: jax.tree_util.tree_leaves(function(*arrays.values())))
+
+    def layers(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found: dict[str, Any] = {}
+        closed, _ = trace(function, [TensorType(dtype_of(a), a.shape) for a in arrays.values()])
+        evaluated(closed, list(arrays.values()), found)
+        return {path: np.asarray(value) for path, value in found.items()}
+
+    conversion.sign(
+        key, b, tensors, outputs, lambda arrays: jax.tree_util.tree_leaves(function(*arrays.values())), layers
+    )
 
 
 def traced(conversion: Conversion, function: Callable[..., Any], types: Types) -> Write:
@@ -46,7 +57,9 @@ def traced(conversion: Conversion, function: Callable[..., Any], types: Types) -
 def _trace(conversion: Conversion, function: Callable[..., Any], types: Types) -> tuple[Any, Any]:
     try:
         return trace(function, list(types.values()))
-    except (TypeError, ValueError, IndexError, AttributeError) as cause:
+    except LitheError:
+        raise
+    except Exception as cause:  # the source's own code may raise anything
         given = ", ".join(f"{name}: {spoken(conversion, t)}" for name, t in types.items())
         raise InputError(f"the {conversion.source} model does not take {given}: {_first_line(cause)}") from cause
 

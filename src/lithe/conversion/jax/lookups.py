@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def _windows(b: Builder, x: Tensor, indices: Tensor, sizes: Sequence[int], along
     for axis in moving:
         if axis in along:
             part = [0] * len(places) + [list(along).index(axis)]
-            start = b.slice(indices, part, [*places, 1]) if indices.type.shape[-1] > 1 else indices
+            start = b.reshape(b.slice(indices, part, [*places, 1]), places)
             if clamped and not is_open(x.type.shape[axis]):
                 most = b.constant(x.type.shape[axis] - sizes[axis])
                 start = b("MAXIMUM", b("MINIMUM", start, most), b.constant(0))
@@ -90,22 +91,23 @@ def _windows(b: Builder, x: Tensor, indices: Tensor, sizes: Sequence[int], along
             line = [1] * len(places)
             line[batches[axis]] = x.type.shape[axis]
             b.require(not is_open(x.type.shape[axis]), "windows that run with an open dimension")
-            start = b.constant(np.arange(x.type.shape[axis]).reshape([*line, 1]))
+            start = b.constant(np.arange(x.type.shape[axis]).reshape(line))
         else:
-            start = b.constant(np.zeros([1] * len(places) + [1]))
-        starts[axis] = b.reshape(start, (*start.type.shape[:-1], *[1] * len(staying)))
+            start = b.constant(np.zeros([1] * len(places)))
+        starts[axis] = b.reshape(start, (*start.type.shape, *[1] * len(staying)))
     return Windows(moving, list(sizes), starts, [*places, *(sizes[a] for a in staying)], staying)
 
 
 @rule("gather")
 def gather(b: Builder, e: Equation, x: Tensor, indices: Tensor) -> Tensor:
-    """GATHER of rows. A place outside is the nearest one inside, also where JAX gives NaN for it."""
+    """GATHER of rows, which ends the run at a place outside where JAX gives NaN for it."""
     numbers, sizes = e["dimension_numbers"], [int(n) for n in e["slice_sizes"]]
     batching, index_batches = list(numbers.operand_batching_dims), list(numbers.start_indices_batching_dims)
     along, gone = list(numbers.start_index_map), list(numbers.collapsed_slice_dims)
-    inside = e["mode"] is not None and e["mode"].name == "PROMISE_IN_BOUNDS"
+    mode = "FILL_OR_DROP" if e["mode"] is None else e["mode"].name
+    b.require(not _is_chosen(e.params.get("fill_value"), x), "a look-up with a value for places outside")
     sizes = [x.type.shape[a] if a in batching else n for a, n in enumerate(sizes)]
-    windows = _windows(b, x, indices, sizes, along, gone, not inside)
+    windows = _windows(b, x, indices, sizes, along, gone, mode == "CLIP")
     moving, staying = windows.moving, windows.staying
     before = [a for a in range(moving[0]) if a not in batching]
     together = moving == list(range(moving[0], moving[0] + len(moving))) and batching == list(range(len(batching)))
@@ -118,7 +120,7 @@ def gather(b: Builder, e: Equation, x: Tensor, indices: Tensor) -> Tensor:
     order = [*index_batches, *(i for i in range(len(windows.shape)) if i not in index_batches)]
     if len(moving) > 1 and first == 0 and moving == along and not staying and indices.type.shape[-1] == len(along):
         places = b("PACK", *(windows.starts[a] for a in moving), values_count=len(moving), axis=indices.type.rank - 1)
-        made = b("GATHER_ND", turned, indices if inside and indices.type.dtype == INT32 else places)
+        made = b("GATHER_ND", turned, places if mode == "CLIP" else indices)
     else:
         last = first + len(moving)
         table = b.reshape(turned, [*shape[:first], math.prod(shape[first:last]), *shape[last:]])
@@ -133,6 +135,13 @@ def gather(b: Builder, e: Equation, x: Tensor, indices: Tensor) -> Tensor:
               for i in range(len(e.result.shape))]  # fmt: skip
     left = [h for h in have if h not in wanted]
     return b.reshape(b.transpose(made, [have.index(w) for w in (*wanted, *left)]), e.result.shape)
+
+
+def _is_chosen(value: Any, x: Tensor) -> bool:
+    """Whether the caller asks for a value outside; JAX's own are no number, or the smallest or largest integer."""
+    if value is None or not np.isfinite(value):
+        return False
+    return x.type.dtype.is_float or value not in (x.type.dtype.minimum, x.type.dtype.maximum)
 
 
 @rule("scatter", "scatter-add", "scatter_add", "scatter-sub", "scatter_sub", "scatter-mul", "scatter_mul",

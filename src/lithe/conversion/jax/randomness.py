@@ -32,6 +32,7 @@ def _traced_for_keys(b: Builder, function: Callable[..., Any], *xs: Tensor) -> l
 
     from lithe.conversion.jax.trace import trace, write
 
+    b.require(xs[0].type.dtype.is_integer, "a key of another kind")
     for _ in range(xs[0].type.rank - 1):
         function = jax.vmap(function)
     closed, _ = trace(function, [x.type for x in xs])

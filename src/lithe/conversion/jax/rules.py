@@ -137,6 +137,9 @@ def clamp(b: Builder, e: Equation, low: Tensor, x: Tensor, high: Tensor) -> Tens
 
 @rule("select_n")
 def select(b: Builder, e: Equation, which: Tensor, *cases: Tensor) -> Tensor:
+    known = b.known(which)
+    if known is not None and known.size and np.all(known == known.flat[0]):
+        return cases[int(known.flat[0])]
     if which.type.dtype == BOOL:
         no, yes = cases
         return b("SELECT_V2", which, yes, no, dtype=yes.type.dtype)

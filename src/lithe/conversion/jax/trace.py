@@ -20,22 +20,25 @@ from lithe.conversion.jax.integers import ARRANGED, COMPUTED, signed, widened
 from lithe.conversion.jax.rules import RULES, Equation
 from lithe.ir.graph import Tensor
 from lithe.passes.writer import Inexpressible
-from lithe.types import DTYPES, UINT32, TensorType
+from lithe.types import DTYPES, FLOAT32, UINT32, TensorType
 
 RULES.update({name: widened(RULES[name]) for name in COMPUTED})
 RULES.update({name: signed(RULES[name]) for name in ARRANGED})
 OWN = os.sep + "lithe" + os.sep
 
 
-def write(b: Builder, closed: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """What a jaxpr, closed or without constants, gives for these tensors."""
+def write(b: Builder, closed: Any, inputs: Sequence[Tensor], path: str | None = None) -> list[Tensor]:
+    """What a jaxpr, closed or without constants, gives for these tensors.
+
+    path  of the jaxpr in the whole: results of its equations are marked where it is known.
+    """
     if not hasattr(closed, "consts"):
-        return write_jaxpr(b, closed, inputs)
+        return write_jaxpr(b, closed, inputs, path)
     constants = [constant(b, c) for c in closed.consts]
-    return write_jaxpr(b, closed.jaxpr, [*constants, *inputs])
+    return write_jaxpr(b, closed.jaxpr, [*constants, *inputs], path)
 
 
-def write_jaxpr(b: Builder, jaxpr: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
+def write_jaxpr(b: Builder, jaxpr: Any, inputs: Sequence[Tensor], path: str | None = None) -> list[Tensor]:
     """What a jaxpr gives; `inputs` are its constants and its arguments."""
     values = dict(zip([*jaxpr.constvars, *jaxpr.invars], inputs, strict=True))
 
@@ -44,19 +47,26 @@ def write_jaxpr(b: Builder, jaxpr: Any, inputs: Sequence[Tensor]) -> list[Tensor
             return constant(b, atom.val, atom.aval.dtype)
         return values[atom]
 
-    for equation in jaxpr.eqns:
+    for i, equation in enumerate(jaxpr.eqns):
+        own = None if path is None else f"{path}/{i}"
         with b.at(place(equation, b.where)):
-            results = write_equation(b, equation, [read(v) for v in equation.invars])
+            results = write_equation(b, equation, [read(v) for v in equation.invars], own)
+            if own is not None and inlined(equation) is None and len(results) == 1:
+                b.mark(own, results[0], f"{equation.primitive.name} at {b.where}")
         values.update(zip(equation.outvars, results, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
 
-def write_equation(b: Builder, equation: Any, inputs: Sequence[Tensor]) -> list[Tensor]:
+def write_equation(b: Builder, equation: Any, inputs: Sequence[Tensor], path: str | None = None) -> list[Tensor]:
     name = equation.primitive.name
-    types = [type_of(v.aval) for v in equation.outvars]
+    try:
+        types = [type_of(v.aval) for v in equation.outvars]
+    except Inexpressible as cause:
+        b.problem(name, str(cause))
+        return [Tensor(f"{b.scope}/missing{i}", TensorType(FLOAT32, ())) for i in range(len(equation.outvars))]
     inner = inlined(equation)
     if inner is not None:
-        return write(b, inner, inputs)
+        return write(b, inner, inputs, path)
     rule = RULES.get(name)
 
     def apply() -> Sequence[Tensor]:
@@ -65,6 +75,29 @@ def write_equation(b: Builder, equation: Any, inputs: Sequence[Tensor]) -> list[
         return [made] if isinstance(made, Tensor) else made
 
     return b.attempt(equation.params.get("what", name), apply, types)
+
+
+def evaluated(closed: Any, arrays: Sequence[Any], found: dict[str, Any], path: str = "") -> list[Any]:
+    """What a closed jaxpr gives; `found` takes the results of its equations, by the paths that mark them."""
+    jaxpr = closed.jaxpr
+    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *arrays], strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if hasattr(atom, "val") else values[atom]
+
+    for i, equation in enumerate(jaxpr.eqns):
+        inputs, inner = [read(v) for v in equation.invars], inlined(equation)
+        if inner is not None:
+            results = evaluated(inner, inputs, found, f"{path}/{i}")
+        else:
+            bound = equation.primitive.get_bind_params(equation.params)
+            functions, params = bound if isinstance(bound, tuple) else ((), bound)  # older JAX gives functions apart
+            made = equation.primitive.bind(*functions, *inputs, **params)
+            results = made if equation.primitive.multiple_results else [made]
+            if len(results) == 1:
+                found[f"{path}/{i}"] = results[0]
+        values.update(zip(equation.outvars, results, strict=True))
+    return [read(v) for v in jaxpr.outvars]
 
 
 def inlined(equation: Any) -> Any:

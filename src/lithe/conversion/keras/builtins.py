@@ -14,6 +14,7 @@ from lithe.conversion.keras.recurrent import KINDS, loop_of_layer
 from lithe.conversion.keras.steps import unrolled
 from lithe.conversion.keras.tracing import Tracer
 from lithe.ir.graph import Tensor
+from lithe.types import BOOL, FLOAT32
 
 RESIZES = {"bilinear": "RESIZE_BILINEAR", "nearest": "RESIZE_NEAREST_NEIGHBOR"}
 Operation = Callable[..., Any]
@@ -67,6 +68,37 @@ def _resize(tracer: Tracer, original: Operation) -> Operation:
     return replacement
 
 
+def _take(tracer: Tracer, original: Operation) -> Operation:
+    """Rows of a table, as an embedding looks them up; negative numbers count from its end.
+
+    JAX gives NaNs for numbers that are too large, which takes more operators than the look-up. Here they are an error
+    when the model runs, as with TensorFlow.
+    """
+
+    def replacement(x: Any, indices: Any, axis: int | None = None) -> Any:
+        operations = importlib.import_module("keras").ops
+        table, places = operations.convert_to_tensor(x), operations.convert_to_tensor(indices)
+        whole = str(places.dtype).rsplit(".", 1)[-1].strip("'<> ") == "int32"
+        if axis != 0 or len(table.shape) != 2 or not is_float32(table) or not whole:
+            return original(x, indices, axis=axis)
+
+        def write(b: Builder, table: Tensor, places: Tensor) -> Tensor:
+            negative = b("LESS", places, b.constant(0), dtype=BOOL)
+            from_end = b("ADD", places, b.constant(table.type.shape[0]))
+            return b(
+                "GATHER",
+                table,
+                b("SELECT_V2", negative, from_end, places, dtype=places.type.dtype),
+                dtype=FLOAT32,
+                axis=0,
+                batch_dims=0,
+            )
+
+        return tracer.opaque(write, "take", lambda table, places: [(*places, table[1])], table, places)[0]
+
+    return replacement
+
+
 def _in_layer(tracer: Tracer, original: Operation) -> Operation:
     """The context that Keras opens for each layer also tells the tracer."""
 
@@ -79,11 +111,52 @@ def _in_layer(tracer: Tracer, original: Operation) -> Operation:
     return replacement
 
 
+def _attention(tracer: Tracer, original: Operation) -> Operation:
+    """softmax(scale q kT + bias) v of heads, in four dimensions: JAX's own function makes five of them."""
+
+    def replacement(query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, scale: Any = None,
+                    is_causal: bool = False, flash_attention: Any = None, attn_logits_soft_cap: Any = None
+                    ) -> Any:  # fmt: skip
+        plain = is_float32(query) and query.shape[2] == key.shape[2] and not is_causal and attn_logits_soft_cap is None
+        if tracer.backend != "jax" or not plain:
+            return original(query, key, value, bias, mask, scale, is_causal, flash_attention, attn_logits_soft_cap)
+        ops = importlib.import_module("keras").ops
+        scaled = query * (query.shape[-1] ** -0.5 if scale is None else scale)
+        scores = ops.einsum("bqnh,bknh->bnqk", scaled, key)
+        scores = scores if bias is None else scores + bias
+        scores = scores if mask is None else ops.where(ops.cast(mask, "bool"), scores, LEAST)
+        return ops.einsum("bnqk,bknh->bqnh", ops.softmax(scores, axis=-1), value)
+
+    return replacement
+
+
+def _layer_norm(tracer: Tracer, original: Operation) -> Operation:
+    """(x - mean) / sqrt(variance + epsilon) gamma + beta, in the fewest operators; Keras adds two products."""
+
+    def replacement(x: Any, gamma: Any = None, beta: Any = None, axis: Any = -1, epsilon: Any = None,
+                    rms_scaling: bool = False) -> Any:  # fmt: skip
+        last = axis in (-1, [-1], (-1,)) or axis in (len(x.shape) - 1, [len(x.shape) - 1])
+        if not is_float32(x) or not last or rms_scaling or epsilon is None:
+            return original(x, gamma, beta, axis, epsilon, rms_scaling)
+        ops = importlib.import_module("keras").ops
+        centred = x - ops.mean(x, axis=-1, keepdims=True)
+        y = centred * ops.rsqrt(ops.mean(ops.square(centred), axis=-1, keepdims=True) + epsilon)
+        y = y if gamma is None else y * ops.convert_to_tensor(gamma)
+        return y if beta is None else y + ops.convert_to_tensor(beta)
+
+    return replacement
+
+
+LEAST = -0.7 * 3.4028235e38  # a score that no other comes near to, as in JAX's function
+
 # module of Keras (with its backend's name), function: what stands around it
 OPERATIONS: dict[tuple[str, str], Around] = {
     ("keras.src.backend.{backend}.nn", "elu"): _activation("ELU", "", 1.0),
     ("keras.src.backend.{backend}.nn", "leaky_relu"): _activation("LEAKY_RELU", "alpha", 0.2),
     ("keras.src.backend.{backend}.image", "resize"): _resize,
+    ("keras.src.backend.{backend}.nn", "dot_product_attention"): _attention,
+    ("keras.src.ops.nn", "_layer_normalization"): _layer_norm,
+    ("keras.src.backend.{backend}.numpy", "take"): _take,
     ("keras.src.backend", "rnn"): unrolled,
     ("keras.src.backend", "name_scope"): _in_layer,
 }

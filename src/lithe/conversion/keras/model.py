@@ -6,12 +6,14 @@ import importlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from lithe.conversion.builder import Conversion, type_of
 from lithe.conversion.keras.builtins import builtins_stand_for_operations
+from lithe.conversion.keras.layers import marked, recorded
 from lithe.conversion.keras.tracing import BACKENDS
 from lithe.conversion.keras.tracing import tracer as tracer_of
 from lithe.conversion.signature import InputSpec, input_spec, named_inputs
@@ -47,20 +49,24 @@ def convert_keras(conversion: Conversion, model: Any, inputs: Any, key: str) -> 
     What layers keep from run to run (the states of stateful ones) becomes variables.
     """
     keras = importlib.import_module("keras")
+    if not isinstance(model, keras.Layer):
+        raise InputError(f"a model of Keras is needed, this is {type(model).__name__}")
     specs, structure = _inputs(model, inputs, keras)
     types = {name: spec.type(conversion.sizes) for name, spec in specs.items()}
     call = _Call(model, structure, keras)
     tracer = tracer_of(keras.backend.backend())
     held: list[Tensor] = []
     with builtins_stand_for_operations(tracer, conversion.unroll, held):
-        write = tracer.traced(conversion, call, types)
+        with marked(tracer) if conversion.watch else nullcontext():
+            write = tracer.traced(conversion, call, types)
         if call.assigned:  # what it depends on is known now: it is traced again, for values that it is given
             call.variables = call.assigned
             firsts = [np.array(keras.ops.convert_to_numpy(v)) for v in call.variables]
             held += [
                 Tensor(f"{v.path}/{i}", type_of(a)) for i, (v, a) in enumerate(zip(call.variables, firsts, strict=True))
             ]
-            write = tracer.traced(conversion, call, {**types, **{t.name: t.type for t in held}})
+            with marked(tracer) if conversion.watch else nullcontext():
+                write = tracer.traced(conversion, call, {**types, **{t.name: t.type for t in held}})
         b = conversion.graph("main" if not conversion.graphs else key)
         tensors = {name: b.input(name, t.shape, t.dtype) for name, t in types.items()}
         results = write(b, [*tensors.values(), *held])
@@ -69,7 +75,15 @@ def convert_keras(conversion: Conversion, model: Any, inputs: Any, key: str) -> 
     for first, before, after in zip(firsts if held else (), held, results[len(outputs) :], strict=True):
         if after is not before:
             kept(b, before.name, first, before, after)
-    conversion.sign(key, b, tensors, outputs, _Reference(call))
+    watching = _Reference(call)
+
+    def layers(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+        with recorded(found):
+            watching(arrays)
+        return found
+
+    conversion.sign(key, b, tensors, outputs, _Reference(call), layers)
 
 
 class _Call:

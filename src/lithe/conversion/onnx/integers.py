@@ -254,18 +254,58 @@ def concatenation(b: Builder, c: Call, xs: Sequence[Tensor | None], kind: Quanti
     return made(b, "CONCATENATION", parts, kind, axis=c.attr("axis") % parts[0].type.rank)
 
 
-def moved(b: Builder, c: Call, xs: Sequence[Tensor | None], kind: Quantization, activation: str) -> Tensor:
-    """Operators that look at no element: the rule for floats, on the integers."""
-    x = xs[0]
+def transposed(b: Builder, c: Call, xs: Sequence[Tensor | None], kind: Quantization, activation: str) -> Tensor:
+    """The whole result, of which the padding is cut off."""
+    x, weights = xs[0], xs[1]
+    b.require(x is not None and _symmetric(weights) and x.type.rank == 4, "such a transposed convolution")
     assert x is not None
+    assert weights is not None
+    assert weights.data is not None
+    scales = weights.type.quantization
+    assert scales is not None
+    plain = c.attr("group", 1) == 1 and c.attr("auto_pad", "NOTSET") == "NOTSET" and c.attr("output_shape") is None
+    plain = plain and set(c.attr("dilations", [1])) == {1} and (not scales.per_channel or scales.axis == 1)
+    strides, pads, more = c.attr("strides", [1, 1]), c.attr("pads", [0] * 4), c.attr("output_padding", [0, 0])
+    b.require(plain and min(pads) >= 0 and all(m <= p for m, p in zip(more, pads[2:], strict=True)),
+              "such a transposed convolution")  # fmt: skip
+    data = np.ascontiguousarray(weights.data.transpose(1, 2, 3, 0))
+    turned = Tensor(weights.name, TensorType(INT8, data.shape, replace(scales, axis=0)), data)
+    bias = _bias(b, c, 2, x, scales) or _no_bias(b, data.shape[0], x, scales)
+    picture = _last(b, x)
+    places = zip(picture.type.shape[1:3], strides, data.shape[1:3], strict=True)
+    shape = [picture.type.shape[0], *((n - 1) * s + k for n, s, k in places), data.shape[0]]
+    y = made(b, "TRANSPOSE_CONV", [b.shape_operand(shape), turned, picture, bias], kind, padding="VALID",
+             stride_h=strides[0], stride_w=strides[1], fused_activation_function=activation)  # fmt: skip
+    size = [n - lo - hi + m for n, lo, hi, m in zip(shape[1:3], pads[:2], pads[2:], more, strict=True)]
+    if size != shape[1:3]:
+        begin, wanted = [0, *pads[:2], 0], [shape[0], *size, shape[3]]
+        y = made(b, "SLICE", [y, b.constant(begin), b.shape_operand(wanted)], kind)
+    return _first(b, y)
+
+
+# operators that look at no element: the rule for floats, on the integers
+MOVED = {
+    "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth",
+    "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+}  # fmt: skip
+
+
+def moved(b: Builder, c: Call, x: Tensor) -> list[Tensor]:
+    """The results, by the scale of the operand."""
+    more = c.operands[1:]
+    if c.op == "Pad" and c.attr("mode", "constant") == "constant":
+        value = c.known(2) if c.has(2) else np.asarray(c.attr("value", 0.0))
+        b.require(value is not None and not value.any(), "padding with another number than zero")
+        more = [None if i == 1 else v for i, v in enumerate(more)]  # the builtin pads with what stands for zero
     before = len(b.nodes)
-    y = RULES[c.op](b, replace(c, operands=[x, *c.operands[1:]]))
-    (y,) = [y] if isinstance(y, Tensor) else y
+    results = RULES[c.op](b, replace(c, operands=[x, *more]))
     for node in b.nodes[before:]:
         for t in node.outputs:
             if t.type.dtype == INT8:
                 t.type = replace(t.type, quantization=x.type.quantization)
-    return requantized(b, y, kind)
+        integers = not any(t.type.dtype.is_float for t in node.outputs)
+        b.require(integers and has_rule(node), f"{node.op.name} of integers")
+    return [results] if isinstance(results, Tensor) else list(results)
 
 
 INTEGERS: dict[str, Integer] = {
@@ -273,16 +313,34 @@ INTEGERS: dict[str, Integer] = {
     "Mul": _binary("MUL"), "GlobalAveragePool": mean, "AveragePool": pooled, "MaxPool": pooled,
     "Sigmoid": _unary("LOGISTIC"), "Tanh": _unary("TANH"), "Softmax": _unary("SOFTMAX", beta=1.0),
     "Relu": _unary("RELU"), "LeakyRelu": _unary("LEAKY_RELU"), "HardSwish": _unary("HARD_SWISH"),
-    "Concat": concatenation, "Reshape": moved, "Flatten": moved, "Transpose": moved, "Squeeze": moved,
-    "Unsqueeze": moved, "Slice": moved,
+    "Concat": concatenation, "ConvTranspose": transposed,
 }  # fmt: skip
-MORE_THAN_ONE = {"Concat": None, "Add": 2, "Sub": 2, "Mul": 2, "Conv": 2, "Gemm": 2, "MatMul": 2}
+MORE_THAN_ONE = {"Concat": None, **dict.fromkeys(("Add", "Sub", "Mul", "Conv", "ConvTranspose", "Gemm", "MatMul"), 2)}
 FUSED = {"Conv", "Gemm", "MatMul", "Add", "Sub", "Mul"}
 
 
 def written(scope: Scope, c: Call, node: Any) -> list[Tensor] | None:
-    """The node on integers: its result as floats, with the integers beside it. None where it does not fit."""
-    if node.op_type not in INTEGERS or len([o for o in node.output if o]) != 1:
+    """The node on integers: its results as floats, with the integers beside them. None where it does not fit."""
+    try:
+        with scope.b.trial():
+            if node.op_type in MOVED:
+                return _moved(scope, c, node)
+            return _computed(scope, c, node) if node.op_type in INTEGERS else None
+    except Inexpressible:
+        return None
+
+
+def _moved(scope: Scope, c: Call, node: Any) -> list[Tensor] | None:
+    x = scope.integers.get(node.input[0])
+    if x is None or x.data is not None or x.type.quantization is None or x.type.quantization.per_channel:
+        return None
+    results = moved(scope.b, c, x)
+    scope.integers.update(zip(node.output, results, strict=True))
+    return [made(scope.b, "DEQUANTIZE", [y], None, FLOAT32) for y in results]
+
+
+def _computed(scope: Scope, c: Call, node: Any) -> list[Tensor] | None:
+    if len([o for o in node.output if o]) != 1:
         return None
     count = MORE_THAN_ONE.get(node.op_type, 1)
     names = list(node.input) if count is None else list(node.input)[:count]
@@ -295,18 +353,12 @@ def written(scope: Scope, c: Call, node: Any) -> list[Tensor] | None:
     wanted = parameters(end, 1, 2, end.attr("axis", 1), _stored_dtype(end))
     if wanted is None or not wanted.whole:
         return None
-    b = scope.b
-    nodes, tensors = len(b.nodes), len(b.tensors)
-    try:
-        result = INTEGERS[node.op_type](b, c, xs, quantization(wanted, 1), activation)
-    except Inexpressible:
-        del b.nodes[nodes:], b.tensors[tensors:]
-        return None
+    result = INTEGERS[node.op_type](scope.b, c, xs, quantization(wanted, 1), activation)
     for name in (node.output[0], end.origin["node"].input[0]):
         scope.integers[name] = result
     if activation != "NONE":
         scope.done.add(end.origin["node"].input[0])
-    return [made(b, "DEQUANTIZE", [result], None, FLOAT32)]
+    return [made(scope.b, "DEQUANTIZE", [result], None, FLOAT32)]
 
 
 def _end(scope: Scope, node: Any) -> tuple[Call | None, str]:

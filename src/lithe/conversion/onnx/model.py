@@ -79,7 +79,13 @@ def convert_model(conversion: Conversion, source: Any, inputs: Any, key: str) ->
         _refuse_damaged(model)
     if not outputs and not conversion.problems:
         raise ModelError("the model has no output")
-    conversion.sign(key, b, named, outputs, lambda arrays: run(model, arrays))
+    for node in graph.node:
+        for name in node.output:
+            b.mark(name, scope.values.get(name), f"node '{node.name or name}' ({node.op_type})")
+    marked = list(b.marks)
+    conversion.sign(
+        key, b, named, outputs, lambda arrays: run(model, arrays), lambda arrays: layers(model, marked, arrays)
+    )
 
 
 def _inputs(scope: Scope, graph: Any, inputs: Any) -> None:
@@ -147,6 +153,18 @@ def run(model: Any, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         return list(ReferenceEvaluator(model).run(None, dict(arrays)))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return list(session.run(None, dict(arrays)))
+
+
+def layers(model: Any, names: Sequence[str], arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What the nodes give that make these names."""
+    import onnx
+
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    own = {o.name for o in model.graph.output}
+    watched.graph.output.extend(onnx.helper.make_empty_tensor_value_info(n) for n in names if n not in own)
+    made = dict(zip((o.name for o in watched.graph.output), run(watched, arrays), strict=True))
+    return {name: made[name] for name in names}
 
 
 def is_model(source: Any) -> bool:

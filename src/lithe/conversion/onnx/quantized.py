@@ -172,11 +172,10 @@ def _inside(b: Builder, c: Call, op: str, operands: list[Value | None], at: tupl
         return None
     xs = [as_int8(b, c[0], first), as_int8(b, c[3], second)]
     kind = quantization(wanted, 1)
-    before = len(b.nodes), len(b.tensors)
     try:
-        y = INTEGERS[op](b, replace(c, op=op, operands=operands), xs, kind, "NONE")
+        with b.trial():
+            y = INTEGERS[op](b, replace(c, op=op, operands=operands), xs, kind, "NONE")
     except Inexpressible:
-        del b.nodes[before[0] :], b.tensors[before[1] :]
         return None
     if c.dtype(7) == INT8:
         return y

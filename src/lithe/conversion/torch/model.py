@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -10,13 +11,28 @@ from typing import Any
 import numpy as np
 
 from lithe.conversion.builder import Builder, Conversion
-from lithe.conversion.torch.program import exported, in_evaluation
+from lithe.conversion.torch.program import exported, import_torch, in_evaluation, quiet
 from lithe.conversion.torch.trace import Writing, tensor_constant
-from lithe.errors import UnsupportedOp
+from lithe.errors import FileMissing, ModelError, UnsupportedOp
 from lithe.ir.graph import Node, Tensor
 from lithe.ops.op import REGISTRY
 from lithe.passes.writer import Inexpressible
 from lithe.types import RESOURCE, DType, TensorType
+
+
+def load_program(path: str) -> Any:
+    """The exported program in a `.pt2` file. Raises FileMissing, ModelError, MissingDependency."""
+    torch = import_torch()
+    if not os.path.exists(path):
+        raise FileMissing(f"there is no file {path}")
+    try:
+        with quiet():
+            return torch.export.load(path)
+    except Exception as cause:  # zipfile's, json's and torch's errors share no other base
+        first = next((line for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+        raise ModelError(
+            f"PyTorch cannot read the file: {first}", where=path, hint="write it with torch.export.save"
+        ) from cause
 
 
 def convert_model(conversion: Conversion, source: Any, inputs: Any, key: str) -> None:
@@ -39,11 +55,13 @@ def convert_model(conversion: Conversion, source: Any, inputs: Any, key: str) ->
     writing = Writing(symbols, conversion.unroll)
     ends = _Ends(b, program, writing)
     given = ends.inputs()
+    writing.whole = program.graph_module
     results = writing.graph(b, program.graph_module, given)
     signature = program.graph_signature
     repeatable = not signature.buffers_to_mutate and len(ends.named) == len(signature.user_inputs)
     reference = (lambda arrays: run(source, program, arrays)) if repeatable else None
-    conversion.sign(key, b, ends.named, ends.outputs(results), reference)
+    watched = (lambda arrays: layers(program, arrays)) if repeatable else None
+    conversion.sign(key, b, ends.named, ends.outputs(results), reference, watched)
 
 
 def run(source: Any, program: Any, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -57,6 +75,30 @@ def run(source: Any, program: Any, arrays: Mapping[str, np.ndarray]) -> list[np.
     with torch.no_grad(), in_evaluation(module) if module is source else nullcontext():
         made = trees.tree_leaves(module(*args, **kwargs))
     return [t.numpy() for t in made if isinstance(t, torch.Tensor)]
+
+
+def layers(program: Any, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What each operator of the program gives, by its name."""
+    import torch
+
+    found: dict[str, np.ndarray] = {}
+
+    class Watching(torch.fx.Interpreter):
+        def run_node(self, n: Any) -> Any:
+            made = super().run_node(n)
+            if isinstance(made, torch.Tensor) and n.op != "placeholder":
+                wide = made.float() if made.dtype == torch.bfloat16 else made
+                found[n.name] = torch.Tensor.detach(wide).clone().numpy()
+            return made
+
+    given = iter([torch.from_numpy(np.asarray(a, order="C")) for a in arrays.values()])
+    state = {**program.constants, **program.state_dict}
+    values = [
+        next(given) if s.kind.name == "USER_INPUT" else state[s.target] for s in program.graph_signature.input_specs
+    ]
+    with torch.no_grad():
+        Watching(program.graph_module).run(*values)
+    return found
 
 
 @dataclass

@@ -47,6 +47,7 @@ class Writing:
 
     def __init__(self, symbols: Mapping[Any, int], unroll: bool = False) -> None:
         self.symbols, self.unroll = symbols, unroll
+        self.whole: Any = None  # the graph of operators of which results are marked
 
     def size(self, value: Any) -> Any:
         """A number of the program, in which symbols have their stand-ins."""
@@ -87,6 +88,8 @@ class Writing:
             else:
                 with b.at(place(node, b.where), scope(node, b.scope)):
                     values[node] = self.call(b, node, values)
+                    if module is self.whole:
+                        b.mark(node.name, values[node])
         raise AssertionError("a graph ends with its outputs")
 
     def attribute(self, b: Builder, module: Any, target: str) -> Any:

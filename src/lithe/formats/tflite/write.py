@@ -22,6 +22,9 @@ from lithe.ir.graph import Graph, Module, Node, Tensor
 
 ALIGNMENT = 16
 RUNTIME_BYTES = 16  # the length of the "min_runtime_version" entry
+RECORD_BYTES = (
+    512  # about what a tensor or an operator takes; a buffer that is too small is copied to one twice as large
+)
 INLINE_BYTES = (1 << 31) - (64 << 20)  # flatbuffers end at 2 GB; larger weights follow behind
 
 
@@ -87,24 +90,29 @@ def write(module: Module, *, inline_bytes: int = INLINE_BYTES) -> bytes:
     Metadata are kept byte for byte, associated files are appended as a ZIP, operator versions are the least that
     cover the model. Constants of more than `inline_bytes` in all are stored behind the flatbuffer.
     """
+    return bytes(_content(module, inline_bytes))
+
+
+def _content(module: Module, inline_bytes: int) -> bytes | memoryview:
     unique = {t.data.__array_interface__["data"][0]: t.data.nbytes for t in module.constants() if t.data is not None}
     total = sum(unique.values())
     outside = total > inline_bytes
     # Positions behind the flatbuffer depend on its length, which does not depend on their values: two rounds.
     first = _Output(ALIGNMENT, outside)
-    data = _flatbuffer(module, first, 1024 if outside else total + (1 << 16))
+    described = RECORD_BYTES * sum(len(g.tensors) + len(g.nodes) for g in module.graphs)
+    data = _flatbuffer(module, first, 1024 if outside else total + described + (1 << 16))
     if first.behind:
         second = _Output(len(data) + -len(data) % ALIGNMENT, outside)
         data = _flatbuffer(module, second, len(data) + 64)
-        parts = [data, bytes(-len(data) % ALIGNMENT), *(bytes(b) for b in second.behind)]
-        data = b"".join(parts)
+        parts: list[bytes | memoryview] = [data, bytes(-len(data) % ALIGNMENT), *(bytes(b) for b in second.behind)]
+        data = memoryview(b"".join(parts))
     files = module.extras.get("associated_files")
-    return archive.append(data, files) if files else data
+    return archive.append(bytes(data), files) if files else data
 
 
 def save(module: Module, path: str | Path) -> None:
     """Writes a `.tflite` file in one step: readers see the old file or the new one, never a part."""
-    data = write(module)
+    data = _content(module, INLINE_BYTES)
     path = Path(path)
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -119,8 +127,10 @@ def save(module: Module, path: str | Path) -> None:
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)
         os.replace(name, path)
-    except OSError as e:
+    except BaseException as e:
         Path(name).unlink(missing_ok=True)
+        if not isinstance(e, OSError):
+            raise
         raise InputError(f"cannot write '{path}': {e.strerror}", hint="check space and permissions") from None
     if hasattr(os, "O_DIRECTORY"):
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -130,7 +140,7 @@ def save(module: Module, path: str | Path) -> None:
             os.close(folder)
 
 
-def _flatbuffer(module: Module, out: _Output, capacity: int) -> bytes:
+def _flatbuffer(module: Module, out: _Output, capacity: int) -> memoryview:
     record: dict[str, Any] = {"version": VERSION, "description": module.description, "operator_codes": out.codes}
     graphs, positions = [], []
     for g in module.graphs:
@@ -155,7 +165,7 @@ def _flatbuffer(module: Module, out: _Output, capacity: int) -> bytes:
         if key in module.extras:
             record[key] = module.extras[key]
     record["buffers"] = out.buffers
-    return flatbuffer_write.write(record, TFLITE, capacity)
+    return flatbuffer_write.packed(record, TFLITE, capacity)
 
 
 def _metadata_buffer(out: _Output, data: bytes) -> int:

@@ -172,6 +172,10 @@ def _pairs(node: Node | None) -> list[tuple[Tensor, Tensor]]:
     return [] if a is None or b is None else [(a, b), (b, a)]
 
 
+def _is_zero(t: Tensor | None) -> bool:
+    return t is not None and t.data is not None and not t.data.any()
+
+
 def _gate(sums: Sums, t: Tensor | None) -> Sum | None:
     node = sums.maker(t, "LOGISTIC")
     return None if node is None or node.inputs[0] is None else sums.of(node.inputs[0])
@@ -203,13 +207,14 @@ def _memories(sums: Sums, c: Tensor) -> Iterator[tuple[Tensor, Sum | None, Tenso
         for f, before in _pairs(sums.maker(other, "MUL")):
             kept = _gate(sums, f)
             if kept is not None and before.type == c.type:
-                yield one, kept, before
+                yield (one, None, None) if _is_zero(before) else (one, kept, before)
     if sums.maker(c, "MUL") is not None:
         yield c, None, None
 
 
 def _gru(sums: Sums, h: Tensor) -> Iterator[Step]:
-    for z, n, hidden in _mixtures(sums, h):
+    for z, n, shown in _mixtures(sums, h):
+        hidden = None if _is_zero(shown) else shown
         update, active = _gate(sums, z), _activated(sums, n)
         if update is None or active is None:
             continue
@@ -262,6 +267,8 @@ def _resets(sums: Sums, new: Sum, hidden: Tensor | None) -> Iterator[tuple[Sum |
                 state = sums.of(multiplied)
                 if state is not None:
                     yield reset, fresh, state, True
+            elif hidden is None and _is_zero(multiplied):
+                yield None, fresh, None, False
             elif w.ndim == 2 and multiplied is hidden:
                 yield reset, replace(fresh, terms={**fresh.terms, hidden: w}), None, False
     if hidden is None:

@@ -43,6 +43,12 @@ def rows(t: Tensor) -> int:
     return math.prod(t.type.shape[:-1])
 
 
+def row_of(array: np.ndarray) -> np.ndarray | None:
+    """What every row of the array is; None where they differ."""
+    found = array.reshape(-1, array.shape[-1]) if array.size else array.reshape(0, 1)
+    return found[0] if len(found) and (found == found[0]).all() else None
+
+
 def is_plain(node: Node) -> bool:
     return getattr(node.attrs, "fused_activation_function", "NONE") == "NONE"
 
@@ -72,7 +78,8 @@ class Sums:
 
     def _found(self, t: Tensor, depth: int) -> Sum | None:
         if t.data is not None:
-            return Sum(t.data.reshape(-1).astype(np.float64), {}) if rows(t) == 1 else None
+            row = row_of(t.data)
+            return None if row is None else Sum(row.astype(np.float64), {})
         node = self.maker(t, *RULES)
         return None if node is None else RULES[node.op.name](self, node, t, depth + 1)
 
@@ -99,10 +106,11 @@ class Sums:
             columns, constant = weights[:, a:z], source.data
             if constant is None:
                 term = Sum(zero, {source: columns})
-            elif rows(source) == 1:
-                term = Sum(columns.astype(np.float64) @ constant.reshape(-1), {})
             else:
-                return None
+                row = row_of(constant)
+                if row is None:
+                    return None
+                term = Sum(columns.astype(np.float64) @ row, {})
             found = _added(found, term)
         return found
 
