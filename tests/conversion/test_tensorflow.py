@@ -180,6 +180,19 @@ def test_lists_outside_of_loops():
     agrees(tf.function(f), {"x": (2, 3)})
 
 
+SOME = tf.Variable(tf.zeros((3, 3)))
+
+
+def given_to_branches(x):
+    handle = tf.raw_ops.TensorListReserve(element_shape=[3], num_elements=2, element_dtype=tf.float32)
+
+    def first():
+        return tf.raw_ops.TensorListSetItem(input_handle=handle, index=0, item=x[0])
+
+    handle = tf.cond(x[0, 0] > 0, first, lambda: tf.identity(handle))
+    return tf.raw_ops.TensorListStack(input_handle=handle, element_shape=[3], element_dtype=tf.float32)
+
+
 REFUSED = {
     "a list that nobody wrote to": (
         lambda x: tf.raw_ops.TensorListStack(
@@ -194,6 +207,13 @@ REFUSED = {
         "a loop in which",
     ),
     "no builtin": (lambda x: tf.linalg.det(x[:, :3]), "MatrixDeterminant at .*test_tensorflow.py:"),
+    "a list of a length from data": (
+        lambda x: tf.raw_ops.TensorListLength(input_handle=tf.raw_ops.TensorListReserve(
+            element_shape=[2], num_elements=tf.cast(x[0, 0], tf.int32), element_dtype=tf.float32)),
+        "the number of items is computed from data",
+    ),
+    "a list of which branches know nothing": (lambda x: given_to_branches(x), "a list of tensors of which no item"),
+    "a resource as a result": (lambda x: (x, SOME.handle), "a resource where a tensor is needed"),
     "branches of two shapes": (
         lambda x: tf.cond(tf.reduce_sum(x) > 0, lambda: x, lambda: x[:1]), "branches that give"
     ),
@@ -225,6 +245,20 @@ def test_tensorflow_must_be_there(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingDependency, match="TensorFlow is not installed"):
         convert(tmp_path)
+
+
+def test_tensors_of_another_graph_are_refused():
+    with tf.Graph().as_default():
+        other = tf.compat.v1.placeholder(tf.float32, (3,))
+        f = tf.function(lambda x: x + other).get_concrete_function(tf.TensorSpec((3,), tf.float32, "x"))
+    with pytest.raises(InputError, match="a tensor of another graph"):
+        convert(f)
+
+
+def test_types_that_files_cannot_hold_are_named():
+    f = tf.function(lambda x: tf.quantization.dequantize(tf.quantization.quantize(x, 0.0, 1.0, tf.qint8)[0], 0.0, 1.0))
+    with pytest.raises(ModelError, match="has the element type qint8"):
+        convert(f, inputs={"x": (3,)})
 
 
 def test_other_objects_are_no_source():
@@ -291,7 +325,6 @@ def test_operators_that_are_left_to_tensorflow():
     assert operators(model)[:2] == ["FlexMatrixDeterminant", "FlexLgamma"]
 
 
-SOME = tf.Variable(tf.zeros((3, 3)))
 NOT_LEFT = {
     "functions": (REFUSED["a loop that grows"][0], "it calls functions"),
     "Python": (lambda x: tf.numpy_function(lambda y: y, [x], tf.float32), "it calls a function of Python"),

@@ -174,6 +174,41 @@ def test_a_saved_file_is_read_back(tmp_path):
     np.testing.assert_array_equal(made["v"] if isinstance(made, dict) else made, v.numpy())
 
 
+def test_rows_of_a_table_are_trained():
+    """The gradient by rows names some of them twice."""
+    rows = variable("rows", 5, 2)
+
+    @tf.function(input_signature=[tf.TensorSpec((4,), tf.int32, "places")])
+    def train(places):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(tf.gather(rows, places) - 1.0))
+        change = tape.gradient(loss, rows)
+        rows.scatter_sub(tf.IndexedSlices(0.1 * change.values, change.indices))
+        return {"loss": loss, "rows": rows.read_value()}
+
+    model = convert(train)
+    for places in ([0, 1, 1, 4], [4, 4, 2, 0]):
+        wanted, made = train(tf.constant(places)), model(places=np.int32(places))
+        for name, value in wanted.items():
+            assert relative_difference(value.numpy(), np.asarray(made[name])) <= 1e-5
+
+
+def test_a_variable_keeps_its_shape():
+    v = tf.Variable(tf.zeros(2), shape=tf.TensorShape([None]))
+    f = tf.function(lambda x: v.assign(x))
+    with pytest.raises(UnsupportedOp, match="is assigned float32"):
+        convert(f, inputs={"x": (3,)})
+
+
+def test_inputs_are_described_for_each_signature_or_for_all(net):
+    model = convert(net, signatures=["train", "infer"], inputs={"x": (1, 8, 8, 1), "label": (1,)})
+    assert model.signatures["infer"].inputs["x"].shape == (1, 8, 8, 1)
+    model = convert(net, signatures=["save", "infer"], inputs={"infer": {"x": (2, 8, 8, 1)}})
+    assert model.signatures["infer"].inputs["x"].shape == (2, 8, 8, 1)
+    with pytest.raises(InputError, match="there is no input 'z'"):
+        convert(net, signatures=["train", "infer"], inputs={"z": (1,)})
+
+
 # tables
 
 

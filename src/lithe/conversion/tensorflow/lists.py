@@ -12,6 +12,7 @@ from lithe.conversion.sizes import is_open
 from lithe.conversion.tensorflow.told import Told, own
 from lithe.conversion.tensorflow.values import TensorList, Value, counted, numbers, sizes_of, written
 from lithe.ir.graph import Tensor
+from lithe.passes.writer import Inexpressible
 from lithe.types import FLOAT32, INT32, Shape
 
 OPEN = "the number of items is computed from data"
@@ -39,8 +40,7 @@ def _item_shape(t: Told, content: TensorList, value: Value | None = None) -> Sha
     for shape in shapes:
         if shape is not None and min(shape, default=0) >= 0:
             return shape
-    t.require(False, "the shape of the items of a list is not known before the model runs")
-    raise AssertionError
+    raise Inexpressible("the shape of the items of a list is not known before the model runs")
 
 
 def _known_shape(t: Told, value: Value) -> tuple[int, ...] | None:

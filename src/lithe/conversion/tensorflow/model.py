@@ -100,6 +100,11 @@ def _write(conversion: Conversion, program: Program, function: Function, describ
 
 def captured(b: Any, external: Any) -> Value:
     """What a function sees of the world around it."""
+    if not hasattr(external, "numpy"):
+        raise InputError(
+            f"the function uses {external.name}, a tensor of another graph",
+            hint="give it as an argument, or as a constant",
+        )
     if external.dtype.name == "resource":
         return Resource(external)
     return b.constant(external.numpy(), dtype_of(external))

@@ -25,7 +25,7 @@ from lithe.ops.flex.operators import flex_class
 from lithe.passes.deflex import RULES
 from lithe.passes.infer_shapes import BAD_NUMBERS
 from lithe.passes.writer import Inexpressible
-from lithe.types import DTYPES, DType, TensorType
+from lithe.types import DTYPES, FLOAT32, DType, TensorType
 
 BAD_OPERANDS = (*BAD_NUMBERS, TypeError, LookupError)
 FIRST_KIND = {"Switch", "Merge", "Enter", "Exit", "NextIteration", "LoopCond", "RefSwitch", "RefMerge"}
@@ -99,10 +99,10 @@ class Program:
 
     def tensor(self, b: Builder, value: Value) -> Tensor:
         """A result of the source as a tensor."""
-        tensor = written(b, value)
-        if tensor in self.unranked:
+        made = b.attempt("a result", lambda: [written(b, value)], [TensorType(FLOAT32, ())])[0]
+        if made in self.unranked:
             b.problem("a result", UNRANKED)
-        return tensor
+        return made
 
     def operator(self, b: Builder, operation: Any, values: list[Value]) -> Sequence[Value | None]:
         """What an operator gives; where nothing can say it, a problem, and tensors that stand for its results."""
@@ -186,7 +186,7 @@ def dtype_of(tensor: Any) -> DType:
     """The element type of a tensor of TensorFlow."""
     name = tensor.dtype.base_dtype.name
     if name not in DTYPES:
-        raise Inexpressible(f"the element type {name}")
+        raise ModelError(f"{tensor.name} has the element type {name}, which files cannot hold")
     return DTYPES[name]
 
 

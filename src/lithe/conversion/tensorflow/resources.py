@@ -5,6 +5,7 @@ Their first values are those that the source has when it is converted, set by a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -54,8 +55,6 @@ class Store:
         if id(held) not in self.constants:
             import tensorflow as tf
 
-            if not hasattr(held, "numpy"):
-                raise Inexpressible("a variable of which the value is not known")
             made = tf.raw_ops.ReadVariableOp(resource=held, dtype=dtype.name).numpy()
             self.constants[id(held)] = np.asarray(made, dtype.numpy)
         return self.constants[id(held)]
@@ -160,13 +159,8 @@ def read_variable(t: Told) -> Tensor:
 
 @own("VariableShape")
 def shape_of_variable(t: Told) -> Value:
-    shape = held(t, 0).shape if not hasattr(held(t, 0), "_handle_data") else _shape_of(t)
-    return counted(t.b, list(shape), t.attribute("out_type", INT32))
-
-
-def _shape_of(t: Told) -> tuple[int, ...]:
-    data = held(t, 0)._handle_data.shape_and_type[0].shape
-    return tuple(d.size for d in data.dim)
+    dims = held(t, 0)._handle_data.shape_and_type[0].shape.dim
+    return counted(t.b, [d.size for d in dims], t.attribute("out_type", INT32))
 
 
 @own("ResourceGather")
@@ -186,4 +180,18 @@ def change_variable(t: Told) -> Sequence[Value]:
     change = written(t.b, t.values[1])
     builtin = "ADD" if t.definition.op == "AssignAddVariableOp" else "SUB"
     write(t, t.b(builtin, read(t, dtype=change.type.dtype), change))
+    return []
+
+
+@own("ResourceScatterAdd", "ResourceScatterSub")
+def change_rows(t: Told) -> Sequence[Value]:
+    """The changes of rows as a change of all: those of a row that is named twice add up."""
+    indices, change = (written(t.b, v) for v in t.values[1:])
+    before = read(t, dtype=change.type.dtype)
+    row = before.type.shape[1:]
+    count = indices.type.size
+    t.require(change.type.size == count * math.prod(row), f"rows of {before.type} that are changed by {change.type}")
+    places, changes = t.b.reshape(t.b.int32(indices), (count, 1)), t.b.reshape(change, (count, *row))
+    whole = t.b("SCATTER_ND", places, changes, t.b.constant(list(before.type.shape)), dtype=change.type.dtype)
+    write(t, t.b("ADD" if t.definition.op == "ResourceScatterAdd" else "SUB", before, whole))
     return []
