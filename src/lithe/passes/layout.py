@@ -57,7 +57,8 @@ def arrange_layouts(graph: Graph, is_open: Open = lambda size: False, turned: Tu
     while len(graph.nodes) <= LARGEST_GRAPH and any(_is_transpose(n) for n in graph.nodes):
         plan = _Plan(graph)
         before, now = _moved(graph), plan.improve()
-        if now > before - RESHAPED / 2:  # sums of floats differ a little by themselves
+        least = max(RESHAPED / 2, 1e-9 * before)  # sums of floats differ by themselves, those of open sizes more
+        if now > before - least:
             break
         graph.nodes = list(_Writing(graph, plan, is_open, {} if turned is None else turned).nodes())
         _collect(graph)
