@@ -221,5 +221,5 @@ CASES = {
 ELSEWHERE = {
     "lstm.input", "gru.input", "rnn_tanh.input", "rnn_relu.input", "dropout", "native_dropout", "nonzero",
     "masked_select", "item", "_local_scalar_dense", "lstm.data", "gru.data", "rnn_tanh.data", "rnn_relu.data",
-    "_pack_padded_sequence", "_pad_packed_sequence",
+    "_pack_padded_sequence", "_pad_packed_sequence", "lithe::opaque",
 }  # fmt: skip

@@ -70,11 +70,18 @@ def test_another_operand_may_be_whole_a_row_of_channels_or_one_number(shape):
     assert checked(d.graph(y)) == ["op #0 CONV_2D + op #1 ADD"]
 
 
-def test_an_operand_of_pixels_is_not_at_hand_where_sums_are_finished():
+@pytest.mark.parametrize("channels", [7, 1])
+def test_an_operand_of_pixels_is_not_at_hand_where_sums_are_finished(channels):
     d = Draft()
-    x, other = d.input((1, 4, 4, 5)), d.input((1, 4, 1, 7))
-    y = d("MUL", d("CONV_2D", x, *filter_of(d, 7, 1, 1, 5)), other)
+    x, other = d.input((1, 4, 4, 5)), d.input((1, 4, 1, channels))
+    y = d("MUL", d("CONV_2D", x, *filter_of(d, channels, 1, 1, 5)), other)
     assert checked(d.graph(y)) == ["op #0 CONV_2D", "op #1 MUL"]
+
+
+def test_a_column_is_no_row_of_one_channel():
+    d = Draft()
+    x, y = d.input((2, 3, 2, 4)), d.input((2, 3, 4, 1))
+    assert len(checked(d.graph(d("ADD", d("BATCH_MATMUL", x, y), d.constant(RANDOM.normal(size=(2, 1))))))) == 2
 
 
 def test_depthwise_and_fully_connected_sums_go_on_too():

@@ -173,8 +173,8 @@ def _stand_in(t: Tensor) -> Buffer:
 
 def _at_hand(shape: Shape, out: Shape) -> bool:
     """Whether an epilogue reaches a broadcast operand by its pixel and channel alone."""
-    extents = [n for n in shape if n != 1]
-    return shape == out or not extents or (shape[-1:] == out[-1:] and len(extents) == 1)
+    one_line = all(n == 1 for n in shape[:-1])
+    return shape == out or (one_line and shape[-1:] in ((), (1,), out[-1:]))
 
 
 def chained(rules: Sequence[Rule], values: dict[Buffer, Expr], load: Callable[[Buffer], Expr]) -> Expr:

@@ -42,9 +42,9 @@ def pass_reshape(around: Neighbours, node: Node) -> tuple[Node, Node] | None:
     """ADD(RESHAPE(x), c)  ->  RESHAPE(ADD(x, c))
 
     For elementwise operators whose operands are constants, or come from reshapes of tensors of one shape; and for
-    softmax, where the last axis stays.
+    softmax, where the last axis stays. Not for those that give another element type: a reshape is as good before.
     """
-    if not _has_no_shape(node):
+    if not _has_no_shape(node) or any(t.type.dtype != node.outputs[0].type.dtype for t in node.inputs if t is not None):
         return None
     makers = {i: _reshape(around, t) for i, t in enumerate(node.inputs) if t is not None and t.data is None}
     if not makers or any(m is None for m in makers.values()):

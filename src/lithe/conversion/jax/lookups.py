@@ -138,9 +138,11 @@ def gather(b: Builder, e: Equation, x: Tensor, indices: Tensor) -> Tensor:
 
 
 def _is_chosen(value: Any, x: Tensor) -> bool:
-    """Whether the caller asks for a value outside; JAX's own are no number, or the smallest or largest integer."""
+    """Whether the caller asks for a value outside; JAX's own are no number, true, the smallest or largest integer."""
     if value is None or not np.isfinite(value):
         return False
+    if x.type.dtype == BOOL:
+        return not value
     return x.type.dtype.is_float or value not in (x.type.dtype.minimum, x.type.dtype.maximum)
 
 
