@@ -25,6 +25,7 @@ test-slow: $(VENV)/test.stamp $(VENV)/examples.stamp $(VENV)/bench.stamp  ## run
 
 test-conversion: $(VENV)/test.stamp $(VENV)/conversion.stamp  ## run the tests of conversion, with each framework installed
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n $(JOBS) tests/conversion tests/cli/test_convert.py tests/docs -k "conversion or convert"
+	$(BIN)/python -m pytest -q -n $(JOBS) tests/passes/test_deflex.py tests/ops/test_flex.py  # judged by TensorFlow where it is installed
 	for backend in torch tensorflow; do \
 	  KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -n $(JOBS) tests/conversion/test_keras.py || exit; done
 
