@@ -10,6 +10,7 @@ integers should go. All but `MinMax` may leave out values that are so rare that 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
@@ -109,7 +110,7 @@ class Percentile(Histogram):
         return self.low + first * self.width, self.low + (last + 1) * self.width
 
 
-class _Clipped(Histogram):
+class _Clipped(Histogram, ABC):
     """The range with the least loss of all that cut off what is larger than a bound."""
 
     def range(self) -> tuple[float, float]:
@@ -117,9 +118,9 @@ class _Clipped(Histogram):
         bounds = max(-low, high, 0.0) * np.linspace(1, 1 / CLIPS, CLIPS)
         return min(((max(low, -b), min(high, b)) for b in bounds), key=lambda ends: self.loss(*ends))
 
+    @abstractmethod
     def loss(self, low: float, high: float) -> float:
         """What storing the values with this range costs."""
-        raise NotImplementedError
 
     def stored(self, low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
         """For each bin, which level it is stored as, and the number that this stands for."""
