@@ -8,11 +8,11 @@ TORCH ?= torch==2.13.0+cpu
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-conversion check lint types house format bench dashboard grid digits clean
+.PHONY: help demo test test-slow test-conversion test-training check lint types house format bench dashboard grid digits clean
 
 help:  ## list every command
 	@echo "Lithe: models for devices. Commands:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/base.stamp  ## classify handwritten digits with the two models that the package carries
 	@$(BIN)/lithe demo
@@ -28,6 +28,9 @@ test-conversion: $(VENV)/test.stamp $(VENV)/conversion.stamp  ## run the tests o
 	$(BIN)/python -m pytest -q -n $(JOBS) tests/passes/test_deflex.py tests/ops/test_flex.py  # judged by TensorFlow where it is installed
 	for backend in torch tensorflow; do \
 	  KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -n $(JOBS) tests/conversion/test_keras.py || exit; done
+
+test-training: $(VENV)/test.stamp $(VENV)/conversion.stamp  ## train small networks, make them smaller, and see what they still know
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n $(JOBS) tests/optimize/trained
 
 check: lint types house test  ## everything that a change must pass: lint, types, house rules, fast tests
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from lithe.errors import InputError
 from lithe.formats import tflite
 from lithe.ir.graph import Module
 from lithe.ops import REGISTRY
-from lithe.optimize.integers import BYTES, WORDS, as_weights, integer_form, stored_scale, weights_scale
+from lithe.optimize.integers import as_weights, integer_form, stored_scale, weights_scale
+from lithe.optimize.recipes import BYTES, WORDS
 from lithe.types import DTYPES, FLOAT32, INT8, INT16, INT32, UINT8
 from tests.conversion.official import run_official
 from tests.ops.cases import every_case
@@ -204,10 +206,10 @@ def nothing(b, x):
         ({"recipe": "int7"}, "there is no recipe 'int7'"),
         ({"ranges": "median"}, "no ranges called 'median'"),
         ({"inputs": "int16"}, "inputs cannot be 'int16'"),
-        ({"outputs": "int8", "recipe": "int16x8"}, "outputs cannot be 'int8' with 'int16x8'"),
-        ({"inputs": "int8", "recipe": "dynamic"}, "inputs cannot be 'int8' with 'dynamic'"),
-        ({"build": nothing, "recipe": "float16"}, "nothing in the model can be quantized with 'float16'"),
-        ({"build": nothing, "recipe": "dynamic"}, "nothing in the model can be quantized with 'dynamic'"),
+        ({"outputs": "int8", "recipe": "int16x8"}, "outputs cannot be 'int8' with the recipe 'int16x8'"),
+        ({"inputs": "int8", "recipe": "dynamic"}, "inputs cannot be 'int8' with the recipe 'dynamic'"),
+        ({"build": nothing, "recipe": "float16"}, "can be quantized with the recipe 'float16'"),
+        ({"build": nothing, "recipe": "dynamic"}, "can be quantized with the recipe 'dynamic'"),
         ({"build": nothing}, "nothing in the model can be quantized"),
     ],
 )  # fmt: skip
@@ -268,6 +270,6 @@ def test_operators_say_which_parts_their_operands_play():
     (node,) = module.main.nodes
     form = integer_form(node, BYTES)
     assert (form.inputs, form.outputs) == (("stored", "weights", "bias"), ("stored",))
-    assert integer_form(node, WORDS) == form
+    assert integer_form(node, WORDS) == replace(form, scheme=WORDS)
     node.inputs[2].type = node.inputs[2].type.__class__(INT32, (8,))
     assert integer_form(node, BYTES).inputs == ("stored", "weights", "other")

@@ -12,6 +12,7 @@ import enum
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lithe.errors import InputError, UnsupportedOp
@@ -211,7 +212,8 @@ class TFLiteConverter(_Attributes):
             raise InputError(f"{integers[0]} needs samples to calibrate with", hint="set representative_dataset")
         if self.representative_dataset is not None and (wanted or integers) and "float16" not in types:
             return self._quantized(WIDE in sets, ends, only="TFLITE_BUILTINS_INT8" in sets and BUILTINS not in sets)
-        return _half if wanted and "float16" in types else _dynamic if wanted else lambda module: module
+        recipe = "float16" if "float16" in types else "dynamic"
+        return partial(_smaller, recipe=recipe) if wanted else lambda module: module
 
     def _quantized(self, wide: bool, ends: Mapping[str, str], only: bool) -> Callable[[Module], Module]:
         """Values and weights become integers, after calibration; `only`: whatever has no integer form is an error."""
@@ -242,17 +244,14 @@ BUILTINS, WIDE = map(str, (OpsSet.TFLITE_BUILTINS, OpsSet.EXPERIMENTAL_TFLITE_BU
 BORDER = ("QUANTIZE", "DEQUANTIZE")  # between real numbers and integers
 
 
-def _half(module: Module) -> Module:
-    from lithe.optimize.weights import halve_constants
+def _smaller(module: Module, recipe: str) -> Module:
+    """The model with smaller weights; as it was where it has none."""
+    from lithe.optimize.recipes import RECIPES
+    from lithe.optimize.weights import halve_constants, narrow_weights
 
-    halve_constants(module)
-    return module
-
-
-def _dynamic(module: Module) -> Module:
-    from lithe.optimize.weights import narrow_weights
-
-    narrow_weights(module)
+    plan = RECIPES[recipe].plan(module)
+    halve_constants(module, plan)
+    narrow_weights(module, plan)
     return module
 
 

@@ -2,6 +2,8 @@
 
 ranges        what values a tensor takes, from what it was seen to hold
 calibration   running a float model on samples, to see
+recipes       what becomes of each operator
 integers      a float graph as a graph of integers
+weights       smaller weights beside real numbers
 quantization  the door: `lithe.quantize`
 """

@@ -10,7 +10,7 @@ at all. Operators without one stay as they are, behind a DEQUANTIZE and before a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,8 @@ import numpy as np
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import REGISTRY, NoAttrs
 from lithe.optimize.calibration import Range
-from lithe.types import FLOAT32, INT8, INT16, INT32, INT64, DType, Quantization, TensorType
+from lithe.optimize.recipes import Scheme
+from lithe.types import FLOAT32, INT16, DType, Quantization, TensorType
 
 STORED, WEIGHTS, BIAS, OTHER = "stored", "weights", "bias", "other"
 WEIGHTS_OPERAND = 1
@@ -26,36 +27,31 @@ LARGEST_BIAS = 1 << 30  # as an int32: sums have as much room again
 
 
 @dataclass(frozen=True)
-class Kinds:
-    """The element types of an integer graph: of stored values, weights and biases."""
-
-    stored: DType = INT8
-    weights: DType = INT8
-    bias: DType = INT32
-
-
-BYTES = Kinds()
-WORDS = Kinds(INT16, INT8, INT64)
-
-
-@dataclass(frozen=True)
 class Form:
-    """The parts that a node's operands play in its integer form."""
+    """The parts that a node's operands play in its integer form, and the types that these have."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    scheme: Scheme
+
+    @property
+    def values(self) -> DType:
+        assert self.scheme.values is not None
+        return self.scheme.values
 
 
-def integer_form(node: Node, kinds: Kinds) -> Form | None:
-    """How a node of a float graph is computed on integers, None where it cannot be."""
+def integer_form(node: Node, scheme: Scheme) -> Form | None:
+    """How a node of a float graph is computed on integers by a scheme, None where it cannot be."""
+    if scheme.values is None:
+        return None
     for signature in node.op.signatures:
         for words, results in signature.expanded():
             if len(node.inputs) > len(words) and not (words and words[-1].endswith("*")):
                 continue
-            inputs = [_part(node, i, _word(words, i), kinds) for i in range(len(node.inputs))]
-            outputs = [_result(t, _word(results, i), node, kinds) for i, t in enumerate(node.outputs)]
+            inputs = [_part(node, i, _word(words, i), scheme) for i in range(len(node.inputs))]
+            outputs = [_result(t, _word(results, i), node, scheme) for i, t in enumerate(node.outputs)]
             if None not in (*inputs, *outputs) and STORED in outputs:
-                return Form(tuple(map(str, inputs)), tuple(map(str, outputs)))
+                return Form(tuple(map(str, inputs)), tuple(map(str, outputs)), scheme)
     return None
 
 
@@ -63,31 +59,35 @@ def _word(words: tuple[str, ...], i: int) -> str:
     return words[min(i, len(words) - 1)].rstrip("?*")
 
 
-def _part(node: Node, i: int, word: str, kinds: Kinds) -> str | None:
+def _part(node: Node, i: int, word: str, scheme: Scheme) -> str | None:
     t = node.inputs[i]
     if t is None:
         return OTHER
     if node.op.weights_axis is not None and i == WEIGHTS_OPERAND:
-        fits = t.data is not None and t.type.dtype in (FLOAT32, kinds.weights)
-        return WEIGHTS if fits and word == f"{kinds.weights.name}q" else None
+        weights = scheme.weights
+        fits = weights is not None and t.data is not None and t.type.dtype in (FLOAT32, weights)
+        return WEIGHTS if fits and weights is not None and word == f"{weights.name}q" else None
     if t.type.dtype != FLOAT32:
         return OTHER if t.type.dtype.name == word.removesuffix("q") else None
-    if word == kinds.bias.name:
+    if word == scheme.bias.name:
         return BIAS if t.data is not None and node.op.weights_axis is not None else None
-    return STORED if not t.is_variable and _is_stored(word, node, kinds) else None
+    return STORED if not t.is_variable and _is_stored(word, node, scheme) else None
 
 
-def _result(t: Tensor, word: str, node: Node, kinds: Kinds) -> str | None:
+def _result(t: Tensor, word: str, node: Node, scheme: Scheme) -> str | None:
     if t.type.dtype != FLOAT32:
         return OTHER if t.type.dtype.name == word else None
-    return STORED if _is_stored(word, node, kinds) else None
+    return STORED if _is_stored(word, node, scheme) else None
 
 
-def _is_stored(word: str, node: Node, kinds: Kinds) -> bool:
-    return word == f"{kinds.stored.name}q" or (node.op.keeps_scale and word == kinds.stored.name)
+def _is_stored(word: str, node: Node, scheme: Scheme) -> bool:
+    stored = scheme.values
+    return stored is not None and (word == f"{stored.name}q" or (node.op.keeps_scale and word == stored.name))
 
 
 # scales
+
+Stored = tuple[Tensor, DType]  # a tensor as integers of a type
 
 
 def stored_scale(low: float, high: float, dtype: DType) -> Quantization:
@@ -125,69 +125,64 @@ def as_weights(weights: np.ndarray, q: Quantization, dtype: DType) -> np.ndarray
 
 
 class Scales:
-    """The scale and zero point of every stored tensor of a graph.
+    """The scale and zero point of every stored tensor of a graph, in each type in which it is stored.
 
     Tensors between which elements only move have one. Some operators give theirs.
     """
 
-    def __init__(
-        self,
-        nodes: Iterable[tuple[Node, Form]],
-        ranges: Mapping[Tensor, Range],
-        dtype: DType,
-    ) -> None:
-        self.dtype = dtype
+    def __init__(self, forms: Mapping[Node, Form], ranges: Mapping[Tensor, Range]) -> None:
         self._ranges = ranges
-        self._group: dict[Tensor, Tensor] = {}
-        members: dict[Tensor, list[Tensor]] = {}
-        nodes = list(nodes)
-        for node, form in nodes:
-            tensors = list(stored_operands(node, form))
+        self._group: dict[Stored, Stored] = {}
+        members: dict[Stored, list[Stored]] = {}
+        operands = {node: [(t, form.values) for t in stored_operands(node, form)] for node, form in forms.items()}
+        for node, stored in operands.items():
             if node.op.keeps_scale:
-                for t in tensors[1:]:
-                    self._join(tensors[0], t)
-        for node, form in nodes:
-            for t in stored_operands(node, form):
-                members.setdefault(self._root(t), []).append(t)
+                for other in stored[1:]:
+                    self._join(stored[0], other)
+        for stored in operands.values():
+            for one in stored:
+                members.setdefault(self._root(one), []).append(one)
         self._given = {
-            t: Quantization((scale,), (zero,))
-            for node, form in nodes
+            (t, form.values): Quantization((scale,), (zero,))
+            for node, form in forms.items()
             for t in node.outputs
-            for scale, zero in [node.op.result_scales.get(dtype.name, (0.0, 0))]
+            for scale, zero in [node.op.result_scales.get(form.values.name, (0.0, 0))]
             if scale
         }
-        self._of_group = {root: self._agreed(tensors) for root, tensors in members.items()}
+        self._of_group = {root: self._agreed(dict.fromkeys(ones)) for root, ones in members.items()}
 
-    def of(self, tensor: Tensor) -> Quantization:
-        """With which the tensor is read."""
-        return self._of_group[self._root(tensor)]
+    def of(self, tensor: Tensor, dtype: DType) -> Quantization:
+        """With which the tensor is read in this type."""
+        root = self._root((tensor, dtype))
+        return self._of_group[root] if root in self._of_group else stored_scale(*self._range(tensor), dtype)
 
-    def made(self, tensor: Tensor) -> Quantization:
+    def made(self, tensor: Tensor, dtype: DType) -> Quantization:
         """With which the operator that computes the tensor writes it."""
-        return self._given.get(tensor, self.of(tensor))
+        return self._given.get((tensor, dtype)) or self.of(tensor, dtype)
 
-    def _agreed(self, tensors: list[Tensor]) -> Quantization:
-        given = {self._given[t] for t in tensors if t in self._given}
-        ranges = [self._range(t) for t in tensors if t not in self._given]
+    def _agreed(self, members: Collection[Stored]) -> Quantization:
+        given = {self._given[one] for one in members if one in self._given}
+        ranges = [self._range(one[0]) for one in members if one not in self._given]
         low, high = min((r[0] for r in ranges), default=0.0), max((r[1] for r in ranges), default=0.0)
+        (dtype,) = {dtype for _, dtype in members}
         for q in given if len(given) == 1 else ():
-            least, most = _ends(q, self.dtype)
+            least, most = _ends(q, dtype)
             if least <= low and high <= most + q.scale[0]:
                 return q
-        reached = [(low, high), *(_ends(q, self.dtype) for q in given)]
-        return stored_scale(min(r[0] for r in reached), max(r[1] for r in reached), self.dtype)
+        reached = [(low, high), *(_ends(q, dtype) for q in given)]
+        return stored_scale(min(r[0] for r in reached), max(r[1] for r in reached), dtype)
 
     def _range(self, t: Tensor) -> Range:
         if t.data is not None:
             return (float(t.data.min()), float(t.data.max())) if t.data.size else (0.0, 0.0)
         return self._ranges.get(t, (0.0, 0.0))
 
-    def _root(self, t: Tensor) -> Tensor:
-        while self._group.get(t, t) is not t:
-            t = self._group[t]
-        return t
+    def _root(self, one: Stored) -> Stored:
+        while self._group.get(one, one) != one:
+            one = self._group[one]
+        return one
 
-    def _join(self, a: Tensor, b: Tensor) -> None:
+    def _join(self, a: Stored, b: Stored) -> None:
         self._group[self._root(a)] = self._root(b)
 
 
@@ -216,10 +211,10 @@ class Ends:
 class _Rewriting:
     """The new nodes of one graph, and which tensors stand for the old ones: as integers, and as real numbers."""
 
-    def __init__(self, forms: Mapping[Node, Form], scales: Scales, kinds: Kinds) -> None:
-        self.forms, self.scales, self.kinds = forms, scales, kinds
+    def __init__(self, forms: Mapping[Node, Form], scales: Scales) -> None:
+        self.forms, self.scales = forms, scales
         self.nodes: list[Node] = []
-        self.stored: dict[tuple[Tensor, Quantization], Tensor] = {}
+        self.stored: dict[Stored, Tensor] = {}
         self.real: dict[Tensor, Tensor] = {}
         self.written: dict[Tensor, Tensor] = {}  # as the operator that computes it writes it
 
@@ -234,33 +229,35 @@ class _Rewriting:
                 self.real[t] = t
         return self.real[t]
 
-    def as_integers(self, t: Tensor, q: Quantization | None = None) -> Tensor:
-        """The tensor for operators that compute with integers."""
-        q = q or self.scales.of(t)
-        if (t, q) not in self.stored:
-            kind = TensorType(self.kinds.stored, t.type.shape, q)
+    def as_integers(self, t: Tensor, dtype: DType) -> Tensor:
+        """The tensor for operators that compute with integers of this type."""
+        if (t, dtype) not in self.stored:
+            q = self.scales.of(t, dtype)
+            kind = TensorType(dtype, t.type.shape, q)
+            written = self.written.get(t)
             if t.data is not None:
-                self.stored[t, q] = Tensor(t.name, kind, as_stored(t.data, q, kind.dtype))
-            elif t in self.written and self.written[t].type.quantization == q:
-                self.stored[t, q] = self.written[t]
+                self.stored[t, dtype] = Tensor(t.name, kind, as_stored(t.data, q, dtype))
+            elif written is not None and (written.type.dtype, written.type.quantization) == (dtype, q):
+                self.stored[t, dtype] = written
             else:
-                self.stored[t, q] = self._add("QUANTIZE", self.written.get(t, t), f"{t.name}_stored", kind)
-        return self.stored[t, q]
+                self.stored[t, dtype] = self._add("QUANTIZE", written or t, f"{t.name}_stored", kind)
+        return self.stored[t, dtype]
 
     def _add(self, op: str, source: Tensor, name: str, kind: TensorType) -> Tensor:
         made = Tensor(name, kind, shape_signature=source.shape_signature)
         self.nodes.append(Node(REGISTRY.by_name[op], NoAttrs(), [source], [made]))
         return made
 
-    def write(self, t: Tensor) -> Tensor:
-        """The tensor that an operator on integers writes."""
-        kind = TensorType(self.kinds.stored, t.type.shape, self.scales.made(t))
+    def write(self, t: Tensor, dtype: DType) -> Tensor:
+        """The tensor that an operator on integers of this type writes."""
+        kind = TensorType(dtype, t.type.shape, self.scales.made(t, dtype))
         self.written[t] = Tensor(t.name, kind, shape_signature=t.shape_signature)
         return self.written[t]
 
-    def take(self, t: Tensor, dtype: DType) -> Tensor:
-        """An input of the graph that is integers of this type."""
-        self.written[t] = Tensor(t.name, self._shifted(t, self.scales.of(t), dtype), shape_signature=t.shape_signature)
+    def take(self, t: Tensor, dtype: DType, read: DType) -> Tensor:
+        """An input of the graph that is integers of one type, and is read as another."""
+        kind = self._of_end(t, self.scales.of(t, read), read, dtype)
+        self.written[t] = Tensor(t.name, kind, shape_signature=t.shape_signature)
         return self.written[t]
 
     def give(self, t: Tensor, dtype: DType) -> Tensor:
@@ -274,11 +271,15 @@ class _Rewriting:
             result.name = t.name
             return result
         assert written.type.quantization is not None
-        return self._add("QUANTIZE", written, t.name, self._shifted(t, written.type.quantization, dtype))
+        return self._add(
+            "QUANTIZE", written, t.name, self._of_end(t, written.type.quantization, written.type.dtype, dtype)
+        )
 
-    def _shifted(self, t: Tensor, q: Quantization, dtype: DType) -> TensorType:
-        """The same steps in another type of as many bits."""
-        zero = q.zero_point[0] - self.kinds.stored.minimum + dtype.minimum
+    def _of_end(self, t: Tensor, q: Quantization, inside: DType, dtype: DType) -> TensorType:
+        """The type of an end of the graph: the same steps as inside where it has as many bits."""
+        if dtype.bits != inside.bits:
+            return TensorType(dtype, t.type.shape, self.scales.of(t, dtype))
+        zero = q.zero_point[0] - inside.minimum + dtype.minimum
         return TensorType(dtype, t.type.shape, replace(q, zero_point=(zero,)))
 
     def node(self, node: Node) -> None:
@@ -291,25 +292,28 @@ class _Rewriting:
         self.nodes.append(made)
         if form is not None:
             made.outputs = [
-                self.write(t) if part == STORED else t for t, part in zip(node.outputs, form.outputs, strict=True)
+                self.write(t, form.values) if part == STORED else t
+                for t, part in zip(node.outputs, form.outputs, strict=True)
             ]
 
     def _operands(self, node: Node, form: Form) -> list[Tensor | None]:
         made: list[Tensor | None] = []
         for t, part in zip(node.inputs, form.inputs, strict=True):
-            made.append(self.as_integers(t) if part == STORED and t is not None else t)
+            made.append(self.as_integers(t, form.values) if part == STORED and t is not None else t)
         if WEIGHTS in form.inputs:
             self._weigh(node, form, made)
         return made
 
     def _weigh(self, node: Node, form: Form, operands: list[Tensor | None]) -> None:
         """Weights and bias, in scales that follow from one another and from the input's."""
-        place, axis, dtype = form.inputs.index(WEIGHTS), node.op.weights_axis, self.kinds.weights
+        place, axis, dtype = form.inputs.index(WEIGHTS), node.op.weights_axis, form.scheme.weights
         (source,) = [t for t, part in zip(operands, form.inputs, strict=True) if part == STORED and t is not None]
         weights = node.inputs[place]
         assert source.type.quantization is not None
         assert weights is not None
         assert weights.data is not None
+        assert dtype is not None
+        assert axis is not None
         scale = source.type.quantization.scale[0]
         bias = next((t for t, part in zip(node.inputs, form.inputs, strict=True) if part == BIAS), None)
         q = weights.type.quantization
@@ -320,24 +324,24 @@ class _Rewriting:
             operands[place] = Tensor(weights.name, kind, as_weights(weights.data, q, dtype))
         if bias is not None and bias.data is not None:
             steps = tuple(float(np.float32(scale) * np.float32(s)) for s in q.scale)
-            values = np.rint(bias.data.astype(np.float64) / np.asarray(steps)).astype(self.kinds.bias.numpy)
-            kind = TensorType(self.kinds.bias, bias.type.shape, Quantization(steps, (0,) * len(steps)))
+            values = np.rint(bias.data.astype(np.float64) / np.asarray(steps)).astype(form.scheme.bias.numpy)
+            kind = TensorType(form.scheme.bias, bias.type.shape, Quantization(steps, (0,) * len(steps)))
             operands[form.inputs.index(BIAS)] = Tensor(bias.name, kind, values)
 
 
 def as_integer_graph(
-    graph: Graph, ranges: Mapping[Tensor, Range], kinds: Kinds, ends: Ends, keep: Collection[Node] = ()
+    graph: Graph, ranges: Mapping[Tensor, Range], schemes: Mapping[Node, Scheme], ends: Ends
 ) -> dict[Tensor, Tensor]:
     """Rewrites the graph itself; returns what its inputs and outputs have become, where they have.
 
-    ranges  of the float tensors that are computed, and of the inputs.
-    keep    nodes that stay as they are.
+    ranges   of the float tensors that are computed, and of the inputs.
+    schemes  of the nodes that are to compute on integers.
     """
-    found = ((n, integer_form(n, kinds)) for n in graph.nodes if n not in keep)
+    found = ((n, integer_form(n, schemes[n])) for n in graph.nodes if n in schemes)
     forms = {n: form for n, form in found if form is not None}
-    rewriting = _Rewriting(forms, Scales(forms.items(), ranges, kinds.stored), kinds)
-    read = {t for n, form in forms.items() for t in stored_operands(n, form)}
-    became = {t: rewriting.take(t, ends.inputs) for t in graph.inputs if t in read and ends.inputs != FLOAT32}
+    rewriting = _Rewriting(forms, Scales(forms, ranges))
+    read = {t: form.values for n, form in forms.items() for t in stored_operands(n, form)}
+    became = {t: rewriting.take(t, ends.inputs, read[t]) for t in graph.inputs if t in read and ends.inputs != FLOAT32}
     for node in graph.nodes:
         rewriting.node(node)
     for t in graph.outputs:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
 from lithe.ops.verify import verify
 from lithe.optimize.calibration import SAMPLES, calibrated
-from lithe.optimize.integers import BYTES, WORDS, Ends, Kinds, as_integer_graph
+from lithe.optimize.integers import Ends, as_integer_graph
 from lithe.optimize.ranges import observer
+from lithe.optimize.recipes import Plan, Recipe, stored_types
+from lithe.optimize.recipes import recipe as named
 from lithe.optimize.weights import halve_constants, narrow_weights
 from lithe.passes.fold_constants import fold_constants
 from lithe.runtime.model import Model, load
@@ -21,32 +22,10 @@ from lithe.types import FLOAT32, INT8, INT16, UINT8, DType
 ENDS = {"float32": FLOAT32, "int8": INT8, "uint8": UINT8, "int16": INT16}
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What becomes of a model.
-
-    weights  what is done to the weights alone; None where values become integers, too.
-    kinds    the types of those.
-    ranges   how their ranges are found.
-    """
-
-    weights: Callable[[Module], int] | None = None
-    kinds: Kinds = BYTES
-    ranges: str = "min_max"
-
-
-RECIPES = {
-    "float16": Recipe(halve_constants),
-    "dynamic": Recipe(narrow_weights),
-    "int8": Recipe(kinds=BYTES),
-    "int16x8": Recipe(kinds=WORDS),
-}
-
-
 def quantize(
     model: Model | Module | str | os.PathLike[str] | bytes,
     samples: Iterable[Any] | None = None,
-    recipe: str = "int8",
+    recipe: str | Recipe = "int8",
     *,
     ranges: str = "",
     inputs: str = "float32",
@@ -59,8 +38,9 @@ def quantize(
     samples  what the model is called with, as it will be in use; a hundred do. An iterable of arrays, of tuples of
              arrays, or of dicts {input: array}. They are run one after another and not kept. Recipes for weights alone
              need none.
-    recipe   "float16": weights in half the bits. "dynamic": weights in 8 bits, values are quantized while the model
-             runs. "int8": weights and values in 8 bits, computed on integers. "int16x8": values in 16 bits.
+    recipe   a `Recipe`, or its name. "float16": weights in half the bits. "dynamic": weights in 8 bits, values are
+             quantized while the model runs. "int8": weights and values in 8 bits, computed on integers. "int16x8":
+             values in 16 bits.
     ranges   how the range of a tensor comes from what it held: "min_max", "moving_average", "percentile",
              "mean_squared_error" or "entropy"; default: the recipe's.
     inputs, outputs   "float32", or with "int8" the integers themselves, "int8" or "uint8"; "int16" with "int16x8".
@@ -74,26 +54,24 @@ def quantize(
     >>> small = lithe.quantize("digits.tflite", digits[:100])                       # doctest: +SKIP
     >>> small.save("digits_int8.tflite")                                            # doctest: +SKIP
     """
-    if recipe not in RECIPES:
-        raise InputError(f"there is no recipe {recipe!r}", hint=f"recipes are {', '.join(RECIPES)}")
-    chosen = RECIPES[recipe]
-    ends = Ends(_end(inputs, "inputs", recipe), _end(outputs, "outputs", recipe))
-    make = observer(ranges or chosen.ranges)
+    chosen = named(recipe)
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
     module = (given.module if isinstance(given, Model) else given).copy()
-    if chosen.weights is not None:
-        changed = bool(chosen.weights(module))
-    else:
+    fold_constants(module.main)
+    plan = chosen.plan(module)
+    ends = Ends(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
+    make = observer(ranges or chosen.ranges)
+    changed = halve_constants(module, plan) + narrow_weights(module, plan)
+    if plan.has_integers:
         if samples is None:
-            raise InputError(f"the recipe '{recipe}' needs samples", hint=f"samples are {SAMPLES}")
-        fold_constants(module.main)
+            raise InputError(f"{_said(recipe)} needs samples", hint=f"samples are {SAMPLES}")
         seen = calibrated(module, samples, make, progress)
-        became = as_integer_graph(module.main, seen, chosen.kinds, ends)
+        became = as_integer_graph(module.main, seen, plan.integers(module.main), ends)
         _sign(module, became)
-        changed = bool(became) or any(n.op.name == "QUANTIZE" for n in module.main.nodes)
+        changed += len(became) + sum(n.op.name == "QUANTIZE" for n in module.main.nodes)
     if not changed:
         raise InputError(
-            f"nothing in the model can be quantized with '{recipe}'", hint="its operators have no such form"
+            f"nothing in the model can be quantized with {_said(recipe)}", hint="its operators have no such form"
         )
     verify(module)
     return Model(module, name=given.name if isinstance(given, Model) else "")
@@ -107,9 +85,13 @@ def _sign(module: Module, became: dict[Tensor, Tensor]) -> None:
             s.outputs = {name: became.get(t, t) for name, t in s.outputs.items()}
 
 
-def _end(name: str, what: str, recipe: str) -> DType:
-    stored = None if RECIPES[recipe].weights is not None else RECIPES[recipe].kinds.stored
-    allowed = [n for n, d in ENDS.items() if d == FLOAT32 or (stored is not None and d.bits == stored.bits)]
+def _end(name: str, what: str, plan: Plan, recipe: str | Recipe) -> DType:
+    bits = {stored.bits for stored in stored_types(plan)}
+    allowed = [n for n, d in ENDS.items() if d == FLOAT32 or d.bits in bits]
     if name not in allowed:
-        raise InputError(f"{what} cannot be {name!r} with '{recipe}'", hint=f"{what} are {', '.join(allowed)}")
+        raise InputError(f"{what} cannot be {name!r} with {_said(recipe)}", hint=f"{what} are {', '.join(allowed)}")
     return ENDS[name]
+
+
+def _said(recipe: str | Recipe) -> str:
+    return f"the recipe '{recipe}'" if isinstance(recipe, str) else "the recipe"

@@ -16,19 +16,20 @@ from lithe.ir.graph import Module, Node, Tensor
 from lithe.ops.layout import Movement
 from lithe.ops.op import REGISTRY, NoAttrs
 from lithe.optimize.integers import WEIGHTS_OPERAND, as_weights, weights_scale
-from lithe.types import FLOAT16, FLOAT32, INT8, DType, Quantization
+from lithe.optimize.recipes import Plan
+from lithe.types import FLOAT16, FLOAT32, DType, Quantization
 
 LEAST_WEIGHTS = 1024  # elements; smaller ones save nothing and cost precision
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
-def halve_constants(module: Module) -> int:
-    """Stores float32 constants of several elements as float16, in place; returns how many."""
+def halve_constants(module: Module, plan: Plan) -> int:
+    """Stores float32 constants of several elements as float16 where the plan says so, in place; returns how many."""
     count = 0
     for graph in module.graphs:
         whole: dict[Tensor, Tensor] = {}
         before: list[Node] = []
-        for node in graph.nodes:
+        for node in [n for n in graph.nodes if plan.of(n).weights == FLOAT16]:
             for i, t in enumerate(node.inputs):
                 if t is None or t.data is None or t.type.dtype != FLOAT32 or t.data.size < 2 or _is_sparse(t):
                     continue
@@ -44,12 +45,15 @@ def halve_constants(module: Module) -> int:
     return count
 
 
-def narrow_weights(module: Module, dtype: DType = INT8) -> int:
+def narrow_weights(module: Module, plan: Plan) -> int:
     """Stores weights as integers where operators take such beside float32 values, in place; returns how many."""
     count = 0
     for graph in module.graphs:
         made: dict[tuple[Tensor, int | None], Tensor] = {}
         for node in list(graph.nodes):
+            dtype = plan.of(node).weights
+            if not plan.of(node).dynamic or dtype is None:
+                continue
             if _is_table(node, dtype):
                 table = node.inputs[0]
                 assert table is not None
