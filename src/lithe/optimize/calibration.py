@@ -9,7 +9,7 @@ import numpy as np
 
 from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
-from lithe.optimize.ranges import Observer
+from lithe.optimize.ranges import Observer, within_reach
 from lithe.runtime.model import Model
 
 Range = tuple[float, float]
@@ -56,7 +56,7 @@ def calibrated(
                         f"sample {count} gives {_odd(array)} in {tensor}",
                         hint="look for NaN and infinity in the samples, or leave this one out",
                     )
-                observers.setdefault(tensor, make()).see(array)
+                observers.setdefault(tensor, make()).see(within_reach(array))
         count += 1
         progress(count)
     if not count:

@@ -18,6 +18,7 @@ import numpy as np
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import REGISTRY, NoAttrs
 from lithe.optimize.calibration import Range
+from lithe.optimize.ranges import within_reach
 from lithe.optimize.recipes import WEIGHTS_OPERAND, Scheme
 from lithe.types import FLOAT32, INT16, DType, Quantization, TensorType
 
@@ -173,7 +174,8 @@ class Scales:
 
     def _range(self, t: Tensor) -> Range:
         if t.data is not None:
-            return (float(t.data.min()), float(t.data.max())) if t.data.size else (0.0, 0.0)
+            data = within_reach(t.data)
+            return (float(data.min()), float(data.max())) if data.size else (0.0, 0.0)
         return self._ranges.get(t, (0.0, 0.0))
 
     def _root(self, one: Stored) -> Stored:
