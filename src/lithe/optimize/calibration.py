@@ -10,7 +10,7 @@ import numpy as np
 from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
 from lithe.optimize.inside import Inside, Seen
-from lithe.optimize.ranges import Observer
+from lithe.optimize.ranges import Observer, within_reach
 from lithe.runtime.model import Model
 
 Range = tuple[float, float]
@@ -56,7 +56,7 @@ def calibrated(
                 f"sample {count} gives {_odd(array)} in {name}",
                 hint="look for NaN and infinity in the samples, or leave this one out",
             )
-        observers.setdefault(seen, make()).see(array)
+        observers.setdefault(seen, make()).see(within_reach(array))
 
     for sample in samples:
         given = _named(sample, names, count)

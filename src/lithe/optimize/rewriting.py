@@ -1,7 +1,7 @@
 """A float model as one of integers: what stands between operators on integers and the rest, in every graph.
 
-    real operator, operator on integers  ->  real operator, QUANTIZE, operator on integers
-    operator on integers, real operator  ->  operator on integers, DEQUANTIZE, real operator
+real operator, operator on integers  ->  real operator, QUANTIZE, operator on integers
+operator on integers, real operator  ->  operator on integers, DEQUANTIZE, real operator
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from lithe.optimize.integers import (
 )
 from lithe.optimize.recipes import Plan
 from lithe.types import FLOAT32, DType, Quantization, TensorType
-
 
 POWERS = (-15, -9)  # exponents of the scale of a state that is a power of two, in the format
 
@@ -205,7 +204,9 @@ class _Rewriting:
                     found[name] = Quantization((float(np.prod(steps) * np.float32(scale.factor)),), (0,))
                 else:
                     least = max(map(room, [b for b in inside if name in fused.scales.get(b, Scale()).of]), default=0.0)
-                    ends = (float(data.min()), float(data.max())) if data is not None else self.scales.inside(node, name)
+                    ends = (
+                        (float(data.min()), float(data.max())) if data is not None else self.scales.inside(node, name)
+                    )
                     found[name] = _scale_inside(ends, scale, dtype, least)
             return found[name]
 
@@ -247,6 +248,8 @@ class _Rewriting:
         if weights.type.dtype == FLOAT32 or q is None:
             least = 0.0 if bias is None or bias.data is None else np.abs(bias.data) / (scale * LARGEST_BIAS)
             q = weights_scale(weights.data, axis, dtype, least)
+            if not form.scheme.channels:
+                q = replace(q, scale=(max(q.scale),) * len(q.scale))
             kind = replace(weights.type, dtype=dtype, quantization=q)
             operands[place] = Tensor(weights.name, kind, as_weights(weights.data, q, dtype))
         if bias is not None and bias.data is not None:
@@ -268,9 +271,7 @@ def _scale_inside(ends: Range, scale: Scale, dtype: DType, least: float) -> Quan
     return Quantization((float(np.float32(max(step, least))),), (0,))
 
 
-def as_integer_graphs(
-    module: Module, ranges: Mapping[Seen, Range], plan: Plan, ends: Ends
-) -> dict[Tensor, Tensor]:
+def as_integer_graphs(module: Module, ranges: Mapping[Seen, Range], plan: Plan, ends: Ends) -> dict[Tensor, Tensor]:
     """Rewrites the main graph of the module and those that it runs; returns what inputs and outputs of the main graph
     have become, where they have.
 

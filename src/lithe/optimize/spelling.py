@@ -15,7 +15,7 @@ from lithe.optimize.integers import integer_form
 from lithe.optimize.recipes import Plan
 from lithe.passes.infer_shapes import infer_node
 from lithe.passes.writer import Inexpressible, Writer
-from lithe.types import BOOL, FLOAT32, INT32, TensorType
+from lithe.types import BOOL, FLOAT32, TensorType
 
 Body = Callable[["Speller", Tensor, list[Tensor], Tensor], Sequence[Tensor]]
 
@@ -60,12 +60,17 @@ class Speller(Writer):
         self._finish(graph, w, [w("ADD", number, w.constant(1)), *made, same])
         cls = REGISTRY.by_name["WHILE"]
         outputs = [Tensor(f"{self.title}/last{i}", t.type) for i, t in enumerate(start)]
-        numbers = {"cond_subgraph_index": len(self.module.graphs) - 2, "body_subgraph_index": len(self.module.graphs) - 1}
+        numbers = {
+            "cond_subgraph_index": len(self.module.graphs) - 2,
+            "body_subgraph_index": len(self.module.graphs) - 1,
+        }
         self.add(Node(cls, cls.Attrs(**numbers), list(start), outputs))
         return outputs[1:-1]
 
     def _graph(self, title: str, start: Sequence[Tensor]) -> tuple[Graph, Speller, list[Tensor]]:
-        inputs = [Tensor(f"{self.title}/{title}{i}", TensorType(t.type.dtype, t.type.shape)) for i, t in enumerate(start)]
+        inputs = [
+            Tensor(f"{self.title}/{title}{i}", TensorType(t.type.dtype, t.type.shape)) for i, t in enumerate(start)
+        ]
         graph = Graph(f"{self.title}/{title}", list(inputs), [], [], [])
         self.module.graphs.append(graph)
         return graph, Speller(self.module, graph.name), inputs
