@@ -43,7 +43,7 @@ def calibrated(
     observers: dict[Tensor, Observer] = {}
     count = 0
     for sample in samples:
-        given = _named(sample, names, count)
+        given = named_arrays(sample, names, count)
         results = model(*given.values())
         found = {t: np.asarray(array) for t, array in zip(inputs.values(), given.values(), strict=True)}
         arrays = results.values() if isinstance(results, dict) else [results]
@@ -64,7 +64,7 @@ def calibrated(
     return {tensor: o.range() for tensor, o in observers.items()}
 
 
-def _named(sample: Any, names: list[str], count: int) -> dict[str, Any]:
+def named_arrays(sample: Any, names: list[str], count: int) -> dict[str, Any]:
     """The arrays of a sample in the order of the model's inputs."""
     if isinstance(sample, Mapping):
         if set(sample) != set(names):
