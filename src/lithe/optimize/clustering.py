@@ -1,8 +1,8 @@
 """Clustering without training: the weights of a layer become a few numbers, stored as indices into a table.
 
-Without samples, k-means: each weight becomes the nearest number. With samples (H: see `moments`), the inputs of an output
-are taken one after another, and what the change of one costs is made up for by those that follow; then the numbers
-are those with the least trace((w - v) H (w - v)^T) for these indices.
+Without samples, k-means: each weight becomes the nearest number. With samples (H: see `moments`), the inputs of an
+output are taken one after another, and what the change of one costs is made up for by those that follow; then the
+numbers are those with the least trace((w - v) H (w - v)^T) for these indices.
 
 Source: Frantar, Ashkboos, Hoefler and Alistarh, GPTQ: accurate post-training quantization, 2023.
 """
@@ -43,8 +43,8 @@ def cluster(
     clusters  how many numbers a layer has, from 2 to 256. Weights that are zero stay zero, and that is one of them.
     samples   what the model is called with, as for `lithe.quantize`: with a few hundred, the outputs change less.
     start     of k-means: "kmeans++", "linear", "density" or "random".
-    form      how they are stored, see `lithe.optimize.compact`: "table" takes the fewest bytes; "rows" twice as many, and
-              the official runtime makes the weights once, not at each run; "micro" for TensorFlow Lite Micro.
+    form      how they are stored, see `lithe.optimize.compact`: "table" takes the fewest bytes; "rows" twice as many,
+              and the official runtime makes the weights once, not at each run; "micro" for TensorFlow Lite Micro.
     scope     a regular expression that is searched for in the names of the layers' results; "": in all.
     progress  is told how many samples were run.
 

@@ -42,7 +42,8 @@ class Layer:
     def matrix(self) -> np.ndarray:
         """The weights as real numbers, float64 [groups, outputs, inputs]."""
         axis, data, q = self.node.op.weights_axis, self.weights.data, self.weights.type.quantization
-        assert axis is not None and data is not None
+        assert axis is not None
+        assert data is not None
         first = np.moveaxis(data, axis, 0).astype(np.float64)
         rows = first.reshape(self.groups, first.shape[0] // self.groups, -1)
         if q is None:
@@ -53,7 +54,8 @@ class Layer:
     def store(self, matrix: np.ndarray, kept: np.ndarray | None = None) -> Tensor:
         """The tensor with other weights; of integers, what is not kept becomes zero and the rest stays."""
         axis, old = self.node.op.weights_axis, self.weights
-        assert axis is not None and old.data is not None
+        assert axis is not None
+        assert old.data is not None
         given = np.asarray(matrix if kept is None else kept)
         turned = np.moveaxis(old.data, axis, 0)
         back = np.moveaxis(given.reshape(turned.shape), 0, axis)
@@ -179,7 +181,8 @@ def observed(
 def rebiased(layer: Layer, change: np.ndarray, mean: np.ndarray) -> None:
     """Adds to the layer's bias what its sums lost on the mean: change [groups, outputs, inputs] is old less new."""
     bias = layer.bias
-    assert bias is not None and bias.data is not None
+    assert bias is not None
+    assert bias.data is not None
     lost = (change @ mean[:, :, None]).reshape(-1)
     made = Tensor(bias.name, bias.type, (bias.data + lost.reshape(bias.data.shape)).astype(np.float32))
     layer.node.inputs[BIAS_OPERAND] = made

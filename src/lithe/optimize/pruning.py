@@ -1,7 +1,7 @@
 """Pruning without training: the weights that matter least become zero, and what remains makes up for them.
 
-Without samples, those of the least magnitude. With samples, weight w_j of an output costs w_j^2 / [H^-1]_jj, which is the
-error that the best change of the others leaves (H: see `moments`), and what remains of each output is the
+Without samples, those of the least magnitude. With samples, weight w_j of an output costs w_j^2 / [H^-1]_jj, which is
+the error that the best change of the others leaves (H: see `moments`), and what remains of each output is the
 least-squares solution: of trace((w - v) H (w - v)^T) over the v with these zeros. That is done in rounds.
 
 Sources: Hassibi and Stork, Second order derivatives for network pruning: optimal brain surgeon, 1993; Frantar and
@@ -43,9 +43,9 @@ def prune(
     """Returns a copy of a model in which a share of the weights is zero, stored without these where that is smaller.
 
     model      a Model, or a file: its convolutions and matrix products of float32 weights, or of int8 ones.
-    sparsity   the share of zeros, of each layer: over 0 and below 1. Small layers, depthwise ones among them, stay whole.
-    structure  where zeros lie: "unstructured"; in blocks of 4 or 16 along the inputs of an output ("1x4", "1x16"), or of
-               4 outputs ("4x1"); "2:4": two of each four neighbours, which `sparsity` is to be 0.5 for.
+    sparsity   the share of zeros, of each layer: over 0 and below 1. Small layers, also depthwise ones, stay whole.
+    structure  where zeros lie: "unstructured"; in blocks of 4 or 16 along the inputs of an output ("1x4", "1x16"), or
+               of 4 outputs ("4x1"); "2:4": at most two of each four neighbours stay, with a sparsity of 0.5.
     samples    what the model is called with, as for `lithe.quantize`, but not for their ranges: with a few hundred of
                them, the outputs change far less. None: by magnitude alone. Weights of integers are pruned so anyhow.
     scope      a regular expression that is searched for in the names of the layers' results; "": in all.

@@ -22,7 +22,11 @@ from lithe.errors import ModelError
 from lithe.types import Shape
 
 RECORD_BYTES = 256  # about what the structure of a tensor takes beside its vectors
-_WIDTHS = {"Uint8Vector": np.uint8, "Uint16Vector": np.uint16, "Int32Vector": np.int32}  # of indices, narrowest first
+_WIDTHS: dict[str, Any] = {
+    "Uint8Vector": np.uint8,
+    "Uint16Vector": np.uint16,
+    "Int32Vector": np.int32,
+}  # of indices, narrowest first
 
 
 @dataclass(frozen=True)
