@@ -20,12 +20,11 @@ from lithe.errors import InputError
 from lithe.ir.graph import Module, Node, Tensor
 from lithe.ops.op import Site
 from lithe.optimize.calibration import SAMPLES, named_arrays
+from lithe.runtime.advice import LEAST_INPUTS, LEAST_WEIGHTS, is_layer
 from lithe.runtime.model import Model
 from lithe.types import FLOAT32, INT8
 
 BIAS_OPERAND, WEIGHTS_OPERAND = 2, 1
-LEAST_WEIGHTS = 1024  # of a layer; smaller ones are left alone
-LEAST_INPUTS = 16  # of an output; with fewer (depthwise filters) each weight counts
 MOST_INPUTS = 6144  # of an output, whose second moments are kept
 DAMPING = 0.01  # of the mean variance, added to each
 
@@ -83,12 +82,13 @@ def layers(module: Module, scope: str = "", *, integers: bool = False) -> list[L
     types = (FLOAT32, INT8) if integers else (FLOAT32,)
     found = []
     for node in (n for g in module.graphs for n in g.nodes):
-        weights = node.inputs[WEIGHTS_OPERAND] if len(node.inputs) > WEIGHTS_OPERAND else None
-        if node.op.factors is None or weights is None or weights.data is None or weights.type.dtype not in types:
+        if not is_layer(node):
             continue
-        axis, q = node.op.weights_axis, weights.type.quantization
-        inputs = weights.data.size // max(weights.data.shape[axis], 1)
-        if weights.data.size < LEAST_WEIGHTS or inputs < LEAST_INPUTS or (q and (any(q.zero_point) or q.block)):
+        weights = node.inputs[WEIGHTS_OPERAND]
+        assert weights is not None
+        assert weights.data is not None
+        q = weights.type.quantization
+        if weights.type.dtype not in types or (q is not None and (any(q.zero_point) or q.block)):
             continue
         if any(pattern.search(t.name) for t in node.outputs):
             x = node.inputs[0]

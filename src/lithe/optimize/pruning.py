@@ -26,7 +26,7 @@ from lithe.runtime.model import Model
 from lithe.types import FLOAT32
 
 ROUNDS = 8  # in which weights become zero, each after the last one's solution: one alone leaves far more error
-STEPS = 30  # of conjugate gradients, at most
+STEPS = 10  # of conjugate gradients, at most
 ENOUGH = 1e-4  # of the gradient at the start; the solution is then as good as the samples
 
 

@@ -80,6 +80,21 @@ def compact(model: Source, forms: Collection[str] = ("sparse", "table"), *, read
     return Model(module, name=name)
 
 
+def form_of(graph: Graph, node: Node) -> str:
+    """In which form a node's weights are stored, "dense" where in none."""
+    weights = node.inputs[WEIGHTS_OPERAND] if len(node.inputs) > WEIGHTS_OPERAND else None
+    makers, found = graph.producers(), set[str]()
+    while weights is not None:
+        found |= {form for form, extra in (("sparse", "sparsity"), ("micro", "table")) if extra in weights.extras}
+        maker = makers.get(weights)
+        if maker is None:
+            break
+        gathered = maker.op.name == "GATHER"
+        found |= {"table"} if gathered else set()
+        weights = maker.inputs[1 if gathered else 0]
+    return ", ".join(sorted(found)) or "dense"
+
+
 @dataclass
 class Stored:
     """A form for a constant: what it takes in a file, and the nodes that make `made` of it.

@@ -22,11 +22,8 @@ from lithe.errors import ModelError
 from lithe.types import Shape
 
 RECORD_BYTES = 256  # about what the structure of a tensor takes beside its vectors
-_WIDTHS: dict[str, Any] = {
-    "Uint8Vector": np.uint8,
-    "Uint16Vector": np.uint16,
-    "Int32Vector": np.int32,
-}  # of indices, narrowest first
+# Of indices, the narrowest first.
+_WIDTHS: dict[str, Any] = {"Uint8Vector": np.uint8, "Uint16Vector": np.uint16, "Int32Vector": np.int32}
 
 
 @dataclass(frozen=True)
@@ -241,3 +238,21 @@ def smallest(dense: np.ndarray, blocks: Sequence[int] | None = None) -> Sparsity
         (compressed(dense, *way) for way in fitting), key=lambda s: stored_bytes(s, dense.itemsize), default=None
     )
     return found if found is not None and stored_bytes(found, dense.itemsize) < dense.nbytes else None
+
+
+def bytes_at(shape: Shape, itemsize: int, block: int, sparsity: float) -> float:
+    """About what a constant takes, of which a share of the blocks along the last axis is left out."""
+    size, depth = math.prod(shape), shape[-1] // block
+    left = (1 - sparsity) * size / block
+    rows = size // shape[-1]
+    widths = [next(np.dtype(w).itemsize for w in _WIDTHS.values() if most <= np.iinfo(w).max) for most in (depth, left)]
+    return left * (block * itemsize + widths[0]) + (rows + 1) * widths[1] + RECORD_BYTES
+
+
+def pays_from(shape: Shape, itemsize: int, block: int) -> float:
+    """The share of blocks that must be zero for fewer bytes than all elements take; over 1 where none suffices."""
+    if not shape or shape[-1] % block or not math.prod(shape):
+        return math.inf
+    dense = math.prod(shape) * itemsize
+    shares = np.arange(1, 100) / 100
+    return next((float(s) for s in shares if bytes_at(shape, itemsize, block, s) < dense), math.inf)
