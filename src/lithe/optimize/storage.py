@@ -37,7 +37,10 @@ Source = Model | Module | str | os.PathLike[str] | bytes
 
 
 def opened(model: Source) -> tuple[Module, str]:
-    """(a copy of the model's graphs, its name). Raises what `lithe.load` raises."""
+    """(the model's graphs, its name). Raises InputError for what is no model, and what `lithe.load` raises."""
+    if not isinstance(model, Model | Module | str | os.PathLike | bytes):
+        raise InputError(f"a model is a lithe.Model, a file or bytes, this is {type(model).__name__}",
+                         hint="lithe.convert makes one of a framework's model")  # fmt: skip
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
     return (given, "") if isinstance(given, Module) else (given.module, given.name)
 
