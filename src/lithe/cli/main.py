@@ -26,6 +26,8 @@ VERBS = (
     "run",
     "convert",
     "quantize",
+    "prune",
+    "cluster",
     "inspect",
     "benchmark",
     "validate",
