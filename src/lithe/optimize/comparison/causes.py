@@ -1,0 +1,199 @@
+"""Why a layer goes wrong: what its ranges, weights and bias show, each with what to try.
+
+The error of a layer comes from storing its result in too few or wrong steps, or from its weights and bias. Which of
+them is measured: `Watched.storing` is what A's own values lose when they are stored with B's scale, and nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lithe.ir.graph import Node, Tensor
+from lithe.optimize.comparison.agreement import Agreement, by_channel, decibels, real
+from lithe.optimize.comparison.watching import Watched
+
+FAR = 8.0  # times: three of eight bits are lost on channels whose values are so much smaller
+AS_BAD = 3.0  # decibels: half of the noise or more
+WORDS = "Rule(Scheme(INT16, INT8), scope={scope})"
+FLOAT = "Rule(Scheme(), scope={scope})"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """name: in a few words. evidence: the figures that say so. tries: what may repair it, the cheapest first."""
+
+    name: str
+    evidence: str
+    tries: tuple[str, ...]
+
+
+def causes(w: Watched) -> tuple[Cause, ...]:
+    """Why a layer that goes wrong does, the likeliest first; never empty."""
+    found = [c for rule in RULES for c in [rule(w)] if c is not None]
+    if found:
+        return tuple(found)
+    return (Cause("not known", "neither its range nor its weights and bias explain the error", (_keep(w),)),)
+
+
+def _overflow(w: Watched) -> Cause | None:
+    if not w.odd:
+        return None
+    return Cause("overflow", f"{w.odd} values are infinite or NaN in {w.b.type.dtype}, and finite in the float model",
+                 (_keep(w), "scale the model's inputs down"))  # fmt: skip
+
+
+def _constant(w: Watched) -> Cause | None:
+    if w.got.least != w.got.greatest or w.values.least == w.values.greatest:
+        return None
+    evidence = f"every value is {_n(w.got.least)}, and {_span(w.values.least, w.values.greatest)} in the float model"
+    return Cause("constant tensor", evidence, ("calibrate with samples like these", _keep(w)))
+
+
+def _clipped(w: Watched) -> Cause | None:
+    if not _by_storing(w) or w.clipped < w.storing.noise / 2:
+        return None
+    evidence = (
+        f"{_share(w.beyond, w.storing.count)} of the values lie beyond {_span(*w.reach)}, which its integers reach; "
+        f"they go {_span(w.values.least, w.values.greatest)}"
+    )
+    return Cause("clipped range", evidence, ("calibrate with samples like these", 'ranges="min_max"', _wider(w)))
+
+
+def _outlier(w: Watched) -> Cause | None:
+    largest = w.values.largest
+    if not _by_storing(w) or len(largest) < 2:
+        return None
+    middle, low, top = float(np.median(largest)), float(np.quantile(largest, 0.25)), float(largest.max())
+    if low <= 0 or top < FAR * low:
+        return None
+    far = np.flatnonzero(largest > FAR * middle)
+    evidence = f"channel {int(largest.argmax())} reaches {_n(top)}, the middle one of {len(largest)} {_n(middle)}, and "
+    evidence += f"a quarter of them {_n(low)} or less: {_n(low / w.scale)} steps"
+    name = "outlier channel" if 0 < len(far) <= max(1, len(largest) // 8) else "channels of very different ranges"
+    return Cause(name, evidence, ('repairs="equalization"', _wider(w), _keep(w)))
+
+
+def _unlucky(w: Watched) -> Cause | None:
+    if not _by_storing(w):
+        return None
+    reach, used = w.reach[1] - w.reach[0], w.used[1] - w.used[0]
+    seen = w.values.greatest - w.values.least
+    if reach < 4 * used:
+        return None
+    evidence = f"its integers reach {_span(*w.reach)}, and 99.9 % of the values lie within {_span(*w.used)}: "
+    evidence += f"a step is {_n(w.scale)}"
+    if seen < reach / 4:
+        tries: tuple[str, ...] = ("calibrate with samples like these", _wider(w))
+    else:
+        tries = ('ranges="percentile"', 'ranges="mean_squared_error"', _wider(w))
+    return Cause("unlucky scale", evidence, tries)
+
+
+def _coarse(w: Watched) -> Cause | None:
+    if not _by_storing(w) or any(rule(w) for rule in (_clipped, _outlier, _unlucky, _constant)):
+        return None
+    evidence = f"values {_span(w.values.least, w.values.greatest)} in steps of {_n(w.scale)}: storing them alone gives "
+    evidence += f"{w.storing.level:.0f} dB"
+    return Cause("coarse steps", evidence, (_wider(w), _keep(w)))
+
+
+def _weights(w: Watched) -> Cause | None:
+    for mine, theirs, node in _constants(w):
+        if mine.data is None or mine.type.rank < 2 or not theirs.type.dtype.is_integer:
+            continue
+        kept = Agreement()
+        axis = node.op.weights_axis
+        wanted, got = real(mine.data, mine.type), real(_data(theirs), theirs.type)
+        if axis is not None:
+            wanted, got = np.moveaxis(wanted, axis, -1), np.moveaxis(got, axis, -1)
+        kept.see(wanted, got)
+        if kept.level > w.judged.level + AS_BAD:
+            continue
+        rows, q = by_channel(np.abs(wanted)), theirs.type.quantization
+        largest = rows.max(0) if rows is not None else np.array([np.abs(wanted).max()])
+        low = float(np.quantile(largest, 0.25))
+        said = f"weights '{mine.name}' in {theirs.type.dtype}"
+        if q is not None and not q.per_channel and 0 < low and FAR * low <= largest.max():
+            evidence = f"{said}, with one scale: channel {int(largest.argmax())} reaches {_n(float(largest.max()))}, a "
+            evidence += f"quarter of {len(largest)} channels {_n(low)} or less, which is {_n(low / q.scale[0])} steps"
+            return Cause("weights with one scale for very different channels", evidence,
+                         ("a scale for each channel: lithe.quantize", 'repairs="equalization"'))  # fmt: skip
+        evidence = f"{said} have {kept.snr:.0f} dB, a quarter of the channels {kept.channel_snr:.0f} dB or less"
+        return Cause("coarse weights", evidence, ("weights of 8 bits, or in blocks", _keep(w)))
+    return None
+
+
+def _bias(w: Watched) -> Cause | None:
+    for mine, theirs, _ in _constants(w):
+        dtype, q = theirs.type.dtype, theirs.type.quantization
+        if mine.type.rank != 1 or not dtype.is_integer or dtype.bits < 32 or q is None:
+            continue
+        data = _data(theirs)
+        wanted, got = real(_data(mine), mine.type), real(data, theirs.type)
+        if decibels(float((wanted**2).sum()), float(((wanted - got) ** 2).sum())) > w.judged.level + AS_BAD:
+            continue
+        worst = int(np.abs(wanted - got).argmax())
+        at_end = data[worst] in (dtype.minimum, dtype.maximum)
+        evidence = f"'{mine.name}' [{worst}] is {_n(float(wanted[worst]))}, and {_n(float(got[worst]))} as {dtype}"
+        evidence += f", the {'most' if at_end else 'nearest'} that it holds at a step of {_n(q.scale[worst % len(q.scale)])}"
+        return Cause("bias overflow" if at_end else "wrong bias", evidence,
+                     ("wider scales of the weights: lithe.quantize", 'repairs="bias_correction"', _keep(w)))  # fmt: skip
+    return None
+
+
+RULES: tuple[Callable[[Watched], Cause | None], ...] = (
+    _overflow, _constant, _bias, _weights, _clipped, _outlier, _unlucky, _coarse,
+)  # fmt: skip
+
+
+def _by_storing(w: Watched) -> bool:
+    """Whether storing the values explains the noise."""
+    return w.is_stored and w.storing.count > 0 and w.storing.level <= w.judged.level + AS_BAD
+
+
+def _constants(w: Watched) -> Iterator[tuple[Tensor, Tensor, Node]]:
+    """Constants of the layer's nodes in A, those in B that are the same ones, and the node of A."""
+    if w.parts is None:
+        return
+    a, b = w.parts
+    others = [(n, t) for n in b.nodes for t in n.inputs if t is not None and t.is_constant]
+    for node in a.nodes:
+        for place, mine in enumerate(node.inputs):
+            if mine is None or not mine.is_constant or not mine.type.dtype.is_float:
+                continue
+            same = [t for n, t in others if n.op.name == node.op.name and n.inputs.index(t) == place]
+            same = [t for t in same if t.type.shape == mine.type.shape]
+            yield from ((mine, t, node) for t in same[:1])
+
+
+def _data(t: Tensor) -> np.ndarray:
+    assert t.data is not None
+    return t.data
+
+
+def _scope(w: Watched) -> str:
+    return repr(f"^{re.escape(w.a.name)}$")
+
+
+def _wider(w: Watched) -> str:
+    return WORDS.format(scope=_scope(w))
+
+
+def _keep(w: Watched) -> str:
+    return FLOAT.format(scope=_scope(w))
+
+
+def _n(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _span(low: float, high: float) -> str:
+    return f"{_n(low)} .. {_n(high)}"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.3g} %"
