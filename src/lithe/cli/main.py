@@ -26,6 +26,7 @@ VERBS = (
     "run",
     "convert",
     "quantize",
+    "compare",
     "inspect",
     "benchmark",
     "validate",

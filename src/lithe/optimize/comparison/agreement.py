@@ -9,6 +9,7 @@ import math
 
 import numpy as np
 
+from lithe.optimize.ranges import Percentile
 from lithe.types import TensorType
 
 MOST = 300.0  # decibels: what is exact, or nothing but noise
@@ -49,14 +50,18 @@ class Agreement:
         self.count = 0
         self.signal = self.noise = self.power = self.product = self.largest = 0.0
         self.channels: np.ndarray | None = None  # two rows: signal, noise
+        self.samples = Percentile(50)  # of the samples' own decibels: from a quarter of them to three
 
     def see(self, wanted: np.ndarray, got: np.ndarray) -> None:
         """Takes in the values of a sample: finite real numbers of one shape."""
         difference = got - wanted
         first = self.count == 0
+        signal, noise = float((wanted**2).sum()), float((difference**2).sum())
+        if signal:
+            self.samples.see(np.array([decibels(signal, noise)]))
         self.count += wanted.size
-        self.signal += float((wanted**2).sum())
-        self.noise += float((difference**2).sum())
+        self.signal += signal
+        self.noise += noise
         self.power += float((got**2).sum())
         self.product += float((wanted * got).sum())
         self.largest = max(self.largest, float(np.abs(difference).max(initial=0.0)))
@@ -83,14 +88,18 @@ class Agreement:
         return np.array(found or [self.snr])
 
     @property
-    def channel_snr(self) -> float:
-        """What three quarters of the channels are better than: one large channel hides what becomes of the others."""
-        return float(np.quantile(self.of_channels, 0.25))
+    def quarter(self) -> float:
+        """What three quarters of the channels and of the samples are better than.
+
+        One large channel, or one large sample, hides in the whole what becomes of the others.
+        """
+        of_samples = self.samples.range()[0] if self.samples.counts.any() else self.snr
+        return min(float(np.quantile(self.of_channels, 0.25)), max(of_samples, -MOST))
 
     @property
     def level(self) -> float:
-        """The worse one of both."""
-        return min(self.snr, self.channel_snr)
+        """The worse one of the whole and a quarter."""
+        return min(self.snr, self.quarter)
 
     @property
     def rmse(self) -> float:

@@ -117,12 +117,12 @@ def _weights(w: Watched) -> Cause | None:
         largest = rows.max(0) if rows is not None else np.array([np.abs(wanted).max()])
         low = float(np.quantile(largest, 0.25))
         said = f"weights '{mine.name}' in {theirs.type.dtype}"
-        if q is not None and not q.per_channel and 0 < low and FAR * low <= largest.max():
+        if q is not None and not q.per_channel and low > 0 and FAR * low <= largest.max():
             evidence = f"{said}, with one scale: channel {int(largest.argmax())} reaches {_n(float(largest.max()))}, a "
             evidence += f"quarter of {len(largest)} channels {_n(low)} or less, which is {_n(low / q.scale[0])} steps"
             return Cause("weights with one scale for very different channels", evidence,
                          ("a scale for each channel: lithe.quantize", 'repairs="equalization"'))  # fmt: skip
-        evidence = f"{said} have {kept.snr:.0f} dB, a quarter of the channels {kept.channel_snr:.0f} dB or less"
+        evidence = f"{said} have {kept.snr:.0f} dB, the worst quarter of their channels {kept.quarter:.0f} dB"
         return Cause("coarse weights", evidence, ("weights of 8 bits, or in blocks", _keep(w)))
     return None
 
@@ -139,9 +139,10 @@ def _bias(w: Watched) -> Cause | None:
         worst = int(np.abs(wanted - got).argmax())
         at_end = data[worst] in (dtype.minimum, dtype.maximum)
         evidence = f"'{mine.name}' [{worst}] is {_n(float(wanted[worst]))}, and {_n(float(got[worst]))} as {dtype}"
-        evidence += f", the {'most' if at_end else 'nearest'} that it holds at a step of {_n(q.scale[worst % len(q.scale)])}"
-        return Cause("bias overflow" if at_end else "wrong bias", evidence,
-                     ("wider scales of the weights: lithe.quantize", 'repairs="bias_correction"', _keep(w)))  # fmt: skip
+        step = q.scale[worst if q.per_channel else 0]
+        evidence += f", the most that it holds at a step of {_n(step)}" if at_end else f", at a step of {_n(step)}"
+        tries = ("wider scales of the weights: lithe.quantize", 'repairs="bias_correction"', _keep(w))
+        return Cause("bias overflow" if at_end else "wrong bias", evidence, tries)
     return None
 
 
@@ -180,11 +181,11 @@ def _scope(w: Watched) -> str:
 
 
 def _wider(w: Watched) -> str:
-    return WORDS.format(scope=_scope(w))
+    return 'recipe="int16x8"' if w.is_input else WORDS.format(scope=_scope(w))
 
 
 def _keep(w: Watched) -> str:
-    return FLOAT.format(scope=_scope(w))
+    return "keep its readers float" if w.is_input else FLOAT.format(scope=_scope(w))
 
 
 def _n(value: float) -> str:

@@ -44,18 +44,17 @@ def compare(
     least    decibels of signal-to-noise; a layer with less goes wrong.
     progress is told how many samples were run.
 
-    For each tensor: 10 log10(sum x^2 / sum (x - y)^2) of the float values x and the other model's y, over the whole
-    and over each channel, for one large channel hides what becomes of the others; and both for the layer alone, run on
-    the float model's values, so that its own error stands apart from what it inherits. Causes are named for the layers
-    that go wrong by themselves.
+    For each tensor: 10 log10(sum x^2 / sum (x - y)^2) of the float values x and the other model's y, over the whole,
+    and over each channel and each sample, for a large one hides what becomes of the others. Both also for the layer
+    alone, run on the float model's values, so that its own error stands apart from what it inherits. Causes are named
+    for the layers that go wrong by themselves.
     Raises InputError where the models have different inputs, `a` has no real numbers, there is no sample, or one does
     not fit or gives NaN or infinity in `a`.
 
     >>> print(lithe.compare("digits.tflite", "digits_int8.tflite", digits[:50]))        # doctest: +SKIP
     """
     first, second = (_opened(model) for model in (a, b))
-    inputs = _same_inputs(first, second)
-    pairs = {t: inputs[t] for t in first.module.main.inputs}
+    pairs = _same_inputs(first, second)
     found = matched(first.module.main, second.module.main, pairs)
     watched = _watched(found)
     if not any(w.a not in pairs for w in watched):
@@ -89,15 +88,9 @@ def _same_inputs(first: Model, second: Model) -> dict[Tensor, Tensor]:
         raise InputError(
             "the models have different inputs: {} and {}".format(*sides), hint="compare a model with one made of it"
         )
-    by_index = {t.index: t for t in second.module.main.inputs}
-    places = {theirs[name].index for name in order}
-    assert places == set(by_index)
-    return {
-        t: by_index[theirs[name].index]
-        for (_, info), name in zip(mine.items(), order, strict=True)
-        for t in first.module.main.inputs
-        if t.index == info.index
-    }
+    ours, others = ({t.index: t for t in m.module.main.inputs} for m in (first, second))
+    pairs = {mine[x].index: theirs[y].index for x, y in zip(mine, order, strict=True)}
+    return {t: others[pairs[index]] for index, t in ours.items()}
 
 
 def _fits(mine: TensorInfo, theirs: TensorInfo) -> bool:
@@ -108,24 +101,23 @@ def _fits(mine: TensorInfo, theirs: TensorInfo) -> bool:
 
 def _watched(found: Matching) -> list[Watched]:
     """The tensors of real numbers that both have, with the layers that compute them."""
-    ends_b = {form: x for x, y in found.pairs.items() for form in found.b.forms(y)}
     made = []
     for x, y in found.pairs.items():
         stored = found.b.stored(y)
         if not x.type.dtype.is_float or not (stored.type.dtype.is_float or stored.type.quantization is not None):
             continue
-        parts = _parts(found, x, stored, ends_b) if x in found.a.makers else None
-        made.append(Watched(x, stored, parts))
+        parts = _parts(found, x, stored) if x in found.a.makers else None
+        made.append(Watched(x, stored, parts, x in found.a.graph.inputs))
     return made
 
 
-def _parts(found: Matching, x: Tensor, stored: Tensor, ends_b: Mapping[Tensor, Tensor]) -> tuple[Part, Part] | None:
+def _parts(found: Matching, x: Tensor, stored: Tensor) -> tuple[Part, Part] | None:
     """The layers that compute a tensor in A and in B, None where one of them cannot be run alone."""
-    theirs = layer(found.b.graph, found.b.makers, stored, {t for t, of in ends_b.items() if of is not x})
+    theirs = layer(found.b.graph, found.b.makers, stored, {t for t, of in found.ends.items() if of is not x})
     mine = layer(found.a.graph, found.a.makers, x, found.pairs)
     if mine is None or theirs is None or not theirs.leaves:
         return None
-    fits = all(can_become(ends_b[t].type, t.type) for t in theirs.leaves)
+    fits = all(can_become(found.ends[t].type, t.type) for t in theirs.leaves)
     return (mine, theirs) if fits else None
 
 
@@ -136,8 +128,7 @@ def _run(
     """Shows every sample's values to those that watch; returns how many samples there were."""
     host = Host(first.module)
     other = Host(second.module)
-    ends_b = {form: x for x, y in found.pairs.items() for form in found.b.forms(y)}
-    alone = {w: _grafted(host, w, ends_b) for w in watched if w.parts is not None}
+    alone = {w: _grafted(host, w, found.ends) for w in watched if w.parts is not None}
     mine = Watch(host.module, [*(host.same[w.a] for w in watched), *(t for both in alone.values() for t in both)])
     theirs = Watch(other.module, [other.same[w.b] for w in watched])
     infos = {t.index: info for t, info in zip(second.module.main.inputs, _in_order(second), strict=True)}
@@ -170,12 +161,12 @@ def _run(
     return count
 
 
-def _grafted(host: Host, w: Watched, ends_b: Mapping[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _grafted(host: Host, w: Watched, ends: Mapping[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Where, behind A's graph, A's layer and B's give the tensor: both on A's values, as B stores them."""
     assert w.parts is not None
     mine, theirs = w.parts
-    leaves_b = {t: host.same[ends_b[t]] for t in theirs.leaves}
-    rounded = {ends_b[t]: host.cast(there, t.type) for t, there in leaves_b.items()}
+    leaves_b = {t: host.same[ends[t]] for t in theirs.leaves}
+    rounded = {ends[t]: host.cast(there, t.type) for t, there in leaves_b.items()}
     leaves_a = {t: rounded.get(t, host.same[t]) for t in mine.leaves}
     return host.add(mine, leaves_a, w.a, "alone/a/"), host.add(theirs, leaves_b, w.b, "alone/b/")
 
@@ -208,7 +199,7 @@ def _findings(
     outputs = {found.a.root(t) for t in found.a.graph.outputs}
     seen = [w for w in watched if w.total.count]
     poor = [w for w in seen if w.judged.level < least]
-    wrong = [w for w in poor if w.own is not None or w.a in found.a.graph.inputs] or poor  # by themselves, if known
+    wrong = [w for w in poor if w.own is not None or w.is_input] or poor  # by themselves, if known
     explained = set(wrong) or set(sorted(seen, key=lambda w: w.judged.level)[:1])
     layers = tuple(_layer(w, found.a, w in wrong, w in explained, w.a in outputs) for w in seen)
     return Comparison(
@@ -225,9 +216,9 @@ def _layer(w: Watched, side: Side, wrong: bool, explained: bool, is_output: bool
         partner=w.b.name,
         type=w.b.type.dtype.name,
         snr=total.snr,
-        channel_snr=total.channel_snr,
+        quarter=total.quarter,
         own=own.snr if own else None,
-        own_channel=own.channel_snr if own else None,
+        own_quarter=own.quarter if own else None,
         rmse=total.rmse,
         rmse_steps=total.rmse / w.scale if w.scale else None,
         largest=total.largest,

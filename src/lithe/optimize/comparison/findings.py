@@ -12,6 +12,8 @@ import numpy as np
 from lithe.optimize.comparison.agreement import MOST
 from lithe.optimize.comparison.causes import Cause
 
+HEAD = ("tensor", "operator", "type", "SNR dB", "own dB", "quarter", "RMSE/scale", "cosine", "saturated", "bits", "")
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -28,8 +30,8 @@ class Layer:
 
     name, operator  of the float model. partner: the tensor of the other one, of this type.
     snr             decibels: power of the float values over that of the difference; 300 where there is none.
-    channel_snr     what three quarters of the channels are better than.
-    own, own_channel  the same of the layer alone, on the float model's values; None where that cannot be run.
+    quarter         the same of the worst quarter of channels, or of samples: three quarters have more.
+    own, own_quarter  both of the layer alone, on the float model's values; None where that cannot be run.
     rmse            root of the mean squared difference; `rmse_steps`: over the scale.
     largest         the largest difference. cosine: of the angle between both.
     saturated       the share of the float values that the integers do not reach. bits: how many the integers use.
@@ -44,9 +46,9 @@ class Layer:
     partner: str
     type: str
     snr: float
-    channel_snr: float
+    quarter: float
     own: float | None
-    own_channel: float | None
+    own_quarter: float | None
     rmse: float
     rmse_steps: float | None
     largest: float
@@ -63,10 +65,10 @@ class Layer:
 
     @property
     def level(self) -> float:
-        """By which layers are ranked: the worse one of whole and channels, of its own error where that is known."""
-        if self.own is not None and self.own_channel is not None:
-            return min(self.own, self.own_channel)
-        return min(self.snr, self.channel_snr)
+        """By which layers are ranked: the worse of both figures, of its own error where that is known."""
+        if self.own is not None and self.own_quarter is not None:
+            return min(self.own, self.own_quarter)
+        return min(self.snr, self.quarter)
 
 
 @dataclass(frozen=True)
@@ -132,12 +134,23 @@ class Comparison:
 
     def rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """(head, a row of text for each layer)."""
-        head = ("tensor", "operator", "type", "SNR dB", "own dB", "channels", "RMSE/scale", "cosine", "saturated", "bits",
-                "")  # fmt: skip
+        head = (
+            "tensor",
+            "operator",
+            "type",
+            "SNR dB",
+            "own dB",
+            "quarter",
+            "RMSE/scale",
+            "cosine",
+            "saturated",
+            "bits",
+            "",
+        )
         return head, [
             (
                 shortened(layer.name), layer.operator, layer.type, _db(layer.snr), _db(layer.own),
-                _db(layer.channel_snr if layer.own_channel is None else layer.own_channel),
+                _db(layer.quarter if layer.own_quarter is None else layer.own_quarter),
                 _number(layer.rmse_steps, "{:.2f}"), f"{layer.cosine:.4f}", _number(layer.saturated, "{:.2%}"),
                 _number(layer.bits, "{:.1f}"), "wrong" if layer.wrong else "",
             )
@@ -147,10 +160,9 @@ class Comparison:
 
 def _why(layer: Layer, what: str) -> str:
     """The layer, its figures, and what may be done, a line each."""
-    alone = layer.own is not None
-    by = f"alone {_db(layer.own)} dB" if alone else f"{_db(layer.snr)} dB"
-    quarter = layer.own_channel if alone else layer.channel_snr
-    lines = [f"{what}: '{layer.name}' ({layer.operator}), {by}, a quarter of its channels {_db(quarter)} dB or less"]
+    by = f"alone {_db(layer.own)} dB" if layer.own is not None else f"{_db(layer.snr)} dB"
+    quarter = layer.quarter if layer.own_quarter is None else layer.own_quarter
+    lines = [f"{what}: '{layer.name}' ({layer.operator}), {by}, its worst quarter {_db(quarter)} dB"]
     for cause in layer.causes:
         lines += [f"  {cause.name}: {cause.evidence}", f"  try: {'; '.join(cause.tries)}"]
     return "\n".join(lines)

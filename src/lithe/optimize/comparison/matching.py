@@ -65,11 +65,17 @@ class Side:
 
 @dataclass(frozen=True)
 class Matching:
-    """pairs: {tensor of A: root in B} in the order of A. alone: computed tensors of A that B has not."""
+    """What of A is in B.
+
+    pairs  {tensor of A: root in B}, in the order of A.
+    ends   {form of such a root: tensor of A}.
+    alone  computed tensors of A that B has not.
+    """
 
     a: Side
     b: Side
     pairs: Mapping[Tensor, Tensor]
+    ends: Mapping[Tensor, Tensor]
     alone: Sequence[Tensor]
 
 
@@ -88,7 +94,8 @@ def matched(a: Graph, b: Graph, inputs: Mapping[Tensor, Tensor]) -> Matching:
     computed = [*a.inputs, *(t for n in search.a.nodes for t in n.outputs)]
     pairs = {t: search.found[t] for t in computed if t in search.found}
     alone = [t for t in computed if t not in pairs and t.type.dtype.is_float]
-    return Matching(search.a, search.b, pairs, alone)
+    ends = {form: x for x, y in pairs.items() for form in search.b.forms(y)}
+    return Matching(search.a, search.b, pairs, ends, alone)
 
 
 class _Search:

@@ -53,8 +53,8 @@ class Watched:
     odd       how many values are infinite or NaN in B and not in A.
     """
 
-    def __init__(self, a: Tensor, b: Tensor, parts: tuple[Layer, Layer] | None) -> None:
-        self.a, self.b, self.parts = a, b, parts
+    def __init__(self, a: Tensor, b: Tensor, parts: tuple[Layer, Layer] | None, is_input: bool) -> None:
+        self.a, self.b, self.parts, self.is_input = a, b, parts, is_input
         self.total, self.storing = Agreement(), Agreement()
         self.own = Agreement() if parts is not None else None
         self.values, self.got, self.integers = Extremes(), Extremes(), Extremes()
