@@ -120,9 +120,7 @@ def _spread(layer: Layer) -> str:
         for c in layer.causes
     )
     reach = "" if layer.reach is None else f"; the integers reach {layer.reach[0]:.3g} .. {layer.reach[1]:.3g}"
-    about = (
-        f"float values {layer.low:.3g} .. {layer.high:.3g}{reach}. Blue: float, orange: the other; logarithmic."
-    )
+    about = f"float values {layer.low:.3g} .. {layer.high:.3g}{reach}. Blue: float, orange: the other; logarithmic."
     shapes = [(s.low, s.width, s.counts, colour) for s, colour in zip(layer.spreads, ("blue", "orange"), strict=True)]
     title = f"<h3>{escape(layer.name)} ({escape(layer.operator)})</h3>"
     return f'{title}<p class="quiet">{about}</p>{causes}{histogram(shapes)}'

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lithe.ir.graph import Node, Tensor
-from lithe.optimize.comparison.agreement import Agreement, by_channel, decibels, real
+from lithe.optimize.comparison.agreement import Agreement, decibels, real
 from lithe.optimize.comparison.watching import Watched
 
 FAR = 8.0  # times: three of eight bits are lost on channels whose values are so much smaller
@@ -103,28 +103,43 @@ def _coarse(w: Watched) -> Cause | None:
 
 def _weights(w: Watched) -> Cause | None:
     for mine, theirs, node in _constants(w):
-        if mine.data is None or mine.type.rank < 2 or not theirs.type.dtype.is_integer:
+        if mine.type.rank < 2 or not theirs.type.dtype.is_integer:
             continue
-        kept = Agreement()
-        axis = node.op.weights_axis
-        wanted, got = real(mine.data, mine.type), real(_data(theirs), theirs.type)
-        if axis is not None:
-            wanted, got = np.moveaxis(wanted, axis, -1), np.moveaxis(got, axis, -1)
-        kept.see(wanted, got)
-        if kept.level > w.judged.level + AS_BAD:
+        wanted, got = real(_data(mine), mine.type), real(_data(theirs), theirs.type)
+        axis, limit = node.op.weights_axis, w.judged.level + AS_BAD
+        of_outputs, of_inputs = (_kept(wanted, got, a) for a in (-1 if axis is None else axis, -1))
+        if min(of_outputs.level, of_inputs.level) > limit:
             continue
-        rows, q = by_channel(np.abs(wanted)), theirs.type.quantization
-        largest = rows.max(0) if rows is not None else np.array([np.abs(wanted).max()])
-        low = float(np.quantile(largest, 0.25))
         said = f"weights '{mine.name}' in {theirs.type.dtype}"
-        if q is not None and not q.per_channel and low > 0 and FAR * low <= largest.max():
-            evidence = f"{said}, with one scale: channel {int(largest.argmax())} reaches {_n(float(largest.max()))}, a "
-            evidence += f"quarter of {len(largest)} channels {_n(low)} or less, which is {_n(low / q.scale[0])} steps"
+        largest, q = _largest(wanted, axis), theirs.type.quantization
+        low, top = float(np.quantile(largest, 0.25)), float(largest.max())
+        if q is not None and not q.per_channel and low > 0 and FAR * low <= top:
+            evidence = f"{said}, with one scale: channel {int(largest.argmax())} reaches {_n(top)}, a quarter of "
+            evidence += f"{len(largest)} channels {_n(low)} or less, which is {_n(low / q.scale[0])} steps"
             return Cause("weights with one scale for very different channels", evidence,
                          ("a scale for each channel: lithe.quantize", 'repairs="equalization"'))  # fmt: skip
-        evidence = f"{said} have {kept.snr:.0f} dB, the worst quarter of their channels {kept.quarter:.0f} dB"
+        if of_outputs.level > limit:
+            evidence = f"{said}: those for a quarter of the input's channels are so small beside others that "
+            evidence += f"{of_inputs.quarter:.0f} dB or less are left of them"
+            return Cause("weights of very different sizes", evidence, ('repairs="equalization"', _keep(w)))
+        evidence = (
+            f"{said} have {of_outputs.snr:.0f} dB, the worst quarter of their channels {of_outputs.quarter:.0f} dB"
+        )
         return Cause("coarse weights", evidence, ("weights of 8 bits, or in blocks", _keep(w)))
     return None
+
+
+def _kept(wanted: np.ndarray, got: np.ndarray, axis: int) -> Agreement:
+    """What is left of weights, by channels along an axis."""
+    found = Agreement()
+    found.see(np.moveaxis(wanted, axis, -1), np.moveaxis(got, axis, -1))
+    return found
+
+
+def _largest(weights: np.ndarray, axis: int | None) -> np.ndarray:
+    """The largest magnitude of each output's weights."""
+    rows = np.abs(weights).reshape(1, -1) if axis is None else np.moveaxis(np.abs(weights), axis, 0)
+    return np.asarray(rows.reshape(len(rows), -1).max(1, initial=0.0))
 
 
 def _bias(w: Watched) -> Cause | None:

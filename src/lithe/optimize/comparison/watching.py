@@ -70,9 +70,11 @@ class Watched:
 
     def see(self, wanted: np.ndarray, stored: np.ndarray) -> None:
         """Takes in a sample's values in A, and in B as it stores them."""
-        wanted, got = real(wanted, self.a.type), self._finite(real(stored, self.b.type))
+        wanted, got = real(wanted, self.a.type), real(stored, self.b.type)
         if not wanted.size:
             return
+        self.odd += int((~np.isfinite(got)).sum())
+        got = _finite(got)
         self.total.see(wanted, got)
         self.values.see(wanted)
         self.got.see(got)
@@ -87,14 +89,7 @@ class Watched:
         assert self.own is not None
         wanted, got = real(wanted, self.a.type), real(stored, self.b.type)
         if wanted.size:
-            self.own.see(np.nan_to_num(wanted), np.nan_to_num(got))
-
-    def _finite(self, got: np.ndarray) -> np.ndarray:
-        odd = ~np.isfinite(got)
-        if not odd.any():
-            return got
-        self.odd += int(odd.sum())
-        return np.where(odd, 0.0, got)
+            self.own.see(_finite(wanted), _finite(got))
 
     def _store(self, wanted: np.ndarray) -> None:
         q, dtype = self.b.type.quantization, self.b.type.dtype
@@ -135,3 +130,8 @@ class Watched:
     def judged(self) -> Agreement:
         """By which the layer is judged: its own error where that is known."""
         return self.own if self.own is not None and self.own.count else self.total
+
+
+def _finite(array: np.ndarray) -> np.ndarray:
+    """With 0 in place of infinity and NaN."""
+    return np.where(np.isfinite(array), array, 0.0)
