@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -52,8 +53,12 @@ def command(a: Path, b: Path, data: Path, page: Path | None, most: int, least: f
         from lithe.cli.comparison_page import comparison_page
         from lithe.cli.files import write_whole
 
-        text = comparison_page(found)
-        write_whole(page, lambda file: file.write(text.encode()) and None)
+        text = comparison_page(found).encode()
+
+        def write(file: BinaryIO) -> None:
+            file.write(text)
+
+        write_whole(page, write)
     if as_json:
         print_json("compare", found.to_dict())
         return

@@ -7,17 +7,17 @@ them is measured: `Watched.storing` is what A's own values lose when they are st
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from lithe.ir.graph import Node, Tensor
-from lithe.optimize.comparison.agreement import Agreement, decibels, real
+from lithe.optimize.comparison.agreement import Agreement, real
 from lithe.optimize.comparison.watching import Watched
 
 FAR = 8.0  # times: three of eight bits are lost on channels whose values are so much smaller
-AS_BAD = 3.0  # decibels: half of the noise or more
+LESS = 6.0  # decibels: by which some are clearly worse than others
 WORDS = "Rule(Scheme(INT16, INT8), scope={scope})"
 FLOAT = "Rule(Scheme(), scope={scope})"
 
@@ -31,9 +31,13 @@ class Cause:
     tries: tuple[str, ...]
 
 
-def causes(w: Watched) -> tuple[Cause, ...]:
-    """Why a layer that goes wrong does, the likeliest first; never empty."""
+Others = Mapping[Tensor, Watched]  # by tensor of A
+
+
+def causes(w: Watched, others: Others) -> tuple[Cause, ...]:
+    """Why a layer that goes wrong does, the likeliest first; never empty. `others`: those that it may read, too."""
     found = [c for rule in RULES for c in [rule(w)] if c is not None]
+    found = [c for c in (_weights(w, others),) if c is not None] + found
     if found:
         return tuple(found)
     return (Cause("not known", "neither its range nor its weights and bias explain the error", (_keep(w),)),)
@@ -101,15 +105,16 @@ def _coarse(w: Watched) -> Cause | None:
     return Cause("coarse steps", evidence, (_wider(w), _keep(w)))
 
 
-def _weights(w: Watched) -> Cause | None:
+def _weights(w: Watched, others: Others) -> Cause | None:
     for mine, theirs, node in _constants(w):
         if mine.type.rank < 2 or not theirs.type.dtype.is_integer:
             continue
         wanted, got = real(_data(mine), mine.type), real(_data(theirs), theirs.type)
-        axis, limit = node.op.weights_axis, w.judged.level + AS_BAD
-        of_outputs, of_inputs = (_kept(wanted, got, a) for a in (-1 if axis is None else axis, -1))
-        if min(of_outputs.level, of_inputs.level) > limit:
+        axis = node.op.weights_axis
+        noise = (got - wanted) ** 2 * _power(node, wanted.shape[-1], others)  # of the sums, if errors are independent
+        if _blame(w, _sums(noise, axis) * w.judged.count) < 1 / 3:
             continue
+        of_outputs, of_inputs = (_kept(wanted, got, a) for a in (-1 if axis is None else axis, -1))
         said = f"weights '{mine.name}' in {theirs.type.dtype}"
         largest, q = _largest(wanted, axis), theirs.type.quantization
         low, top = float(np.quantile(largest, 0.25)), float(largest.max())
@@ -118,7 +123,7 @@ def _weights(w: Watched) -> Cause | None:
             evidence += f"{len(largest)} channels {_n(low)} or less, which is {_n(low / q.scale[0])} steps"
             return Cause("weights with one scale for very different channels", evidence,
                          ("a scale for each channel: lithe.quantize", 'repairs="equalization"'))  # fmt: skip
-        if of_outputs.level > limit:
+        if of_inputs.quarter < of_outputs.quarter - LESS:
             evidence = f"{said}: those for a quarter of the input's channels are so small beside others that "
             evidence += f"{of_inputs.quarter:.0f} dB or less are left of them"
             return Cause("weights of very different sizes", evidence, ('repairs="equalization"', _keep(w)))
@@ -127,6 +132,15 @@ def _weights(w: Watched) -> Cause | None:
         )
         return Cause("coarse weights", evidence, ("weights of 8 bits, or in blocks", _keep(w)))
     return None
+
+
+def _power(node: Node, channels: int, others: Others) -> np.ndarray | float:
+    """The mean square of what weights are multiplied with, of each channel of the input where it has so many."""
+    read = next((others[t] for t in node.inputs if t is not None and t in others), None)
+    if read is None:
+        return 0.0
+    sums, count = read.total.channels, max(read.total.count, 1)
+    return sums[0] / (count / channels) if sums is not None and len(sums[0]) == channels else read.total.signal / count
 
 
 def _kept(wanted: np.ndarray, got: np.ndarray, axis: int) -> Agreement:
@@ -142,6 +156,12 @@ def _largest(weights: np.ndarray, axis: int | None) -> np.ndarray:
     return np.asarray(rows.reshape(len(rows), -1).max(1, initial=0.0))
 
 
+def _sums(noise: np.ndarray, axis: int | None) -> np.ndarray:
+    """The sum for each output."""
+    rows = noise.reshape(1, -1) if axis is None else np.moveaxis(noise, axis, 0)
+    return np.asarray(rows.reshape(len(rows), -1).sum(1))
+
+
 def _bias(w: Watched) -> Cause | None:
     for mine, theirs, _ in _constants(w):
         dtype, q = theirs.type.dtype, theirs.type.quantization
@@ -149,7 +169,8 @@ def _bias(w: Watched) -> Cause | None:
             continue
         data = _data(theirs)
         wanted, got = real(_data(mine), mine.type), real(data, theirs.type)
-        if decibels(float((wanted**2).sum()), float(((wanted - got) ** 2).sum())) > w.judged.level + AS_BAD:
+        noise = float(((wanted - got) ** 2).mean()) * w.judged.count  # each element of the result has one of them
+        if not noise or noise < w.judged.noise / 2:
             continue
         worst = int(np.abs(wanted - got).argmax())
         at_end = data[worst] in (dtype.minimum, dtype.maximum)
@@ -162,13 +183,33 @@ def _bias(w: Watched) -> Cause | None:
 
 
 RULES: tuple[Callable[[Watched], Cause | None], ...] = (
-    _overflow, _constant, _bias, _weights, _clipped, _outlier, _unlucky, _coarse,
+    _overflow, _constant, _bias, _clipped, _outlier, _unlucky, _coarse,
 )  # fmt: skip
 
 
 def _by_storing(w: Watched) -> bool:
     """Whether storing the values explains the noise."""
-    return w.is_stored and w.storing.count > 0 and w.storing.level <= w.judged.level + AS_BAD
+    if not w.is_stored or not w.storing.count:
+        return False
+    of_channels = w.storing.channels
+    return (
+        _blame(w, np.array([w.storing.noise]) if of_channels is None else of_channels[1] * len(of_channels[1])) >= 0.5
+    )
+
+
+def _blame(w: Watched, noise: np.ndarray) -> float:
+    """Which share of the layer's noise this is, where it is at its worst: in the whole, or in its worst channels.
+
+    noise  of each channel, as if every value were of that channel; or of all.
+    """
+    judged = w.judged
+    if judged.channels is None or judged.snr <= judged.quarter or len(noise) != len(judged.channels[1]):
+        return float(noise.mean()) / max(judged.noise, 1e-300)
+    signal, whole = judged.channels
+    with np.errstate(divide="ignore"):
+        levels = np.where(signal > 0, signal / np.maximum(whole, 1e-300), np.inf)
+    worst = np.argsort(levels)[: max(1, int((signal > 0).sum()) // 4)]
+    return float(np.median(noise[worst] / len(noise) / np.maximum(whole[worst], 1e-300)))
 
 
 def _constants(w: Watched) -> Iterator[tuple[Tensor, Tensor, Node]]:

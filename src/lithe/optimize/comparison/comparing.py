@@ -11,7 +11,7 @@ import numpy as np
 from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
 from lithe.optimize.calibration import SAMPLES
-from lithe.optimize.comparison.causes import causes
+from lithe.optimize.comparison.causes import Cause, causes
 from lithe.optimize.comparison.findings import Comparison, Layer, spread
 from lithe.optimize.comparison.grafting import Host, Watch, can_become, layer
 from lithe.optimize.comparison.grafting import Layer as Part
@@ -201,13 +201,15 @@ def _findings(
     poor = [w for w in seen if w.judged.level < least]
     wrong = [w for w in poor if w.own is not None or w.is_input] or poor  # by themselves, if known
     explained = set(wrong) or set(sorted(seen, key=lambda w: w.judged.level)[:1])
-    layers = tuple(_layer(w, found.a, w in wrong, w in explained, w.a in outputs) for w in seen)
+    others = {w.a: w for w in seen}
+    why = {w: causes(w, others) for w in explained}
+    layers = tuple(_layer(w, found.a, w in wrong, why.get(w, ()), w.a in outputs) for w in seen)
     return Comparison(
         first.name or "a", second.name or "b", count, least, layers, tuple(t.name for t in found.alone)
     )  # fmt: skip
 
 
-def _layer(w: Watched, side: Side, wrong: bool, explained: bool, is_output: bool) -> Layer:
+def _layer(w: Watched, side: Side, wrong: bool, why: tuple[Cause, ...], is_output: bool) -> Layer:
     maker = side.makers.get(w.a)
     total, own = w.total, w.own if w.own is not None and w.own.count else None
     return Layer(
@@ -230,6 +232,6 @@ def _layer(w: Watched, side: Side, wrong: bool, explained: bool, is_output: bool
         reach=w.reach if w.is_stored else None,
         wrong=wrong,
         is_output=is_output,
-        causes=causes(w) if explained else (),
+        causes=why,
         spreads=tuple(spread(h.counts, h.low, h.width, BARS) for h in w.histograms),
     )
