@@ -16,7 +16,9 @@ from lithe.optimize.recipes import recipe as named
 from lithe.optimize.rewriting import Ends, as_integer_graphs
 from lithe.optimize.spelling import spell_out
 from lithe.optimize.weights import halve_constants, narrow_weights
+from lithe.passes.activations import as_activation, fuse_activation
 from lithe.passes.fold_constants import fold_constants
+from lithe.passes.rewrite import rewrite
 from lithe.runtime.model import Model, load
 from lithe.types import FLOAT32, INT8, INT16, UINT8, DType
 
@@ -60,6 +62,7 @@ def quantize(
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
     module = (given.module if isinstance(given, Model) else given).copy()
     fold_constants(module.main)
+    rewrite(module.main, as_activation, fuse_activation)  # what an activation cuts off takes no steps
     plan = chosen.plan(module)
     ends = Ends(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
     make = observer(ranges or chosen.ranges)
