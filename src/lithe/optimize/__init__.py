@@ -6,4 +6,18 @@ recipes       what becomes of each operator
 integers      a float graph as a graph of integers
 weights       smaller weights beside real numbers
 quantization  the door: `lithe.quantize`
+training      with the framework's help: `lithe.optimize.quantize_aware`, ...
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """What training offers, which is not imported before it is asked for."""
+    training = importlib.import_module("lithe.optimize.training")
+    if name in training.__all__:
+        return getattr(training, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
