@@ -45,9 +45,9 @@ def compare(
     progress is told how many samples were run.
 
     For each tensor: 10 log10(sum x^2 / sum (x - y)^2) of the float values x and the other model's y, over the whole,
-    and over each channel and each sample, for a large one hides what becomes of the others. Both also for the layer
-    alone, run on the float model's values, so that its own error stands apart from what it inherits. Causes are named
-    for the layers that go wrong by themselves.
+    and over each channel and each sample, for a large one hides what becomes of the others (the channels of outputs
+    and of shares do not count by themselves). Both also for the layer alone, run on the float model's values, so that
+    its own error stands apart from what it inherits. Causes are named for the layers that go wrong by themselves.
     Raises InputError where the models have different inputs, `a` has no real numbers, there is no sample, or one does
     not fit or gives NaN or infinity in `a`.
 
@@ -106,8 +106,11 @@ def _watched(found: Matching) -> list[Watched]:
         stored = found.b.stored(y)
         if not x.type.dtype.is_float or not (stored.type.dtype.is_float or stored.type.quantization is not None):
             continue
-        parts = _parts(found, x, stored) if x in found.a.makers else None
-        made.append(Watched(x, stored, parts, x in found.a.graph.inputs))
+        maker = found.a.makers.get(x)
+        parts = _parts(found, x, stored) if maker is not None else None
+        scaled = maker is not None and bool(maker.op.result_scales)  # as shares are, of which small ones are nothing
+        final = x in found.a.graph.outputs
+        made.append(Watched(x, stored, parts, is_input=maker is None, by_channel=not (scaled or final)))
     return made
 
 

@@ -51,12 +51,16 @@ class Watched:
     storing   A's values as the integers of B, beside themselves: what the scale alone makes wrong.
     beyond    how many values of A the integers of B do not reach; clipped: the noise that comes of it.
     odd       how many values are infinite or NaN in B and not in A.
+
+    by_channel  whether each channel counts by itself, as weights after it may make much of a small one.
     """
 
-    def __init__(self, a: Tensor, b: Tensor, parts: tuple[Layer, Layer] | None, is_input: bool) -> None:
+    def __init__(
+        self, a: Tensor, b: Tensor, parts: tuple[Layer, Layer] | None, *, is_input: bool, by_channel: bool
+    ) -> None:
         self.a, self.b, self.parts, self.is_input = a, b, parts, is_input
-        self.total, self.storing = Agreement(), Agreement()
-        self.own = Agreement() if parts is not None else None
+        self.total, self.storing = Agreement(by_channel), Agreement(by_channel)
+        self.own = Agreement(by_channel) if parts is not None else None
         self.values, self.got, self.integers = Extremes(), Extremes(), Extremes()
         self.histograms = Percentile(MOST_USED), Percentile(MOST_USED)
         self.beyond = self.odd = 0
