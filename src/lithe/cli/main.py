@@ -26,6 +26,8 @@ VERBS = (
     "run",
     "convert",
     "quantize",
+    "prune",
+    "cluster",
     "compare",
     "inspect",
     "benchmark",
