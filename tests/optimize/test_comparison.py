@@ -11,7 +11,7 @@ import pytest
 import lithe
 from lithe.errors import InputError, ModelError
 from lithe.formats import tflite
-from lithe.ir.graph import Node
+from lithe.ir.graph import Node, Tensor
 from lithe.ops.op import REGISTRY, NoAttrs
 from lithe.optimize.comparison.agreement import MOST, Agreement, real
 from lithe.optimize.comparison.matching import matched
@@ -349,6 +349,51 @@ def test_truth_values_are_no_real_numbers():
     found = lithe.compare(module, module.copy(), SAMPLES[:1])
     assert [layer.name for layer in found.layers] == ["x", "z"]
     assert module.main.outputs[0].type.dtype == BOOL
+
+
+# scales that were moved
+
+
+def equalized(module, factors):
+    """The model with the channels between its first and its last convolution scaled, which the last undoes."""
+    made = module.copy()
+    first, last = (n for n in made.main.nodes if n.op.name == "CONV_2D")
+    for node, place, by in ((first, 1, factors[:, None, None, None]), (first, 2, factors), (last, 1, 1 / factors)):
+        t = node.inputs[place]
+        node.inputs[place] = Tensor(t.name, t.type, (t.data * by).astype(np.float32))
+    made.main.renumber()
+    return made
+
+
+def between(b, x):
+    deep = convolution(b, x, 16, fused_activation_function="RELU")
+    pool = {"filter_width": 2, "filter_height": 2, "stride_w": 2, "stride_h": 2, "padding": "VALID"}
+    return {"y": convolution(b, b("MAX_POOL_2D", deep, **pool))}
+
+
+@pytest.mark.parametrize("recipe", ["int8", "float16"])
+def test_scales_that_were_moved_between_layers_are_no_errors(recipe):
+    module = model(between)
+    other = equalized(module, np.geomspace(0.3, 30, 16))
+    made = lithe.quantize(other, None if recipe == "float16" else SAMPLES, recipe)
+    found, direct = lithe.compare(module, made, SAMPLES), lithe.compare(other, made, SAMPLES)
+    assert found.first is None or recipe == "int8"
+    for one, two in zip(found.layers, direct.layers, strict=True):
+        assert (one.name, one.wrong) == (two.name, two.wrong)
+        assert one.snr == pytest.approx(two.snr, abs=1.0)
+        assert (one.own is None) == (two.own is None)
+        assert one.own is None or one.own == pytest.approx(two.own, abs=1.0) or min(one.own, two.own) > 100
+        assert [c.name for c in one.causes] == [c.name for c in two.causes]
+
+
+def test_weights_that_are_others_are_no_factors():
+    module = model(between)
+    other = module.copy()
+    first = other.main.nodes[0]
+    first.inputs[1].data = -2 * first.inputs[1].data
+    found = lithe.compare(module, other, SAMPLES)
+    assert found.first.operator == "CONV_2D"
+    assert found.first.snr < 0
 
 
 # data
