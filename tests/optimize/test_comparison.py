@@ -380,9 +380,9 @@ def test_scales_that_were_moved_between_layers_are_no_errors(recipe):
     assert found.first is None or recipe == "int8"
     for one, two in zip(found.layers, direct.layers, strict=True):
         assert (one.name, one.wrong) == (two.name, two.wrong)
-        assert one.snr == pytest.approx(two.snr, abs=1.0)
+        assert one.snr == pytest.approx(two.snr, abs=2.0)
         assert (one.own is None) == (two.own is None)
-        assert one.own is None or one.own == pytest.approx(two.own, abs=1.0) or min(one.own, two.own) > 100
+        assert one.own is None or one.own == pytest.approx(two.own, abs=2.0) or min(one.own, two.own) > 100
         assert [c.name for c in one.causes] == [c.name for c in two.causes]
 
 
