@@ -8,7 +8,11 @@ weights       smaller weights beside real numbers
 quantization  the door: `lithe.quantize`
 sparsity      which weights become zero
 clusters      which few numbers stand for many
-training      the same while a Keras model learns: `prune`, `cluster`, `strip`
+moments       layers as products, and what their inputs have in common
+pruning, clustering   both at once, in a model that is done: what is left makes up for what is lost
+training      both while a Keras model learns, and integers too: `prune`, `cluster`, `quantize_aware`, `strip`
+doors         `prune` and `cluster`, whatever the model is
+storage       sparse constants, and tables of values: `compact`
 
 Names are imported when they are first used: those for training need Keras.
 """
@@ -19,22 +23,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lithe.optimize.training.clustering import cluster
-    from lithe.optimize.training.pruning import prune
+    from lithe.optimize.doors import cluster, prune
+    from lithe.optimize.storage import compact
+    from lithe.optimize.training.aware import quantize_aware
     from lithe.optimize.training.schedules import Schedule
     from lithe.optimize.training.substitution import strip
 
 _HOME = {
     "Schedule": "lithe.optimize.training.schedules",
-    "cluster": "lithe.optimize.training.clustering",
-    "prune": "lithe.optimize.training.pruning",
+    "cluster": "lithe.optimize.doors",
+    "compact": "lithe.optimize.storage",
+    "prune": "lithe.optimize.doors",
+    "quantize_aware": "lithe.optimize.training.aware",
     "strip": "lithe.optimize.training.substitution",
 }
 
 __all__ = [
     "Schedule",
     "cluster",
+    "compact",
     "prune",
+    "quantize_aware",
     "strip",
 ]
 
