@@ -28,6 +28,7 @@ VERBS = (
     "quantize",
     "prune",
     "cluster",
+    "compare",
     "inspect",
     "benchmark",
     "validate",
