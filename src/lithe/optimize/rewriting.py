@@ -1,7 +1,7 @@
 """A float model as one of integers: what stands between operators on integers and the rest, in every graph.
 
-    real operator, operator on integers  ->  real operator, QUANTIZE, operator on integers
-    operator on integers, real operator  ->  operator on integers, DEQUANTIZE, real operator
+real operator, operator on integers  ->  real operator, QUANTIZE, operator on integers
+operator on integers, real operator  ->  operator on integers, DEQUANTIZE, real operator
 """
 
 from __future__ import annotations
@@ -31,12 +31,10 @@ from lithe.optimize.integers import (
     handed_on,
     integer_forms,
     stored_operands,
-    stored_scale,
     weights_scale,
 )
 from lithe.optimize.recipes import Plan
 from lithe.types import FLOAT32, DType, Quantization, TensorType
-
 
 POWERS = (-15, -9)  # exponents of the scale of a state that is a power of two, in the format
 
@@ -205,7 +203,9 @@ class _Rewriting:
                     found[name] = Quantization((float(np.prod(steps) * np.float32(scale.factor)),), (0,))
                 else:
                     least = max(map(room, [b for b in inside if name in fused.scales.get(b, Scale()).of]), default=0.0)
-                    ends = (float(data.min()), float(data.max())) if data is not None else self.scales.inside(node, name)
+                    ends = (
+                        (float(data.min()), float(data.max())) if data is not None else self.scales.inside(node, name)
+                    )
                     found[name] = _scale_inside(ends, scale, dtype, least)
             return found[name]
 
@@ -258,8 +258,6 @@ class _Rewriting:
 
 def _scale_inside(ends: Range, scale: Scale, dtype: DType, least: float) -> Quantization:
     """Of a value inside a fused operator, that reaches so far."""
-    if scale.how == "range":
-        return stored_scale(*ends, dtype)
     most = (1 << (scale.bits or dtype.bits) - 1) - 1
     step = max(-ends[0], ends[1], 1e-9) / most
     if scale.how == "power":
@@ -268,9 +266,7 @@ def _scale_inside(ends: Range, scale: Scale, dtype: DType, least: float) -> Quan
     return Quantization((float(np.float32(max(step, least))),), (0,))
 
 
-def as_integer_graphs(
-    module: Module, ranges: Mapping[Seen, Range], plan: Plan, ends: Ends
-) -> dict[Tensor, Tensor]:
+def as_integer_graphs(module: Module, ranges: Mapping[Seen, Range], plan: Plan, ends: Ends) -> dict[Tensor, Tensor]:
     """Rewrites the main graph of the module and those that it runs; returns what inputs and outputs of the main graph
     have become, where they have.
 

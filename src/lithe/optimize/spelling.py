@@ -11,11 +11,11 @@ import numpy as np
 from lithe.errors import ModelError
 from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.ops.op import REGISTRY, RuleViolation, Site
-from lithe.optimize.integers import integer_form
-from lithe.optimize.recipes import Plan
+from lithe.optimize.integers import integer_form, is_finite
+from lithe.optimize.recipes import Plan, Scheme
 from lithe.passes.infer_shapes import infer_node
 from lithe.passes.writer import Inexpressible, Writer
-from lithe.types import BOOL, FLOAT32, INT32, TensorType
+from lithe.types import BOOL, FLOAT32, TensorType
 
 Body = Callable[["Speller", Tensor, list[Tensor], Tensor], Sequence[Tensor]]
 
@@ -60,12 +60,17 @@ class Speller(Writer):
         self._finish(graph, w, [w("ADD", number, w.constant(1)), *made, same])
         cls = REGISTRY.by_name["WHILE"]
         outputs = [Tensor(f"{self.title}/last{i}", t.type) for i, t in enumerate(start)]
-        numbers = {"cond_subgraph_index": len(self.module.graphs) - 2, "body_subgraph_index": len(self.module.graphs) - 1}
+        numbers = {
+            "cond_subgraph_index": len(self.module.graphs) - 2,
+            "body_subgraph_index": len(self.module.graphs) - 1,
+        }
         self.add(Node(cls, cls.Attrs(**numbers), list(start), outputs))
         return outputs[1:-1]
 
     def _graph(self, title: str, start: Sequence[Tensor]) -> tuple[Graph, Speller, list[Tensor]]:
-        inputs = [Tensor(f"{self.title}/{title}{i}", TensorType(t.type.dtype, t.type.shape)) for i, t in enumerate(start)]
+        inputs = [
+            Tensor(f"{self.title}/{title}{i}", TensorType(t.type.dtype, t.type.shape)) for i, t in enumerate(start)
+        ]
         graph = Graph(f"{self.title}/{title}", list(inputs), [], [], [])
         self.module.graphs.append(graph)
         return graph, Speller(self.module, graph.name), inputs
@@ -88,8 +93,7 @@ def spell_out(module: Module, plan: Plan) -> Plan:
         while left:
             node = left.popleft()
             scheme, before = schemes.get(node), len(module.graphs)
-            wanted = scheme is not None and scheme.values is not None and node.has_rules
-            instead = _spelled(module, node, read) if wanted and integer_form(node, scheme) is None else None
+            instead = None if scheme is None else _spelled(module, node, scheme, read)
             if instead is None or scheme is None:
                 nodes.append(node)
                 continue
@@ -101,9 +105,14 @@ def spell_out(module: Module, plan: Plan) -> Plan:
     return Plan(schemes)
 
 
-def _spelled(module: Module, node: Node, read: set[Tensor]) -> list[Node] | None:
-    """What takes the node's place; None where nothing can."""
-    if node.op.spelled is None or any(t is not None and not t.type.dtype.is_float for t in node.inputs[:1]):
+def _spelled(module: Module, node: Node, scheme: Scheme, read: set[Tensor]) -> list[Node] | None:
+    """What takes the node's place; None where nothing can, or needs to."""
+    if scheme.values is None or not node.has_rules or integer_form(node, scheme) is not None:
+        return None
+    first = node.inputs[0] if node.inputs else None
+    if node.op.spelled is None or first is None or first.type.dtype != FLOAT32:
+        return None
+    if not all(is_finite(t.data) for t in node.inputs if t is not None):
         return None
     writer, graphs = Speller(module, node.outputs[0].name), len(module.graphs)
     try:

@@ -25,7 +25,7 @@ def load(
     model: str | os.PathLike[str] | bytes,
     *,
     num_threads: int | None = None,
-    precision: Literal["strict", "fast"] = "strict",
+    precision: Literal["strict", "bf16x3", "fast"] = "strict",
     cache: bool = True,
     limits: Limits | None = None,
     tune: bool | float = False,
@@ -36,6 +36,8 @@ def load(
                  depend on it. The threads start with the first call and end with the model.
     precision    of products of floats. "strict": float32. "fast": factors are rounded to bfloat16 (8 bits, a relative
                  error of up to 2**-8 each) where the processor multiplies those faster, and sums stay float32.
+                 "bf16x3": factors are sums of two bfloat16 numbers (16 bits, up to 2**-16), and three products stand
+                 for one; where the processor multiplies tiles of them (AMX), else float32.
     cache        keep compiled code on disk, so that the next start is quick.
     limits       a `lithe.ops.verify.Limits`: what a model may ask for at most.
     tune         look for the quickest code by running it, when the model is called first: True for a minute at most, or

@@ -92,7 +92,13 @@ class Svdf(Op):
         return Svdf.inside(site, lambda name, value: None, *arrays)
 
     def inside(
-        site: Site, see: See, x: np.ndarray, feature: np.ndarray, time: np.ndarray, bias: np.ndarray | None, state: np.ndarray
+        site: Site,
+        see: See,
+        x: np.ndarray,
+        feature: np.ndarray,
+        time: np.ndarray,
+        bias: np.ndarray | None,
+        state: np.ndarray,
     ) -> list[np.ndarray]:
         (filters, memory), n = time.shape, Numbers(site)
         remembered = state.reshape(x.shape[0], filters, memory)
