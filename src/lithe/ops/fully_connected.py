@@ -44,6 +44,7 @@ class FullyConnected(Op):
     weights_axis = 0
     contracts = True
     blocks = True
+    beside_reals, blocks_beside_reals = ("int8", "int4", "int2"), ("int4",)
     operands = (("input", "weights", "bias?"), ("output", "shuffled_input?"))
     types = """
     float32 W float32? -> float32: W= float32 float16 int8q uint8q int4q int2q
@@ -99,6 +100,9 @@ class FullyConnected(Op):
             total = convolve(centred(rows, site.inputs[0]), centred(kernel, site.inputs[1]), POINT, 1)
             y = finished(site, total, bias)
         return [y.reshape(FullyConnected.infer(actual(site, x, w))[0]), *more]
+
+    def factors(site: Site, x: np.ndarray) -> np.ndarray:
+        return x.reshape(1, -1, site.inputs[1].shape[1])
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         outputs, depth = xs[1].shape

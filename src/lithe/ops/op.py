@@ -290,9 +290,14 @@ class Op:
     row_aligned: ClassVar[bool] = False  # an elementwise operand of fewer axes belongs to the first ones, not the last
     named_axes: ClassVar[Axes | None] = None  # how it names axes, where their order does not matter to it
     weights_axis: ClassVar[int | None] = None  # of a constant operand of weights: the one along which outputs lie
+    # factors(site, x): by what weights are multiplied, [groups, sums, weights of an output]; outputs: group after group
+    factors: ClassVar[Callable[..., np.ndarray] | None] = None
     broadcasts: ClassVar[bool] = False  # operands of other shapes are repeated to one shape, as in numpy
     contracts: ClassVar[bool] = False  # its output is written by one contraction of the builder, as epilogues of sums
     blocks: ClassVar[bool] = False  # input 1 may have a scale for each block (see `lithe.types.Quantization`)
+    # the types of constant weights that runtimes of the format take beside real values, of those in `types`; and in blocks
+    beside_reals: ClassVar[tuple[str, ...]] = ("int8",)
+    blocks_beside_reals: ClassVar[tuple[str, ...]] = ()
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
     updates: ClassVar[bool] = False  # loops may be given the memory of input 0 for output 0: only a part of it changes
 
@@ -317,7 +322,18 @@ class Op:
     lowers: ClassVar[Callable[..., bool]] = staticmethod(lambda site: True)
 
     def __init_subclass__(cls) -> None:
-        for key in ("infer", "evaluate", "lower", "lowers", "changes", "parse_options", "fused", "inside", "spelled"):
+        for key in (
+            "infer",
+            "evaluate",
+            "lower",
+            "lowers",
+            "changes",
+            "parse_options",
+            "fused",
+            "inside",
+            "spelled",
+            "factors",
+        ):
             function = cls.__dict__.get(key)
             if callable(function) and not isinstance(function, staticmethod):
                 setattr(cls, key, staticmethod(function))

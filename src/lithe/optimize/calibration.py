@@ -10,7 +10,7 @@ import numpy as np
 from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
 from lithe.optimize.inside import Inside, Seen
-from lithe.optimize.ranges import Observer
+from lithe.optimize.ranges import Observer, within_reach
 from lithe.runtime.model import Model
 
 Range = tuple[float, float]
@@ -56,10 +56,10 @@ def calibrated(
                 f"sample {count} gives {_odd(array)} in {name}",
                 hint="look for NaN and infinity in the samples, or leave this one out",
             )
-        observers.setdefault(seen, make()).see(array)
+        observers.setdefault(seen, make()).see(within_reach(array))
 
     for sample in samples:
-        given = _named(sample, names, count)
+        given = named_arrays(sample, names, count)
         results = model(*given.values())
         found = {t: np.asarray(array) for t, array in zip(inputs.values(), given.values(), strict=True)}
         arrays = results.values() if isinstance(results, dict) else [results]
@@ -75,7 +75,7 @@ def calibrated(
     return {seen: o.range() for seen, o in observers.items()}
 
 
-def _named(sample: Any, names: list[str], count: int) -> dict[str, Any]:
+def named_arrays(sample: Any, names: list[str], count: int) -> dict[str, Any]:
     """The arrays of a sample in the order of the model's inputs."""
     if isinstance(sample, Mapping):
         if set(sample) != set(names):

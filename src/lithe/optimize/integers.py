@@ -22,11 +22,11 @@ from lithe.ops.op import Fused, Site
 from lithe.optimize.calibration import Range
 from lithe.optimize.calls import Place, as_one_type, carried
 from lithe.optimize.inside import Seen
-from lithe.optimize.recipes import Plan, Scheme
+from lithe.optimize.ranges import within_reach
+from lithe.optimize.recipes import WEIGHTS_OPERAND, Plan, Scheme
 from lithe.types import DTYPES, FLOAT32, INT16, DType, Quantization
 
 STORED, WEIGHTS, BIAS, INSIDE, OTHER = "stored", "weights", "bias", "inside", "other"
-WEIGHTS_OPERAND = 1
 Stored = tuple[Tensor, DType]  # a tensor as integers of a type
 LARGEST_BIAS = 1 << 30  # as an int32: sums have as much room again
 
@@ -257,7 +257,8 @@ class Scales:
 
     def _range(self, t: Tensor) -> Range:
         if t.data is not None:
-            return (float(t.data.min()), float(t.data.max())) if t.data.size else (0.0, 0.0)
+            data = within_reach(t.data)
+            return (float(data.min()), float(data.max())) if data.size else (0.0, 0.0)
         return self._ranges.get(t, (0.0, 0.0))
 
     def _root(self, one: Stored) -> Stored:

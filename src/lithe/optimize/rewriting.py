@@ -247,6 +247,8 @@ class _Rewriting:
         if weights.type.dtype == FLOAT32 or q is None:
             least = 0.0 if bias is None or bias.data is None else np.abs(bias.data) / (scale * LARGEST_BIAS)
             q = weights_scale(weights.data, axis, dtype, least)
+            if not form.scheme.channels:
+                q = replace(q, scale=(max(q.scale),) * len(q.scale))
             kind = replace(weights.type, dtype=dtype, quantization=q)
             operands[place] = Tensor(weights.name, kind, as_weights(weights.data, q, dtype))
         if bias is not None and bias.data is not None:
