@@ -135,8 +135,7 @@ def test_the_layers_around_an_lstm_are_integers_too():
     assert kinds(made).count("QUANTIZE") == kinds(made).count("DEQUANTIZE") == 1
 
 
-@pytest.mark.parametrize("recipe", ["int8", "int16x8"])
-@pytest.mark.parametrize("activation", ["RELU6", "NONE"])
+@pytest.mark.parametrize(("recipe", "activation"), [("int8", "RELU6"), ("int16x8", "NONE")])
 def test_an_lstm_with_another_activation_is_a_loop(recipe, activation):
     made = judged(
         model(lambda b, x: {"y": lstm(b, x, scale=0.2, fused_activation_function=activation)}), recipe, 18, LOOP
@@ -145,7 +144,7 @@ def test_an_lstm_with_another_activation_is_a_loop(recipe, activation):
     assert "UNIDIRECTIONAL_SEQUENCE_LSTM" not in kinds(made)
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if "normalized" not in KINDS[k]])
+@pytest.mark.parametrize("kind", ["plain", "clipped", "coupled peephole", "projected and clipped"])
 def test_with_values_of_sixteen_bits_an_lstm_is_a_loop(kind):
     made = judged(model(lambda b, x: {"y": lstm(b, x, **KINDS[kind])}), "int16x8", 32, LOOP)
     assert "WHILE" in kinds(made, 0)
@@ -182,11 +181,12 @@ def rnn(b, x, op="UNIDIRECTIONAL_SEQUENCE_RNN", activation="TANH", **attrs):
     return b(op, x, *operands, fused_activation_function=activation, **attrs)
 
 
-@pytest.mark.parametrize("recipe", ["int8", "int16x8"])
-@pytest.mark.parametrize("shape", [(1, STEPS, DEPTH), (2, STEPS, DEPTH)])
-@pytest.mark.parametrize("major", [False, True])
-def test_a_simple_layer_is_a_loop(recipe, shape, major):
-    shape = (shape[1], shape[0], shape[2]) if major else shape
+@pytest.mark.parametrize(
+    ("recipe", "batch", "major"),
+    [("int8", 1, False), ("int8", 2, True), ("int16x8", 2, False)],
+)
+def test_a_simple_layer_is_a_loop(recipe, batch, major):
+    shape = (STEPS, batch, DEPTH) if major else (batch, STEPS, DEPTH)
     made = judged(model(lambda b, x: {"y": rnn(b, x, time_major=major)}, shape), recipe,
                   32 if recipe == "int16x8" else 22, LOOP, shape)  # fmt: skip
     assert "WHILE" in kinds(made, 0)
@@ -214,9 +214,10 @@ def pair(b, x, merged, of="LSTM"):
                      time_major=False, fused_activation_function="TANH")  # fmt: skip
 
 
-@pytest.mark.parametrize("of", ["LSTM", "RNN"])
-@pytest.mark.parametrize("merged", [False, True])
-@pytest.mark.parametrize("recipe", ["int8", "int16x8"])
+@pytest.mark.parametrize(
+    ("of", "merged", "recipe"),
+    [("LSTM", False, "int8"), ("LSTM", True, "int16x8"), ("RNN", True, "int8")],
+)
 def test_two_directions_are_two_layers(of, merged, recipe):
     def build(b, x):
         made = pair(b, x, merged, of)

@@ -72,7 +72,7 @@ def command(
         )
     after.save(output)
     sizes = model.stat().st_size, output.stat().st_size
-    real = [n.op.name for n in after.module.main.nodes if _computes_reals(n)]
+    real = [n.op.name for graph in after.module.graphs for n in graph.nodes if _computes_reals(n)]
     if as_json:
         facts = {"model": str(model), "output": str(output), "samples": used, "bytes_before": sizes[0],
                  "bytes": sizes[1], "operators": len(after.module.main.nodes), "operators_of_reals": real}  # fmt: skip
