@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
 from lithe.ops.verify import verify
-from lithe.optimize.calibration import SAMPLES, calibrated
+from lithe.optimize.calibration import SAMPLES, Calibration, Range, calibrated
 from lithe.optimize.integers import Ends, as_integer_graph
 from lithe.optimize.ranges import observer
 from lithe.optimize.recipes import Plan, Recipe, stored_types
 from lithe.optimize.recipes import recipe as named
 from lithe.optimize.weights import halve_constants, narrow_weights
+from lithe.optimize.workers import Workers
 from lithe.passes.fold_constants import fold_constants
 from lithe.runtime.model import Model, load
 from lithe.types import FLOAT32, INT8, INT16, UINT8, DType
@@ -24,12 +25,19 @@ ENDS = {"float32": FLOAT32, "int8": INT8, "uint8": UINT8, "int16": INT16}
 
 def quantize(
     model: Model | Module | str | os.PathLike[str] | bytes,
-    samples: Iterable[Any] | None = None,
+    samples: Iterable[Any] | Calibration | None = None,
     recipe: str | Recipe = "int8",
     *,
     ranges: str = "",
     inputs: str = "float32",
     outputs: str = "float32",
+    workers: str | Workers | None = None,
+    keep: Mapping[str, float] | None = None,
+    evaluate: Callable[[Model], float] | None = None,
+    labelled: tuple[Iterable[Any], Sequence[Any]] | None = None,
+    cost: str = "size",
+    seconds: float | None = None,
+    resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Model:
     """Returns a smaller copy of a float model.
@@ -37,14 +45,18 @@ def quantize(
     model    a Model, or a file.
     samples  what the model is called with, as it will be in use; a hundred do. An iterable of arrays, of tuples of
              arrays, or of dicts {input: array}. They are run one after another and not kept. Recipes for weights alone
-             need none.
+             need none. Or a `Calibration`: what was seen before, of the module that it names.
     recipe   a `Recipe`, or its name. "float16": weights in half the bits. "dynamic": weights in 8 bits, values are
              quantized while the model runs. "int8": weights and values in 8 bits, computed on integers. "int16x8":
              values in 16 bits.
     ranges   how the range of a tensor comes from what it held: "min_max", "moving_average", "percentile",
              "mean_squared_error" or "entropy"; default: the recipe's.
     inputs, outputs   "float32", or with "int8" the integers themselves, "int8" or "uint8"; "int16" with "int16x8".
-    progress is told how many samples were run.
+    workers  "dask", "dask://host:port", "ray" or "ray://host:port": who shares the samples.
+    keep     {"accuracy": 0.99}: in place of a recipe, the cheapest mixture is searched for that keeps this share of the
+             float model's accuracy, as the function `evaluate` or the data `labelled` judge it. These and `cost`,
+             `seconds` and `resume` are arguments of `lithe.optimize.search.search`, which says also what was tried.
+    progress is told how many samples were run, or how many trials of a search were made.
 
     Weights have a scale for each output channel, values one for each tensor. What has no integer form stays float,
     between a DEQUANTIZE and a QUANTIZE.
@@ -54,9 +66,21 @@ def quantize(
     >>> small = lithe.quantize("digits.tflite", digits[:100])                       # doctest: +SKIP
     >>> small.save("digits_int8.tflite")                                            # doctest: +SKIP
     """
+    searching = {"evaluate": evaluate, "labelled": labelled, "seconds": seconds, "resume": resume}
+    if keep is not None or any(v is not None for v in searching.values()):
+        from lithe.optimize.search.door import in_place_of
+
+        how = {"inputs": inputs, "outputs": outputs, "workers": workers, "ranges": ranges or "min_max"}
+        return in_place_of(recipe, model, samples, keep, searching, cost=cost, progress=progress, **how)
     chosen = named(recipe)
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
-    module = (given.module if isinstance(given, Model) else given).copy()
+    original = given.module if isinstance(given, Model) else given
+    module = original.copy()
+    known: dict[Tensor, Range] = {}
+    if isinstance(samples, Calibration):
+        if samples.module is not original:
+            raise InputError("the calibration is of another model", hint="quantize its own `module`")
+        known = samples.of(module)
     fold_constants(module.main)
     plan = chosen.plan(module)
     ends = Ends(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
@@ -65,7 +89,7 @@ def quantize(
     if plan.has_integers:
         if samples is None:
             raise InputError(f"{_said(recipe)} needs samples", hint=f"samples are {SAMPLES}")
-        seen = calibrated(module, samples, make, progress)
+        seen = known if isinstance(samples, Calibration) else calibrated(module, samples, make, progress, workers)
         became = as_integer_graph(module.main, seen, plan.integers(module.main), ends)
         _sign(module, became)
         changed += len(became) + sum(n.op.name == "QUANTIZE" for n in module.main.nodes)
