@@ -5,10 +5,12 @@ evaluation   how good a model is: on labelled data, or by a function; how far it
 trials       what was tried, and what came out
 state        a file of that, from which an interrupted search goes on
 order        the order in which layers give up precision
+outcome      what was found
 door         `search`
 """
 
-from lithe.optimize.search.door import Outcome, search
+from lithe.optimize.search.door import search
+from lithe.optimize.search.outcome import Outcome
 from lithe.optimize.search.trials import Trial
 
 __all__ = ["Outcome", "Trial", "search"]

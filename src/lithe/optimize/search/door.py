@@ -7,7 +7,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
@@ -20,6 +19,7 @@ from lithe.optimize.recipes import Recipe
 from lithe.optimize.search.choices import EXACT, SCHEMES, Choice, layers
 from lithe.optimize.search.evaluation import Evaluation, Labelled, Measured
 from lithe.optimize.search.order import Move, Point, moves
+from lithe.optimize.search.outcome import Outcome, cost_of, keeps_accuracy
 from lithe.optimize.search.state import State
 from lithe.optimize.search.trials import OutOfTime, Subject, Trial, Trials
 from lithe.optimize.workers import Workers, opened
@@ -29,89 +29,6 @@ from lithe.runtime.model import Model, load
 PROBES = 32  # samples on which noise is measured
 MOST_AFTER = 40  # mixtures that are tried after the order was followed as far as it goes
 COSTS = ("size", "latency", "both")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a search found.
-
-    model     the cheapest one that keeps the accuracy.
-    recipe    how `lithe.quantize` makes it.
-    chosen    its trial; `exact` is that of the float model.
-    trials    all of them, in their order.
-    share     of the float model's accuracy that was to be kept.
-    cost      "size", "latency" or "both".
-    answers   how many the accuracy is a share of; None where a function gave it.
-    complete  False where the time ended the search.
-    """
-
-    model: Model
-    recipe: Recipe
-    chosen: Trial
-    exact: Trial
-    trials: tuple[Trial, ...]
-    share: float
-    cost: str
-    answers: int | None
-    complete: bool
-
-    @property
-    def evaluated(self) -> tuple[Trial, ...]:
-        """The trials whose accuracy is known."""
-        return tuple(t for t in self.trials if t.accuracy is not None)
-
-    @property
-    def kept(self) -> tuple[Trial, ...]:
-        """Those that keep the accuracy."""
-        return tuple(t for t in self.evaluated if _keeps(t, self.exact, self.share))
-
-    @property
-    def front(self) -> tuple[Trial, ...]:
-        """Those to which no other is preferable in both size and accuracy, from the smallest on."""
-        found: list[Trial] = []
-        for t in sorted(self.evaluated, key=lambda t: (t.bytes, -(t.accuracy or 0.0))):
-            if not found or (t.accuracy or 0.0) > (found[-1].accuracy or 0.0):
-                found.append(t)
-        return tuple(found)
-
-    @property
-    def uniform(self) -> Trial:
-        """The cheapest that treats all operators alike and keeps the accuracy; at worst the float model."""
-        return min((t for t in self.kept if t.is_uniform), key=lambda t: _cost(t, self.exact, self.cost))
-
-    @property
-    def gain(self) -> tuple[float, float] | None:
-        """Between which the accuracy gained (less than 0: lost) is, on all data like these, in 95 of 100 cases.
-
-        From the answers that changed, as the float model and the chosen one were asked the same. A search picks the
-        best of many on the same answers, so the true loss is more likely at the lower end.
-        Source: Agresti and Min, Simple improved confidence intervals for comparing matched proportions, 2005.
-        """
-        lost, won = self.chosen.lost, self.chosen.won
-        if self.answers is None or lost is None or won is None:
-            return None
-        n = self.answers + 2
-        middle = (won - lost) / n
-        spread = 1.96 * math.sqrt(won + lost + 1 - (won - lost) ** 2 / n) / n
-        return middle - spread, middle + spread
-
-    def __str__(self) -> str:
-        chosen, exact = self.chosen, self.exact
-        lines = [
-            f"{chosen.choice}",
-            f"{chosen.bytes} bytes, {chosen.bytes / exact.bytes:.0%} of the float model's",
-            f"{self.uniform.bytes} bytes has the best that treats all layers alike: {self.uniform.choice}",
-            f"accuracy {chosen.accuracy:.4f}, the float model's is {exact.accuracy:.4f}",
-        ]
-        if self.gain is not None:
-            low, high = self.gain
-            lines.append(
-                f"on {self.answers} answers, of which {chosen.lost} were lost and {chosen.won} won: a change between "
-                f"{100 * low:+.1f} and {100 * high:+.1f} points (95 %)"
-            )
-        if not self.complete:
-            lines.append("the search ended before its end: its time had gone")
-        return "\n".join(lines)
 
 
 def search(
@@ -169,11 +86,11 @@ def search(
             raise InputError(f"the float model's accuracy is {accuracy}: no share of it can be kept")
         complete = True
         try:
-            _try_all(trials, subject, cost, lambda t: _keeps(t, trials.exact, share))
+            _try_all(trials, subject, cost, lambda t: keeps_accuracy(t, trials.exact, share))
         except OutOfTime:
             complete = False
-    kept = [t for t in trials if _keeps(t, trials.exact, share)]
-    best = min(kept, key=lambda t: (_cost(t, trials.exact, cost), -(t.accuracy or 0.0)))
+    kept = [t for t in trials if keeps_accuracy(t, trials.exact, share)]
+    best = min(kept, key=lambda t: (cost_of(t, trials.exact, cost), -(t.accuracy or 0.0)))
     if best.choice.key == trials.exact.choice.key:
         raise InputError(_nothing(trials, share, cost, complete), hint="keep a smaller share of it")
     found = Model(subject.made(best.choice).module, name=name)
@@ -214,7 +131,7 @@ def _try_all(trials: Trials, subject: Subject, cost: str, keeps: Callable[[Trial
     for trial in trials.alone(alone, timed=cost != "size"):
         if not trial.problem:
             ((layer, scheme),) = trial.choice.layers.items()
-            points[layer].append(Point(scheme, 1 - _cost(trial, trials.exact, cost), trial.noise))
+            points[layer].append(Point(scheme, 1 - cost_of(trial, trials.exact, cost), trial.noise))
     order = moves(points)
     for base in bases:
         _follow(trials, Choice(base, dict.fromkeys(names, EXACT)), order, keeps)
@@ -249,23 +166,13 @@ def _follow(trials: Trials, start: Choice, order: Sequence[Move], keeps: Callabl
             stuck.add(move.layer)
 
 
-def _keeps(trial: Trial, exact: Trial, share: float) -> bool:
-    return trial.accuracy is not None and trial.accuracy >= share * (exact.accuracy or 0.0) - 1e-12
-
-
-def _cost(trial: Trial, exact: Trial, cost: str) -> float:
-    """Over that of the float model."""
-    size, latency = trial.bytes / exact.bytes, 1.0 if trial.latency is None else trial.latency
-    return {"size": size, "latency": latency, "both": (size + latency) / 2}[cost]
-
-
 def _nothing(trials: Trials, share: float, cost: str, complete: bool) -> str:
     others = [t for t in trials if t.accuracy is not None and t is not trials.exact]
     said = "nothing cheaper than the float model" + ("" if complete else " that was tried in the time given")
     wanted = f"keeps {share:.4g} of its accuracy, {trials.exact.accuracy:.4g}"
     if not others:
         return f"{said} {wanted}"
-    nearest = max(others, key=lambda t: (t.accuracy or 0.0, -_cost(t, trials.exact, cost)))
+    nearest = max(others, key=lambda t: (t.accuracy or 0.0, -cost_of(t, trials.exact, cost)))
     return f"{said} {wanted}; nearest is {nearest.choice} with {nearest.accuracy:.4g}"
 
 
