@@ -72,6 +72,7 @@ class Conv2D(Op):
     contracts = True
     operands = (("input", "filter", "bias?"), ("output",))
     types = TYPES
+    beside_reals = ("int8", "int4")
 
     @dataclass(frozen=True)
     class Attrs:

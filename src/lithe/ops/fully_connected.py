@@ -44,6 +44,7 @@ class FullyConnected(Op):
     weights_axis = 0
     contracts = True
     blocks = True
+    beside_reals, blocks_beside_reals = ("int8", "int4", "int2"), ("int4",)
     operands = (("input", "weights", "bias?"), ("output", "shuffled_input?"))
     types = """
     float32 W float32? -> float32: W= float32 float16 int8q uint8q int4q int2q

@@ -18,11 +18,10 @@ import numpy as np
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import REGISTRY, NoAttrs
 from lithe.optimize.calibration import Range
-from lithe.optimize.recipes import Scheme
+from lithe.optimize.recipes import WEIGHTS_OPERAND, Scheme
 from lithe.types import FLOAT32, INT16, DType, Quantization, TensorType
 
 STORED, WEIGHTS, BIAS, OTHER = "stored", "weights", "bias", "other"
-WEIGHTS_OPERAND = 1
 LARGEST_BIAS = 1 << 30  # as an int32: sums have as much room again
 
 
@@ -320,6 +319,8 @@ class _Rewriting:
         if weights.type.dtype == FLOAT32 or q is None:
             least = 0.0 if bias is None or bias.data is None else np.abs(bias.data) / (scale * LARGEST_BIAS)
             q = weights_scale(weights.data, axis, dtype, least)
+            if not form.scheme.channels:
+                q = replace(q, scale=(max(q.scale),) * len(q.scale))
             kind = replace(weights.type, dtype=dtype, quantization=q)
             operands[place] = Tensor(weights.name, kind, as_weights(weights.data, q, dtype))
         if bias is not None and bias.data is not None:

@@ -12,7 +12,7 @@ from lithe.ops.verify import verify
 from lithe.optimize.calibration import SAMPLES, Calibration, Range, calibrated
 from lithe.optimize.integers import Ends, as_integer_graph
 from lithe.optimize.ranges import observer
-from lithe.optimize.recipes import Plan, Recipe, stored_types
+from lithe.optimize.recipes import Given, Plan, stored_types
 from lithe.optimize.recipes import recipe as named
 from lithe.optimize.weights import halve_constants, narrow_weights
 from lithe.optimize.workers import Workers
@@ -26,7 +26,7 @@ ENDS = {"float32": FLOAT32, "int8": INT8, "uint8": UINT8, "int16": INT16}
 def quantize(
     model: Model | Module | str | os.PathLike[str] | bytes,
     samples: Iterable[Any] | Calibration | None = None,
-    recipe: str | Recipe = "int8",
+    recipe: Given = "int8",
     *,
     ranges: str = "",
     inputs: str = "float32",
@@ -46,9 +46,10 @@ def quantize(
     samples  what the model is called with, as it will be in use; a hundred do. An iterable of arrays, of tuples of
              arrays, or of dicts {input: array}. They are run one after another and not kept. Recipes for weights alone
              need none. Or a `Calibration`: what was seen before, of the module that it names.
-    recipe   a `Recipe`, or its name. "float16": weights in half the bits. "dynamic": weights in 8 bits, values are
-             quantized while the model runs. "int8": weights and values in 8 bits, computed on integers. "int16x8":
-             values in 16 bits.
+    recipe   a name. "int8": weights and values in 8 bits, computed on integers. "int16x8": values in 16 bits. "dynamic":
+             weights in 8 bits, values are quantized while the model runs. "weights": weights in 8 bits, values stay
+             real numbers. "float16": weights in half the bits. What else there is: `lithe.optimize.recipes`. Or a file
+             of rules, what such a file holds, or a `Recipe`; also names and files of ai-edge-quantizer.
     ranges   how the range of a tensor comes from what it held: "min_max", "moving_average", "percentile",
              "mean_squared_error" or "entropy"; default: the recipe's.
     inputs, outputs   "float32", or with "int8" the integers themselves, "int8" or "uint8"; "int16" with "int16x8".
@@ -109,7 +110,7 @@ def _sign(module: Module, became: dict[Tensor, Tensor]) -> None:
             s.outputs = {name: became.get(t, t) for name, t in s.outputs.items()}
 
 
-def _end(name: str, what: str, plan: Plan, recipe: str | Recipe) -> DType:
+def _end(name: str, what: str, plan: Plan, recipe: Given) -> DType:
     bits = {stored.bits for stored in stored_types(plan)}
     allowed = [n for n, d in ENDS.items() if d == FLOAT32 or d.bits in bits]
     if name not in allowed:
@@ -117,5 +118,5 @@ def _end(name: str, what: str, plan: Plan, recipe: str | Recipe) -> DType:
     return ENDS[name]
 
 
-def _said(recipe: str | Recipe) -> str:
-    return f"the recipe '{recipe}'" if isinstance(recipe, str) else "the recipe"
+def _said(recipe: Given) -> str:
+    return f"the recipe '{os.fspath(recipe)}'" if isinstance(recipe, str | os.PathLike) else "the recipe"

@@ -19,6 +19,7 @@ from lithe.formats.tflite.options import CUSTOM, PLACEHOLDER, write_attributes, 
 from lithe.formats.tflite.read import VERSION
 from lithe.formats.tflite.versions import minimum_runtime, operator_version, release
 from lithe.ir.graph import Graph, Module, Node, Tensor
+from lithe.types import FLOAT16, TensorType
 
 ALIGNMENT = 16
 RUNTIME_BYTES = 16  # the length of the "min_runtime_version" entry
@@ -194,9 +195,11 @@ def _graph(out: _Output, g: Graph) -> tuple[dict[str, Any], dict[int, int]]:
         if id(t) not in position:
             position[id(t)] = len(tensors)
             tensors.append(t)
+    scales = {id(t): len(tensors) + i for i, t in enumerate(t for t in tensors if _lacks_scales(t, len(g.tensors)))}
+    tensors += [_scales_of_blocks(t) for t in tensors if id(t) in scales]
     moved = {t.index: i for i, t in enumerate(tensors) if t.index >= 0}
     record = {
-        "tensors": [_tensor(out, t, moved) for t in tensors],
+        "tensors": [_tensor(out, t, moved, scales.get(id(t))) for t in tensors],
         "inputs": [position[id(t)] for t in g.inputs],
         "outputs": [position[id(t)] for t in g.outputs],
         "operators": [_operator(out, n, position, moved) for n in g.nodes],
@@ -205,14 +208,38 @@ def _graph(out: _Output, g: Graph) -> tuple[dict[str, Any], dict[int, int]]:
     return record, position
 
 
-def _tensor(out: _Output, t: Tensor, moved: dict[int, int]) -> dict[str, Any]:
+def _lacks_scales(t: Tensor, count: int) -> bool:
+    """Whether the scales of a tensor's blocks are not yet a tensor of the graph, as they are in a file."""
+    if t.type.quantization is None or not t.type.quantization.block:
+        return False
+    name, values = t.extras.get("quantization_details", ("", {}))
+    return name != "BlockwiseQuantization" or not 0 <= values["scales"] < count
+
+
+def _scales_of_blocks(t: Tensor) -> Tensor:
+    """float16 [rows, blocks of a row]"""
+    q = t.type.quantization
+    assert q is not None
+    shape = (*t.type.shape[:-1], t.type.shape[-1] // q.block)
+    wanted = np.asarray(q.scale, np.float32)
+    halves = wanted.astype(np.float16)
+    if any(q.zero_point) or not np.array_equal(halves.astype(np.float32), wanted):
+        raise InputError(
+            f"blocks of {q.block} elements have {'zero points' if any(q.zero_point) else 'scales that are no float16'}",
+            where=f"tensor '{t.name}'",
+            hint="in a file, the scales of blocks are float16, and their zero points are 0",
+        )
+    return Tensor(f"{t.name}_scales", TensorType(FLOAT16, shape), halves.reshape(shape))
+
+
+def _tensor(out: _Output, t: Tensor, moved: dict[int, int], scales: int | None) -> dict[str, Any]:
     record: dict[str, Any] = {
         "shape": t.type.shape,
         "type": t.type.dtype.name.upper(),
         "name": t.name,
         "is_variable": t.is_variable,
         "shape_signature": t.shape_signature,
-        "quantization": _quantization(t, moved),
+        "quantization": _quantization(t, moved, scales),
     }
     for key in ("has_rank", "variant_tensors", "external_buffer"):
         if key in t.extras:
@@ -231,9 +258,13 @@ def _tensor(out: _Output, t: Tensor, moved: dict[int, int]) -> dict[str, Any]:
     return record
 
 
-def _quantization(t: Tensor, moved: dict[int, int]) -> dict[str, Any] | None:
+def _quantization(t: Tensor, moved: dict[int, int], scales: int | None) -> dict[str, Any] | None:
+    """The record of a tensor's quantization; `scales`: the position of the tensor with the scales of its blocks."""
     record: dict[str, Any] = dict(t.extras.get("range", {}))
     q = t.type.quantization
+    if q is not None and scales is not None:
+        place = {"scales": scales, "zero_points": -1, "block_size": q.block}
+        return record | {"details": ("BlockwiseQuantization", place)}
     if q is not None and not q.block:
         record |= {"scale": q.scale, "zero_point": q.zero_point, "quantized_dimension": q.axis}
     details = t.extras.get("quantization_details")

@@ -7,18 +7,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from lithe.ir.graph import Module, Node
-from lithe.optimize.recipes import BYTES, DYNAMIC, FLOAT, HALF, WORDS, Recipe, Rule, Scheme
+from lithe.optimize.recipes import FLOAT, RECIPES, Recipe, Rule
 from lithe.types import FLOAT32
 
 LEAST = 64  # constants of a layer; smaller ones go with the rest
-SCHEMES: dict[str, Scheme] = {
-    "float32": FLOAT,
-    "float16": HALF,
-    "dynamic": DYNAMIC,
-    "int8": BYTES,
-    "int16x8": WORDS,
-}
 EXACT = "float32"
+SCHEMES: dict[str, tuple[Rule, ...]] = {
+    EXACT: (Rule(FLOAT),),
+    **{name: RECIPES[name].rules for name in (
+        "float16", "weights", "weights_int4", "weights_int4_block32", "weights_int2", "weights_int2_block32", "dynamic",
+        "dynamic_int4", "dynamic_int4_block32", "int8", "int16x8", "int8x4",
+    )},
+}  # fmt: skip
+
+
+def computes_reals(scheme: str) -> bool:
+    """Whether values stay real numbers, so that no samples are needed."""
+    return all(rule.scheme.values is None for rule in SCHEMES[scheme])
+
+
+def stores_alone(scheme: str) -> bool:
+    """Whether only what is stored changes, and not how it is computed."""
+    return computes_reals(scheme) and not any(rule.scheme.dynamic for rule in SCHEMES[scheme])
 
 
 @dataclass(frozen=True)
@@ -37,10 +47,12 @@ class Choice:
         return self.rest, tuple(sorted((layer, s) for layer, s in self.layers.items() if s != self.rest))
 
     def recipe(self, ranges: str) -> Recipe:
-        rules = [
-            Rule(SCHEMES[s], scope=rf"\A{re.escape(layer)}\Z") for layer, s in self.layers.items() if s != self.rest
+        own = [
+            replace(rule, scope=rf"\A{re.escape(layer)}\Z")
+            for layer, scheme in self.key[1]
+            for rule in (*SCHEMES[EXACT], *SCHEMES[scheme])
         ]
-        return Recipe((Rule(SCHEMES[self.rest]), *rules), ranges)
+        return Recipe((*SCHEMES[self.rest], *own), ranges)
 
     def __str__(self) -> str:
         different = [f"{layer}: {s}" for layer, s in self.key[1]]

@@ -15,8 +15,8 @@ import numpy as np
 from lithe.errors import InputError
 from lithe.ir.graph import Module
 from lithe.optimize.calibration import Calibration, calibrate
-from lithe.optimize.recipes import Recipe
-from lithe.optimize.search.choices import EXACT, SCHEMES, Choice, layers
+from lithe.optimize.recipes import Given
+from lithe.optimize.search.choices import EXACT, SCHEMES, Choice, computes_reals, layers, stores_alone
 from lithe.optimize.search.evaluation import Evaluation, Labelled, Measured
 from lithe.optimize.search.order import Move, Point, moves
 from lithe.optimize.search.outcome import Outcome, cost_of, keeps_accuracy
@@ -99,7 +99,7 @@ def search(
 
 
 def in_place_of(
-    recipe: str | Recipe,
+    recipe: Given,
     model: Model | Module | str | os.PathLike[str] | bytes,
     samples: Any,
     keep: Mapping[str, float] | None,
@@ -118,10 +118,10 @@ def in_place_of(
 
 
 def _try_all(trials: Trials, subject: Subject, cost: str, keeps: Callable[[Trial], bool]) -> None:
-    schemes = [s for s in SCHEMES if s != EXACT and (subject.calibration or SCHEMES[s].values is None)]
-    bases, kinds = ["float16"], [s for s in schemes if SCHEMES[s].values is None]
+    schemes = [s for s in SCHEMES if s != EXACT and (subject.calibration or computes_reals(s))]
+    bases, kinds = ["float16"], [s for s in schemes if stores_alone(s)]
     if cost != "size" or (subject.inputs, subject.outputs) != ("float32", "float32"):
-        bases, kinds = [s for s in schemes if s == "float16" or SCHEMES[s].values is not None], schemes
+        bases, kinds = [s for s in schemes if s == "float16" or not computes_reals(s)], schemes
     names = layers(subject.module)
     trials.expected = 1 + len(schemes) + len(names) * len(kinds) + len(bases) * (2 + len(names).bit_length())
     for scheme in schemes:
