@@ -47,8 +47,9 @@ class Choice:
         return self.rest, tuple(sorted((layer, s) for layer, s in self.layers.items() if s != self.rest))
 
     def recipe(self, ranges: str) -> Recipe:
+        """Layers that are decided on get their scheme however small they are: what that costs was measured."""
         own = [
-            replace(rule, scope=rf"\A{re.escape(layer)}\Z")
+            Rule(replace(rule.scheme, least=0), rf"\A{re.escape(layer)}\Z")
             for layer, scheme in self.key[1]
             for rule in (*SCHEMES[EXACT], *SCHEMES[scheme])
         ]

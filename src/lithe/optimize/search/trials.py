@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,7 @@ class Trials:
         self._until, self._progress = until, progress
         self._evaluation, self._shared = evaluation, workers.share(evaluation)
         self._found: dict[Any, Trial] = {}
+        self._of_model: dict[bytes, Trial] = {}  # choices that come to the same are not measured again
         self.expected = 1
         for fields in state.trials:
             trial = Trial.of_json(fields)
@@ -123,13 +125,17 @@ class Trials:
         def models() -> Iterator[bytes]:
             for choice in wanted:
                 model = self._made(choice)
-                if model is not None:
+                same = None if model is None else self._of_model.get(_digest(model))
+                if same:
+                    self._add(replace(same, choice=choice))
+                elif model is not None:
                     made.append((choice, model))
                     yield model
 
         for value in self._workers.map(noise, models(), self._probing):
             choice, model = made.popleft()
-            self._add(Trial(choice, len(model), value, latency=latency(model, self._model) if timed else None))
+            trial = Trial(choice, len(model), value, latency=latency(model, self._model) if timed else None)
+            self._of_model[_digest(model)] = self._add(trial)
         return [self._found[c.key] for c in choices]
 
     def whole(self, choice: Choice) -> Trial:
@@ -140,12 +146,17 @@ class Trials:
         model = self._made(choice)
         if model is None:
             return self._found[choice.key]
+        same = self._of_model.get(_digest(model))
+        if same is not None and same.accuracy is not None:
+            return self._add(replace(same, choice=choice))
         (value,) = self._workers.map(noise, [model], self._probing)
         got, before = self._scored(model), self._score
         lost = won = None
         if got.right is not None and before.right is not None:
             lost, won = int((before.right & ~got.right).sum()), int((got.right & ~before.right).sum())
-        return self._add(Trial(choice, len(model), value, got.value, lost, won, latency(model, self._model)))
+        trial = self._add(Trial(choice, len(model), value, got.value, lost, won, latency(model, self._model)))
+        self._of_model[_digest(model)] = trial
+        return trial
 
     def _exact(self) -> Trial:
         exact = Trial(Choice(EXACT), len(self._model), 0.0, self._score.value, latency=1.0)
@@ -177,3 +188,7 @@ class Trials:
         self._state.add(trial.as_json())
         self._progress(len(self._found), max(self.expected, len(self._found)))
         return trial
+
+
+def _digest(model: bytes) -> bytes:
+    return hashlib.sha256(model).digest()
