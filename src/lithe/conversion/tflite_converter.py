@@ -107,6 +107,7 @@ class TFLiteConverter(_Attributes):
     """Makes the bytes of a `.tflite` file of a model, with the attributes that `tf.lite.TFLiteConverter` has.
 
     optimizations           [Optimize.DEFAULT]: weights of 8 bits for the operators that take them, or of float16.
+                            Optimize.EXPERIMENTAL_SPARSITY: weights without their zeros, where these take fewer bytes.
     target_spec             see TargetSpec. OpsSet.SELECT_TF_OPS lets operators of TensorFlow into the model.
     allow_custom_ops, exclude_conversion_metadata, experimental_new_quantizer, legalize_custom_tensor_list_ops,
     canonicalizing_inf_as_min_max_float, experimental_enable_resource_variables, experimental_lower_tensor_list_ops,
@@ -176,13 +177,14 @@ class TFLiteConverter(_Attributes):
         Raises InputError for attributes that contradict each other or cannot be followed, and what `lithe.convert` and
         `lithe.quantize` raise.
         """
-        narrow = self._narrow()
+        narrow, sparse = self._narrow(), str(Optimize.EXPERIMENTAL_SPARSITY) in map(_name, self.optimizations or ())
         options = {name: value for name, value in self._options.items() if name != "alive" and value}
         from lithe.conversion.door import convert
         from lithe.formats import tflite
 
         module = convert(self._source, **options, allow_select_tf="SELECT_TF_OPS" in self._sets()).module
-        return tflite.write(narrow(module))
+        small = narrow(module)
+        return tflite.write(_without_zeros(small) if sparse else small)
 
     def _sets(self) -> set[str]:
         """The sets of operators that the model may have, by name."""
@@ -202,8 +204,7 @@ class TFLiteConverter(_Attributes):
         if not sets or "EXPERIMENTAL_STABLEHLO_OPS" in sets:
             raise InputError(f"operators of {', '.join(sets) or 'no set'} cannot be written",
                              hint="supported_ops = [OpsSet.TFLITE_BUILTINS]")  # fmt: skip
-        if str(Optimize.EXPERIMENTAL_SPARSITY) in wanted:
-            raise InputError("sparse weights are not encoded here", hint="optimizations = [Optimize.DEFAULT]")
+        wanted.discard(str(Optimize.EXPERIMENTAL_SPARSITY))
         ends = {end: _type_name(getattr(self, f"inference_{end}_type")) for end in ("input", "output")}
         integers = [f"inference_{end}_type = {kind}" for end, kind in ends.items() if kind != "float32"]
         integers += [f"supported_ops without {BUILTINS}"] if sets.isdisjoint({BUILTINS, "SELECT_TF_OPS"}) else []
@@ -253,6 +254,13 @@ def _smaller(module: Module, recipe: str) -> Module:
     halve_constants(module, plan)
     narrow_weights(module, plan)
     return module
+
+
+def _without_zeros(module: Module) -> Module:
+    """The model with sparse weights, where these take fewer bytes."""
+    from lithe.optimize.storage import compact
+
+    return compact(module, ("sparse",)).module
 
 
 def _is_real(node: Node) -> bool:

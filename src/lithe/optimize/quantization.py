@@ -9,14 +9,17 @@ from typing import Any
 from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
 from lithe.ops.verify import verify
-from lithe.optimize.calibration import SAMPLES, Calibration, Range, calibrated
-from lithe.optimize.integers import Ends, as_integer_graph
+from lithe.optimize.calibration import SAMPLES, calibrated
 from lithe.optimize.ranges import observer
 from lithe.optimize.recipes import Given, Plan, stored_types
 from lithe.optimize.recipes import recipe as named
+from lithe.optimize.rewriting import Ends, as_integer_graphs
+from lithe.optimize.spelling import spell_out
 from lithe.optimize.weights import halve_constants, narrow_weights
 from lithe.optimize.workers import Workers
+from lithe.passes.activations import as_activation, fuse_activation
 from lithe.passes.fold_constants import fold_constants
+from lithe.passes.rewrite import rewrite
 from lithe.runtime.model import Model, load
 from lithe.types import FLOAT32, INT8, INT16, UINT8, DType
 
@@ -25,7 +28,7 @@ ENDS = {"float32": FLOAT32, "int8": INT8, "uint8": UINT8, "int16": INT16}
 
 def quantize(
     model: Model | Module | str | os.PathLike[str] | bytes,
-    samples: Iterable[Any] | Calibration | None = None,
+    samples: Iterable[Any] | None = None,
     recipe: Given = "int8",
     *,
     ranges: str = "",
@@ -45,7 +48,7 @@ def quantize(
     model    a Model, or a file.
     samples  what the model is called with, as it will be in use; a hundred do. An iterable of arrays, of tuples of
              arrays, or of dicts {input: array}. They are run one after another and not kept. Recipes for weights alone
-             need none. Or a `Calibration`: what was seen before, of the module that it names.
+             need none.
     recipe   a name. "int8": weights and values in 8 bits, computed on integers. "int16x8": values in 16 bits. "dynamic":
              weights in 8 bits, values are quantized while the model runs. "weights": weights in 8 bits, values stay
              real numbers. "float16": weights in half the bits. What else there is: `lithe.optimize.recipes`. Or a file
@@ -75,14 +78,9 @@ def quantize(
         return in_place_of(recipe, model, samples, keep, searching, cost=cost, progress=progress, **how)
     chosen = named(recipe)
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
-    original = given.module if isinstance(given, Model) else given
-    module = original.copy()
-    known: dict[Tensor, Range] = {}
-    if isinstance(samples, Calibration):
-        if samples.module is not original:
-            raise InputError("the calibration is of another model", hint="quantize its own `module`")
-        known = samples.of(module)
+    module = (given.module if isinstance(given, Model) else given).copy()
     fold_constants(module.main)
+    rewrite(module.main, as_activation, fuse_activation)  # what an activation cuts off takes no steps
     plan = chosen.plan(module)
     ends = Ends(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
     make = observer(ranges or chosen.ranges)
@@ -90,10 +88,12 @@ def quantize(
     if plan.has_integers:
         if samples is None:
             raise InputError(f"{_said(recipe)} needs samples", hint=f"samples are {SAMPLES}")
-        seen = known if isinstance(samples, Calibration) else calibrated(module, samples, make, progress, workers)
-        became = as_integer_graph(module.main, seen, plan.integers(module.main), ends)
+        plan = spell_out(module, plan)
+        became = as_integer_graphs(
+            module, calibrated(module, samples, lambda seen: make(), progress, workers), plan, ends
+        )
         _sign(module, became)
-        changed += len(became) + sum(n.op.name == "QUANTIZE" for n in module.main.nodes)
+        changed += len(became) + sum(n.op.name == "QUANTIZE" for graph in module.graphs for n in graph.nodes)
     if not changed:
         raise InputError(
             f"nothing in the model can be quantized with {_said(recipe)}", hint="its operators have no such form"

@@ -7,14 +7,13 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from lithe.errors import InputError
 from lithe.ir.graph import Module
-from lithe.optimize.calibration import Calibration, calibrate
 from lithe.optimize.recipes import Given
 from lithe.optimize.search.choices import EXACT, SCHEMES, Choice, computes_reals, layers, stores_alone
 from lithe.optimize.search.evaluation import Evaluation, Labelled, Measured
@@ -26,6 +25,7 @@ from lithe.optimize.workers import Workers, opened
 from lithe.passes.fold_constants import fold_constants
 from lithe.runtime.model import Model, load
 
+HELD = 200  # samples, of those that can be run through once
 PROBES = 32  # samples on which noise is measured
 MOST_AFTER = 40  # mixtures that are tried after the order was followed as far as it goes
 COSTS = ("size", "latency", "both")
@@ -118,7 +118,7 @@ def in_place_of(
 
 
 def _try_all(trials: Trials, subject: Subject, cost: str, keeps: Callable[[Trial], bool]) -> None:
-    schemes = [s for s in SCHEMES if s != EXACT and (subject.calibration or computes_reals(s))]
+    schemes = [s for s in SCHEMES if s != EXACT and (subject.samples is not None or computes_reals(s))]
     bases, kinds = ["float16"], [s for s in schemes if stores_alone(s)]
     if cost != "size" or (subject.inputs, subject.outputs) != ("float32", "float32"):
         bases, kinds = [s for s in schemes if s == "float16" or not computes_reals(s)], schemes
@@ -146,6 +146,8 @@ def _follow(trials: Trials, start: Choice, order: Sequence[Move], keeps: Callabl
             choice = choice.but(move.layer, move.scheme)
         return choice
 
+    if not order:
+        return
     beginning = trials.whole(start)  # which has a problem where nothing but the layers is made smaller
     if not (beginning.problem or keeps(beginning)) or keeps(trials.whole(after(len(order)))):
         return
@@ -208,34 +210,27 @@ def _subject(
     outputs: str,
     workers: Workers,
 ) -> Subject:
-    """The float model, calibrated; the first samples are held, for the noise."""
+    """The float model and what it is run on; of samples that can be run through once, some are held."""
     module = (given.module if isinstance(given, Model) else given).copy()
     fold_constants(module.main)
     if samples is not None:
-        taken = iter(samples)
-        probes = list(islice(taken, PROBES))
-        calibration: Calibration | None = calibrate(module, chain(probes, taken), ranges, workers=workers)
-        module = calibration.module if calibration is not None else module
+        samples = list(islice(samples, HELD)) if iter(samples) is samples else samples
+        probes = list(islice(iter(samples), PROBES))
     elif isinstance(evaluation, Labelled):
-        probes, calibration = list(islice(iter(evaluation.samples), PROBES)), None
+        probes = list(islice(iter(evaluation.samples), PROBES))
     else:
         raise InputError("there are no samples on which to see what a layer does to the outputs",
                          hint="give samples beside the function, or labelled data")  # fmt: skip
-    return Subject(module, calibration, probes, ranges, inputs, outputs)
+    return Subject(module, samples, probes, ranges, inputs, outputs)
 
 
 def _digests(subject: Subject, evaluation: Evaluation) -> dict[str, str]:
     """What tells one search from another, beside its settings. A function is told by its value of the float model."""
-    seen = (
-        []
-        if subject.calibration is None
-        else [f"{low:.5g} {high:.5g}" for low, high in subject.calibration.ranges.values()]
-    )
     arrays = [np.ascontiguousarray(a) for p in subject.probes for a in _arrays(p)]
     labels = np.asarray(evaluation.labels).tobytes() if isinstance(evaluation, Labelled) else b"a function"
     return {
         "model": hashlib.sha256(bytes(Model(subject.module))).hexdigest(),
-        "samples": hashlib.sha256("\n".join(seen).encode() + b"".join(a.tobytes() for a in arrays)).hexdigest(),
+        "samples": hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest(),
         "labels": hashlib.sha256(labels).hexdigest(),
     }
 

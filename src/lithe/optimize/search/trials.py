@@ -13,12 +13,11 @@ import numpy as np
 
 from lithe.errors import InputError
 from lithe.ir.graph import Module
-from lithe.optimize.calibration import Calibration
 from lithe.optimize.quantization import quantize
 from lithe.optimize.search.choices import EXACT, Choice
 from lithe.optimize.search.evaluation import Evaluation, Score, latency, noise, outputs, score
 from lithe.optimize.search.state import State
-from lithe.optimize.workers import Workers
+from lithe.optimize.workers import Here, Workers
 from lithe.runtime.model import Model
 
 
@@ -61,21 +60,23 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """What trials are made of: the float model, what its tensors held, a few samples, and how results are to be."""
+    """What trials are made of: the float model, samples for ranges and for the noise, and how results are to be."""
 
     module: Module
-    calibration: Calibration | None
+    samples: Iterable[Any] | None
     probes: Sequence[Any]
     ranges: str
     inputs: str = "float32"
     outputs: str = "float32"
 
-    def made(self, choice: Choice) -> Model:
+    def made(self, choice: Choice, workers: Workers | None = None) -> Model:
         """The model with this choice. Alone, layers are measured between real numbers."""
         if choice.key == Choice(EXACT).key:
             return Model(self.module)
         ends = ("float32", "float32") if choice.rest == EXACT else (self.inputs, self.outputs)
-        return quantize(self.module, self.calibration, choice.recipe(self.ranges), inputs=ends[0], outputs=ends[1])
+        return quantize(
+            self.module, self.samples, choice.recipe(self.ranges), inputs=ends[0], outputs=ends[1], workers=workers
+        )
 
 
 class Trials:
@@ -96,6 +97,7 @@ class Trials:
     ) -> None:
         self._subject, self._workers, self._state = subject, workers, state
         self._until, self._progress = until, progress
+        self._spread = None if isinstance(workers, Here) else workers
         self._evaluation, self._shared = evaluation, workers.share(evaluation)
         self._found: dict[Any, Trial] = {}
         self._of_model: dict[bytes, Trial] = {}  # choices that come to the same are not measured again
@@ -178,7 +180,7 @@ class Trials:
         if time.monotonic() > self._until:
             raise OutOfTime
         try:
-            return bytes(self._subject.made(choice))
+            return bytes(self._subject.made(choice, self._spread))
         except InputError as error:  # nothing in the model, or not all, has this form
             self._add(Trial(choice, problem=error.problem))
             return None
