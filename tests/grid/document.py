@@ -63,7 +63,7 @@ Source: the rows of docs/operators.md that say "none"; `make grid` writes both.
 ROWS = """
 {rows}
 """
-UNANSWERED = {{name: frozenset(types.split()) for name, types in (row.split(": ") for row in ROWS.strip().splitlines())}}
+UNANSWERED = {{op: frozenset(types.split()) for op, types in (row.split(": ") for row in ROWS.strip().splitlines())}}
 '''
 VALUES = ("int8", "int8q", "int16", "int16q")  # types in which values are quantized
 ROW = re.compile(r"^\| (\S+) \| (\S+) \| (.*) \|$")

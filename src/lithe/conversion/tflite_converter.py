@@ -178,13 +178,22 @@ class TFLiteConverter(_Attributes):
         `lithe.quantize` raise.
         """
         narrow, sparse = self._narrow(), str(Optimize.EXPERIMENTAL_SPARSITY) in map(_name, self.optimizations or ())
-        options = {name: value for name, value in self._options.items() if name != "alive" and value}
-        from lithe.conversion.door import convert
         from lithe.formats import tflite
 
-        module = convert(self._source, **options, allow_select_tf="SELECT_TF_OPS" in self._sets()).module
-        small = narrow(module)
+        small = narrow(self.float_module())
         return tflite.write(_without_zeros(small) if sparse else small)
+
+    def float_module(self) -> Module:
+        """The model before anything is made smaller."""
+        from lithe.conversion.door import convert
+
+        options = {name: value for name, value in self._options.items() if name != "alive" and value}
+        return convert(self._source, **options, allow_select_tf="SELECT_TF_OPS" in self._sets()).module
+
+    @property
+    def integer_recipe(self) -> str:
+        """The recipe by which values become integers."""
+        return "int16x8" if WIDE in self._sets() else "int8"
 
     def _sets(self) -> set[str]:
         """The sets of operators that the model may have, by name."""
@@ -212,18 +221,19 @@ class TFLiteConverter(_Attributes):
         if integers and self.representative_dataset is None:
             raise InputError(f"{integers[0]} needs samples to calibrate with", hint="set representative_dataset")
         if self.representative_dataset is not None and (wanted or integers) and "float16" not in types:
-            return self._quantized(WIDE in sets, ends, only="TFLITE_BUILTINS_INT8" in sets and BUILTINS not in sets)
+            return self._quantized(ends, only="TFLITE_BUILTINS_INT8" in sets and BUILTINS not in sets)
         recipe = "float16" if "float16" in types else "dynamic"
         return partial(_smaller, recipe=recipe) if wanted else lambda module: module
 
-    def _quantized(self, wide: bool, ends: Mapping[str, str], only: bool) -> Callable[[Module], Module]:
+    def _quantized(self, ends: Mapping[str, str], only: bool) -> Callable[[Module], Module]:
         """Values and weights become integers, after calibration; `only`: whatever has no integer form is an error."""
 
         def quantized(module: Module) -> Module:
             from lithe.optimize.quantization import quantize
 
-            recipe = "int16x8" if wide else "int8"
-            made = quantize(module, self._samples(), recipe, inputs=ends["input"], outputs=ends["output"]).module
+            made = quantize(
+                module, self.samples(), self.integer_recipe, inputs=ends["input"], outputs=ends["output"]
+            ).module
             left = {n.op.name for g in made.graphs for n in g.nodes if n.op.name not in BORDER and _is_real(n)}
             if only and left:
                 raise UnsupportedOp(f"these operators have no form on integers: {', '.join(sorted(left))}",
@@ -232,7 +242,7 @@ class TFLiteConverter(_Attributes):
 
         return quantized
 
-    def _samples(self) -> Iterator[Any]:
+    def samples(self) -> Iterator[Any]:
         """The samples of the representative data set, as `lithe.quantize` takes them."""
         make = getattr(self.representative_dataset, "input_gen", self.representative_dataset)
         if not callable(make):

@@ -64,4 +64,4 @@ SignalStacker: int16
 SignalWindow: int16
 TFLite_Detection_PostProcess: int8q
 """
-UNANSWERED = {name: frozenset(types.split()) for name, types in (row.split(": ") for row in ROWS.strip().splitlines())}
+UNANSWERED = {op: frozenset(types.split()) for op, types in (row.split(": ") for row in ROWS.strip().splitlines())}

@@ -215,8 +215,8 @@ class Call:
 class Scale:
     """Where a value inside a fused operator of integers has its scale from.
 
-    how      "largest": the largest value, zero in the middle; "power": the same, a power of two; "range": the least and
-             the largest value; "like": the scale and zero point of another; "product": the scales of others, multiplied.
+    how      "largest": from the largest value, zero in the middle; "power": the same, a power of two; "like": the scale
+             and zero point of another value; "product": the scales of others, multiplied.
     of       names of the others; factor: of a product.
     bits     of the greatest integer; 0: as many as the type has.
     """

@@ -10,7 +10,7 @@ sparsity      which weights become zero
 clusters      which few numbers stand for many
 moments       layers as products, and what their inputs have in common
 pruning, clustering   both at once, in a model that is done: what is left makes up for what is lost
-training      both while a Keras model learns: `prune`, `cluster`, `strip`
+training      both while a Keras model learns, and integers too: `prune`, `cluster`, `quantize_aware`, `strip`
 doors         `prune` and `cluster`, whatever the model is
 storage       sparse constants, and tables of values: `compact`
 
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lithe.optimize.doors import cluster, prune
     from lithe.optimize.storage import compact
+    from lithe.optimize.training.aware import quantize_aware
     from lithe.optimize.training.schedules import Schedule
     from lithe.optimize.training.substitution import strip
 
@@ -33,6 +34,7 @@ _HOME = {
     "cluster": "lithe.optimize.doors",
     "compact": "lithe.optimize.storage",
     "prune": "lithe.optimize.doors",
+    "quantize_aware": "lithe.optimize.training.aware",
     "strip": "lithe.optimize.training.substitution",
 }
 
@@ -41,6 +43,7 @@ __all__ = [
     "cluster",
     "compact",
     "prune",
+    "quantize_aware",
     "strip",
 ]
 

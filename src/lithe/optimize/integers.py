@@ -74,7 +74,7 @@ def integer_form(node: Node, scheme: Scheme) -> Form | None:
 def _fused_form(node: Node, scheme: Scheme) -> Form | None:
     """That of an operator with values inside: real weights and states go with the type of its first operand."""
     assert scheme.values is not None
-    if any(t is not None and t.type.dtype != FLOAT32 for t in node.inputs):
+    if any(t is not None and (t.type.dtype != FLOAT32 or not is_finite(t.data)) for t in node.inputs):
         return None
     fused, first = node.op.fused(Site.of(node)), f"{scheme.values.name}q"
     if fused is None or scheme.weights is None or first in UNANSWERED.get(node.op.name, ()):
@@ -88,8 +88,13 @@ def _fused_form(node: Node, scheme: Scheme) -> Form | None:
     return None
 
 
+def is_finite(data: np.ndarray | None) -> bool:
+    """Whether a constant, if it is one, can be integers."""
+    return data is None or bool(np.isfinite(data).all())
+
+
 def integer_forms(
-    module: Module, graphs: Sequence[Graph], plan: Plan, known: Container[Tensor]
+    module: Module, graphs: Sequence[Graph], plan: Plan, known: Container[Seen]
 ) -> tuple[dict[Node, Form], dict[frozenset[Place], DType]]:
     """The forms of all nodes of some graphs that have one, and of the nodes that run graphs in which there are such;
     and the values that those hand on as integers, as what.
@@ -110,8 +115,7 @@ def integer_forms(
         stored = {t: form.values for n, form in forms.items() for t in stored_operands(n, form) if t in ends}
         handed = as_one_type(groups, stored, values)
         chosen = {place for group in handed for place in group}
-        for node in {p[0] if isinstance(p, tuple) else None for p in chosen} - {None}:
-            assert node is not None
+        for node in {p[0] for p in chosen if isinstance(p, tuple)}:
             inputs = tuple(STORED if (node, i) in chosen else OTHER for i in range(len(node.inputs)))
             outputs = tuple(STORED if t in chosen else OTHER for t in node.outputs)
             forms[node] = Form(inputs, outputs, plan.of(node))
@@ -199,7 +203,7 @@ class Scales:
     """
 
     def __init__(
-        self, forms: Mapping[Node, Form], ranges: Mapping[Seen, Range], handed: Iterable[Sequence[Stored]] = ()
+        self, forms: Mapping[Node, Form], ranges: Mapping[Seen, Range], handed: Iterable[list[Stored]] = ()
     ) -> None:
         """handed: for each value that calls hand on as integers, its tensors."""
         self._ranges = ranges

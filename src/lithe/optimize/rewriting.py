@@ -31,7 +31,6 @@ from lithe.optimize.integers import (
     handed_on,
     integer_forms,
     stored_operands,
-    stored_scale,
     weights_scale,
 )
 from lithe.optimize.recipes import Plan
@@ -261,8 +260,6 @@ class _Rewriting:
 
 def _scale_inside(ends: Range, scale: Scale, dtype: DType, least: float) -> Quantization:
     """Of a value inside a fused operator, that reaches so far."""
-    if scale.how == "range":
-        return stored_scale(*ends, dtype)
     most = (1 << (scale.bits or dtype.bits) - 1) - 1
     step = max(-ends[0], ends[1], 1e-9) / most
     if scale.how == "power":

@@ -11,8 +11,8 @@ import numpy as np
 from lithe.errors import ModelError
 from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.ops.op import REGISTRY, RuleViolation, Site
-from lithe.optimize.integers import integer_form
-from lithe.optimize.recipes import Plan
+from lithe.optimize.integers import integer_form, is_finite
+from lithe.optimize.recipes import Plan, Scheme
 from lithe.passes.infer_shapes import infer_node
 from lithe.passes.writer import Inexpressible, Writer
 from lithe.types import BOOL, FLOAT32, TensorType
@@ -93,8 +93,7 @@ def spell_out(module: Module, plan: Plan) -> Plan:
         while left:
             node = left.popleft()
             scheme, before = schemes.get(node), len(module.graphs)
-            wanted = scheme is not None and scheme.values is not None and node.has_rules
-            instead = _spelled(module, node, read) if wanted and integer_form(node, scheme) is None else None
+            instead = None if scheme is None else _spelled(module, node, scheme, read)
             if instead is None or scheme is None:
                 nodes.append(node)
                 continue
@@ -106,9 +105,14 @@ def spell_out(module: Module, plan: Plan) -> Plan:
     return Plan(schemes)
 
 
-def _spelled(module: Module, node: Node, read: set[Tensor]) -> list[Node] | None:
-    """What takes the node's place; None where nothing can."""
-    if node.op.spelled is None or any(t is not None and not t.type.dtype.is_float for t in node.inputs[:1]):
+def _spelled(module: Module, node: Node, scheme: Scheme, read: set[Tensor]) -> list[Node] | None:
+    """What takes the node's place; None where nothing can, or needs to."""
+    if scheme.values is None or not node.has_rules or integer_form(node, scheme) is not None:
+        return None
+    first = node.inputs[0] if node.inputs else None
+    if node.op.spelled is None or first is None or first.type.dtype != FLOAT32:
+        return None
+    if not all(is_finite(t.data) for t in node.inputs if t is not None):
         return None
     writer, graphs = Speller(module, node.outputs[0].name), len(module.graphs)
     try:

@@ -29,7 +29,7 @@ from lithe.types import FLOAT32, INT4, INT16, INT32, UINT8, DType, Quantization,
 FORMS = ("sparse", "table", "rows", "micro")
 READERS = ("official", "lithe")
 LEAST = 1024  # elements; of smaller constants there is nothing to be gained
-NODE_BYTES, TENSOR_BYTES = 72, 128  # about what a record takes in a file
+NODE_BYTES, TENSOR_BYTES, SCALE_BYTES = 72, 128, 12  # about what a record takes in a file
 MOST_ROWS = 1 << 15  # of a table with indices of 16 bits
 WEIGHTS_OPERAND = 1
 
@@ -159,7 +159,8 @@ def _sparse(tensor: Tensor, using: list[tuple[Node, int]], reader: str) -> Itera
     if structure is not None:
         stored = _as(tensor, sparsity=structure)
         dense = Tensor(f"{tensor.name}_dense", tensor.type)
-        size = sparse.stored_bytes(structure, dtype.bytes) + NODE_BYTES + TENSOR_BYTES
+        scales = len(tensor.type.quantization.scale) if tensor.type.quantization is not None else 0
+        size = sparse.stored_bytes(structure, dtype.bytes) + NODE_BYTES + TENSOR_BYTES + SCALE_BYTES * scales
         yield Stored(size, dense, [_node("DENSIFY", [stored], dense)])
 
 

@@ -203,12 +203,18 @@ def _graph(out: _Output, g: Graph) -> tuple[dict[str, Any], dict[int, int]]:
     scales = {id(t): len(tensors) + i for i, t in enumerate(t for t in tensors if _lacks_scales(t, len(g.tensors)))}
     tensors += [_scales_of_blocks(t) for t in tensors if id(t) in scales]
     moved = {t.index: i for i, t in enumerate(tensors) if t.index >= 0}
+    inside: dict[int, list[int]] = {}
+    for n in (n for n in g.nodes if "intermediates" not in n.extras):
+        places = inside[id(n)] = []
+        for i, kind in enumerate(n.intermediates):
+            places.append(-1 if kind is None else len(tensors))
+            tensors += [] if kind is None else [Tensor(f"{n.outputs[0].name}_inside{i}", kind)]
     out.tables.append({})
     record = {
         "tensors": [_tensor(out, i, t, moved, scales.get(id(t))) for i, t in enumerate(tensors)],
         "inputs": [position[id(t)] for t in g.inputs],
         "outputs": [position[id(t)] for t in g.outputs],
-        "operators": [_operator(out, n, position, moved) for n in g.nodes],
+        "operators": [_operator(out, n, position, moved, inside.get(id(n))) for n in g.nodes],
         "name": g.name,
     }
     return record, position
@@ -288,7 +294,10 @@ def _quantization(t: Tensor, moved: dict[int, int], scales: int | None) -> dict[
     return record or None
 
 
-def _operator(out: _Output, n: Node, position: dict[int, int], moved: dict[int, int]) -> dict[str, Any]:
+def _operator(
+    out: _Output, n: Node, position: dict[int, int], moved: dict[int, int], inside: list[int] | None
+) -> dict[str, Any]:
+    """inside: the places of its intermediates, where these have no places of a file."""
     record: dict[str, Any] = {
         "opcode_index": out.code(n),
         "inputs": [-1 if t is None else position[id(t)] for t in n.inputs],
@@ -308,6 +317,8 @@ def _operator(out: _Output, n: Node, position: dict[int, int], moved: dict[int, 
             record[key] = n.extras[key]
     if "intermediates" in n.extras:
         record["intermediates"] = [moved.get(i, i) for i in n.extras["intermediates"]]
+    elif inside:
+        record["intermediates"] = inside
     return record
 
 

@@ -172,8 +172,13 @@ def _inside(site: Site, see: See, *arrays: np.ndarray | None) -> list[np.ndarray
 
 
 def _fused(site: Site) -> Fused | None:
-    """The layer of `lstm_integer`: it knows tanh alone, and weights that are matrices."""
+    """The layer of `lstm_integer`: it knows tanh alone, and weights that are matrices.
+
+    The official kernel takes as many peephole weights as there are outputs, whatever the number of cells.
+    """
     if site.attrs.fused_activation_function != "TANH" or site.input(8).rank != 2:
+        return None
+    if site.has(11) and site.input(8).shape[0] != site.input(8).shape[1]:
         return None
     if any(site.has(i) and site.known(i) is None for i in range(1, len(OPERANDS)) if i not in STATES):
         return None
