@@ -31,7 +31,7 @@ import numpy as np
 CHECKOUT = Path(__file__).resolve().parents[1]
 RESULTS = CHECKOUT / "benchmarks" / "results" / "quantization"
 RECIPES = ("int8", "dynamic")
-CALIBRATED, JUDGED = 16, 8
+CALIBRATED, JUDGED = 100, 32
 MOST_DB = 120.0  # of results that are the same
 LEAST_PICTURE = 32
 Samples = list[list[np.ndarray]]
