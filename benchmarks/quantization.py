@@ -94,7 +94,8 @@ def ours(recipe: str) -> Callable[[Path, Samples], bytes]:
 
 def ai_edge_quantizer(recipe: str) -> Callable[[Path, Samples], bytes]:
     from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-not-found]
-    from ai_edge_quantizer import quantizer, recipe as recipes  # type: ignore[import-not-found]
+    from ai_edge_quantizer import quantizer  # type: ignore[import-not-found]
+    from ai_edge_quantizer import recipe as recipes
 
     chosen = {"int8": recipes.static_wi8_ai8, "dynamic": recipes.dynamic_wi8_afp32}[recipe]()
 
@@ -293,12 +294,16 @@ def main() -> int:
         return _child(sys.argv[2:])
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("models", nargs="*", type=Path)
-    parser.add_argument("--corpus", type=Path, default=os.environ.get("LITHE_CORPUS") or CHECKOUT.parent / "shared" / "corpus")
+    parser.add_argument(
+        "--corpus", type=Path, default=os.environ.get("LITHE_CORPUS") or CHECKOUT.parent / "shared" / "corpus"
+    )
     parser.add_argument("--peer-python", default="", help="a Python in which ai-edge-quantizer is installed")
     parser.add_argument("--without", default="", help="quantizers to be left out, as a,b")
     parser.add_argument("--most-megabytes", type=float, default=1000.0, help="larger models are left out")
     parser.add_argument("--limit", type=int, default=300, help="seconds that one step of one model may take")
-    parser.add_argument("--json", type=Path, default=RESULTS / "corpus.json", help="where results are written; kept ones stay")
+    parser.add_argument(
+        "--json", type=Path, default=RESULTS / "corpus.json", help="where results are written; kept ones stay"
+    )
     given = parser.parse_args()
     corpus = Path(given.corpus)
     models = given.models or sorted((corpus / "models").rglob("*.tflite"))
@@ -306,7 +311,9 @@ def main() -> int:
         print(f"no models: '{corpus}' has none; name some, or set LITHE_CORPUS", file=sys.stderr)
         return 0
     pictures = sorted(p for p in (corpus / "data" / "images").glob("*") if p.suffix in (".jpg", ".bmp"))
-    names = [n for n in QUANTIZERS if n not in given.without.split(",") and (given.peer_python or n != "ai-edge-quantizer")]
+    names = [
+        n for n in QUANTIZERS if n not in given.without.split(",") and (given.peer_python or n != "ai-edge-quantizer")
+    ]
     given.json.parent.mkdir(parents=True, exist_ok=True)
     kept = json.loads(given.json.read_text())["models"] if given.json.exists() else []
     entries = {e["model"]: e for e in kept}

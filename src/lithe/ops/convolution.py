@@ -16,6 +16,7 @@ from lithe.ops.contraction import (
     convolve,
     finished,
     multiplied,
+    patches,
     require_arithmetic,
     wide_bias,
     zero_point,
@@ -102,6 +103,10 @@ class Conv2D(Op):
             return [dynamic.convolved(site, x, w, bias, p, groups)]
         x, w = centred(x, site.inputs[0]), centred(w, site.inputs[1])
         return [finished(site, convolve(x, w, p, groups), bias)]
+
+    def factors(site: Site, x: np.ndarray) -> np.ndarray:
+        _, kh, kw, depth = site.inputs[1].shape
+        return patches(x, (kh, kw), window(actual(site, x), (kh, kw)), x.shape[3] // depth)
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         lower_image(b, site, xs[0], xs[1], xs[2] if len(xs) > 2 else None, ys[0])

@@ -9,7 +9,7 @@ import numpy as np
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
 from lithe.ops import dynamic
-from lithe.ops.contraction import centred, convolve, finished, multiplied, require_arithmetic
+from lithe.ops.contraction import centred, convolve, finished, multiplied, patches, require_arithmetic
 from lithe.ops.convolution import TYPES, lower_image, require_image, window
 from lithe.ops.op import Op, Site, register
 from lithe.ops.padding import actual
@@ -60,6 +60,10 @@ class DepthwiseConv2D(Op):
             return [dynamic.convolved(site, x, w, bias, p, groups)]
         x, w = centred(x, site.inputs[0]), centred(w, site.inputs[1]).transpose(3, 1, 2, 0)
         return [finished(site, convolve(x, w, p, groups), bias)]
+
+    def factors(site: Site, x: np.ndarray) -> np.ndarray:
+        kernel = site.inputs[1].shape[1:3]
+        return patches(x, kernel, window(actual(site, x), kernel), x.shape[3])
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         x, w = xs[0], xs[1]

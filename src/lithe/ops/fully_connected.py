@@ -101,6 +101,9 @@ class FullyConnected(Op):
             y = finished(site, total, bias)
         return [y.reshape(FullyConnected.infer(actual(site, x, w))[0]), *more]
 
+    def factors(site: Site, x: np.ndarray) -> np.ndarray:
+        return x.reshape(1, -1, site.inputs[1].shape[1])
+
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         outputs, depth = xs[1].shape
         count = xs[0].size // depth

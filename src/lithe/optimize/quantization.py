@@ -10,10 +10,11 @@ from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
 from lithe.ops.verify import verify
 from lithe.optimize.calibration import SAMPLES, calibrated
-from lithe.optimize.integers import Ends, as_integer_graph
 from lithe.optimize.ranges import observer
 from lithe.optimize.recipes import Given, Plan, stored_types
 from lithe.optimize.recipes import recipe as named
+from lithe.optimize.rewriting import Ends, as_integer_graphs
+from lithe.optimize.spelling import spell_out
 from lithe.optimize.weights import halve_constants, narrow_weights
 from lithe.passes.activations import as_activation, fuse_activation
 from lithe.passes.fold_constants import fold_constants
@@ -69,10 +70,10 @@ def quantize(
     if plan.has_integers:
         if samples is None:
             raise InputError(f"{_said(recipe)} needs samples", hint=f"samples are {SAMPLES}")
-        seen = calibrated(module, samples, make, progress)
-        became = as_integer_graph(module.main, seen, plan.integers(module.main), ends)
+        plan = spell_out(module, plan)
+        became = as_integer_graphs(module, calibrated(module, samples, make, progress), plan, ends)
         _sign(module, became)
-        changed += len(became) + sum(n.op.name == "QUANTIZE" for n in module.main.nodes)
+        changed += len(became) + sum(n.op.name == "QUANTIZE" for graph in module.graphs for n in graph.nodes)
     if not changed:
         raise InputError(
             f"nothing in the model can be quantized with {_said(recipe)}", hint="its operators have no such form"

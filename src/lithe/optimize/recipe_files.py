@@ -42,7 +42,9 @@ def read(path: str | os.PathLike[str]) -> Recipe:
     try:
         given = json.loads(data[:MOST_BYTES])
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is no JSON: {error}", hint="a recipe is the name of one, or a file of rules") from None
+        raise InputError(
+            f"{where} is no JSON: {error}", hint="a recipe is the name of one, or a file of rules"
+        ) from None
     return records(given, where)
 
 
@@ -99,7 +101,9 @@ def _ours(given: Mapping[str, Any], where: str) -> Recipe:
     rules = given["rules"]
     if not isinstance(rules, Sequence) or isinstance(rules, str):
         raise InputError(f"{where}: rules are {type(rules).__name__}, not a list")
-    return Recipe(tuple(_our_rule(_record(r, f"{where}, rule {i}"), f"{where}, rule {i}") for i, r in enumerate(rules)), ranges)
+    return Recipe(
+        tuple(_our_rule(_record(r, f"{where}, rule {i}"), f"{where}, rule {i}") for i, r in enumerate(rules)), ranges
+    )
 
 
 def _our_rule(given: Mapping[str, Any], where: str) -> Rule:

@@ -62,7 +62,9 @@ class Scheme:
         """Whether an operator can have such weights; one without weights suits every scheme."""
         if self.values is not None and self.weights is not None and node.op.weights_axis is not None:
             wanted = {f"{self.values}q", f"{self.weights}q"}
-            return any(wanted <= {w.rstrip("?*") for w in words} for s in node.op.signatures for words, _ in s.expanded())
+            return any(
+                wanted <= {w.rstrip("?*") for w in words} for s in node.op.signatures for words, _ in s.expanded()
+            )
         if not self.dynamic or self.weights is None:
             return True
         if not self.block:

@@ -17,6 +17,7 @@ from lithe.runtime.source import Source
 
 if TYPE_CHECKING:
     from lithe.ops.verify import Limits
+    from lithe.runtime.advice import Advice
     from lithe.runtime.benchmark import Timing
     from lithe.runtime.summary import Summary
 
@@ -145,6 +146,13 @@ class Model:
         from lithe.runtime.summary import summarize
 
         return summarize(prepare(self.module.main, self._instance, keep_all=True))
+
+    def sparsity(self) -> list[Advice]:
+        """For each layer what it would gain by zeros, in bytes and in time, see `lithe.runtime.advice`."""
+        from lithe.passes import prepare
+        from lithe.runtime.advice import advice
+
+        return advice(prepare(self.module.main, self._instance), self._instance)
 
     def benchmark(self, runs: int = 50, *, warmup: int = 3, seconds: float | None = None) -> Timing:
         """Times inference on fixed random input: milliseconds, see `lithe.runtime.benchmark.measure`."""
