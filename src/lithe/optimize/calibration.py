@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 
 from lithe.errors import InputError
-from lithe.ir.graph import Module, Tensor
+from lithe.ir.graph import Module, Node, Tensor
 from lithe.optimize.inside import Inside, Seen
 from lithe.optimize.ranges import Observer, within_reach
+from lithe.optimize.recipes import WEIGHTS_OPERAND
+from lithe.runtime.instance import Options
 from lithe.runtime.model import Model
 
 Range = tuple[float, float]
@@ -42,8 +45,8 @@ def calibrated(
     outputs = dict.fromkeys([*watching.main.outputs, *(same[t] for t in watched)])
     watching.main.outputs = list(outputs)
     watching.signatures = [s for s in watching.signatures if s.graph != 0]
-    model = Model(watching)
-    inputs = dict(zip(model.inputs, module.main.inputs, strict=True))
+    models = _models(watching)
+    inputs = dict(zip(names, module.main.inputs, strict=True))
     observers: dict[Seen, Observer] = {}
     count = 0
 
@@ -58,7 +61,7 @@ def calibrated(
             )
         observers.setdefault(seen, make()).see(within_reach(array))
 
-    for sample in samples:
+    for sample, model in zip(samples, models, strict=False):
         given = named_arrays(sample, names, count)
         results = model(*given.values())
         found = {t: np.asarray(array) for t, array in zip(inputs.values(), given.values(), strict=True)}
@@ -73,6 +76,30 @@ def calibrated(
     if not count:
         raise InputError("there are no samples, and ranges come from samples", hint=f"samples are {SAMPLES}")
     return {seen: o.range() for seen, o in observers.items()}
+
+
+# seconds that code of an operator takes to make, and without code: an operator, an element of its results, a product
+CODE_SECONDS, RUN_SECONDS, ELEMENT_SECONDS, PRODUCT_SECONDS = 3e-2, 1e-4, 1e-8, 1e-9
+
+
+def _models(module: Module) -> Iterator[Model]:
+    """The model, for one run after another: by the operators' definitions until code would have paid, then by code.
+
+    A model that keeps something between runs, or that runs other graphs, begins with its code.
+    """
+    nodes = module.main.nodes
+    keeps = any(n.op.stateful or n.op.calls or any(t is not None and t.is_variable for t in n.inputs) for n in nodes)
+    each = sum(RUN_SECONDS + sum(map(_seconds, n.outputs, repeat(n))) for n in nodes)
+    runs = 0 if keeps or not nodes else int(CODE_SECONDS * len(nodes) / each)
+    yield from repeat(Model(module, Options(reference=True)), runs)
+    yield from repeat(Model(module))
+
+
+def _seconds(made: Tensor, node: Node) -> float:
+    """What a result takes without code: a contraction multiplies each element of it with its output's weights."""
+    weights = node.inputs[WEIGHTS_OPERAND] if node.op.weights_axis is not None else None
+    products = weights.type.size / max(1, weights.type.shape[node.op.weights_axis]) if weights else 0
+    return made.type.size * (ELEMENT_SECONDS + products * PRODUCT_SECONDS)
 
 
 def named_arrays(sample: Any, names: list[str], count: int) -> dict[str, Any]:
