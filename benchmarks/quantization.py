@@ -271,11 +271,12 @@ def summary(entries: list[dict[str, Any]]) -> list[str]:
             alone = sum("decibels" in a and "decibels" not in b for _, a, b in pairs)
             typical, lost = statistics.median(g for g, _ in gains), sum(g < -0.5 for g, _ in gains)
             worst = ", ".join(f"{m} {g:+.2f}" for g, m in gains[:5])
+            typical_time, longest = statistics.median(r for r, _ in ratios), ratios[-1]
             lines += [
                 f"{recipe} against {name}: {len(both)} models, median {typical:+.2f} dB, {lost} lower by over 0.5 dB",
                 f"  least {worst}",
-                f"  time {statistics.median(r for r, _ in ratios):.2f} of theirs (median), {ratios[-1][0]:.2f} at most "
-                f"({ratios[-1][1]}); {alone} more models that it does not do",
+                f"  time {typical_time:.2f} of theirs, at most {longest[0]:.2f} ({longest[1]})",
+                f"  {alone} more models that it does not do",
             ]
     return lines
 
