@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from lithe.optimize.storage import compact
     from lithe.optimize.training.aware import quantize_aware
     from lithe.optimize.training.schedules import Schedule
-    from lithe.optimize.training.substitution import strip
+    from lithe.optimize.training.strip import strip
 
 _HOME = {
     "Schedule": "lithe.optimize.training.schedules",
@@ -39,7 +39,7 @@ _HOME = {
     "compact": "lithe.optimize.storage",
     "prune": "lithe.optimize.doors",
     "quantize_aware": "lithe.optimize.training.aware",
-    "strip": "lithe.optimize.training.substitution",
+    "strip": "lithe.optimize.training.strip",
 }
 
 __all__ = [

@@ -57,7 +57,9 @@ def table_of(node: Node) -> np.ndarray | None:
     if not node.op.elementwise or len(types) != len(site.inputs) or not all(map(is_stored, (*types, *site.outputs))):
         return None
     sizes = [1 << t.dtype.bits for t in types]
-    if math.prod(sizes) > LARGEST_TABLE or any(t.quantization is not None and t.quantization.per_channel for t in types):
+    if math.prod(sizes) > LARGEST_TABLE or any(
+        t.quantization is not None and t.quantization.per_channel for t in types
+    ):
         return None
     values = [np.arange(t.dtype.minimum, t.dtype.maximum + 1).astype(t.dtype.numpy) for t in types]
     grid = [v.ravel() for v in np.meshgrid(*values, indexing="ij")]

@@ -56,7 +56,9 @@ class IntegerGraph(keras.layers.Layer):  # type: ignore[misc, name-defined, unus
             )
             kind = "int32" if isinstance(m["keeps"], int) else "float32"
             self.kept.append(
-                self.add_weight(shape=tuple(m["shape"]), initializer="ones", dtype=kind, trainable=False, name=f"kept{i}")
+                self.add_weight(
+                    shape=tuple(m["shape"]), initializer="ones", dtype=kind, trainable=False, name=f"kept{i}"
+                )
                 if m["keeps"]
                 else None
             )
@@ -120,7 +122,9 @@ class IntegerGraph(keras.layers.Layer):  # type: ignore[misc, name-defined, unus
             steps = constant_steps(array, t.type) if is_stored(t.type) else array
             data = np.asarray(ops.convert_to_numpy(steps))
             if is_stored(t.type):
-                data = np.rint(data).astype(np.int64) + (t.type.quantization.zero_point[0] if t.type.quantization else 0)
+                data = np.rint(data).astype(np.int64) + (
+                    t.type.quantization.zero_point[0] if t.type.quantization else 0
+                )
             t.data = data.astype(t.type.dtype.numpy)
         return module
 
