@@ -53,6 +53,21 @@ def _products(x: np.ndarray, w: np.ndarray, groups: int) -> np.ndarray:
     return product.swapaxes(0, 1).reshape(*x.shape[:3], outputs)
 
 
+def patches(x: np.ndarray, kernel: tuple[int, int], p: Window, groups: int) -> np.ndarray:
+    """What `convolve` multiplies with the weights of an output: [N * OH * OW, groups, KH * KW * C / groups]."""
+    n, h, width, channels = x.shape
+    (oh, ow), (sy, sx), (dy, dx), (above, left) = p.size, p.strides, p.dilation, p.before
+    found = np.zeros((n, oh, ow, groups, *kernel, channels // groups), x.dtype)
+    grouped = x.reshape(n, h, width, groups, channels // groups)
+    for ky in range(kernel[0]):
+        line = taps(oh, h, ky * dy - above, sy)
+        for kx in range(kernel[1]):
+            column = taps(ow, width, kx * dx - left, sx)
+            if line is not None and column is not None:
+                found[:, line[0], column[0], :, ky, kx] = grouped[:, line[1], column[1]]
+    return found.reshape(n * oh * ow, groups, -1)
+
+
 def _sufficient(x: np.ndarray, w: np.ndarray) -> np.dtype:
     """The type in which every partial sum of integer products is exact; floats, where they do, for their speed."""
     largest = (max(float(t.max(initial=0)), -float(t.min(initial=0))) for t in (x, w))  # abs of the least one wraps

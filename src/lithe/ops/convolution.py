@@ -16,6 +16,7 @@ from lithe.ops.contraction import (
     convolve,
     finished,
     multiplied,
+    patches,
     require_arithmetic,
     wide_bias,
     zero_point,
@@ -104,6 +105,19 @@ class Conv2D(Op):
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         lower_image(b, site, xs[0], xs[1], xs[2] if len(xs) > 2 else None, ys[0])
+
+    def per_input(site: Site, places: np.ndarray) -> np.ndarray:
+        outputs, _, _, depth = site.inputs[1].shape
+        grouped = places.reshape(-1, depth)
+        return grouped.repeat(outputs // len(grouped), 0).reshape(outputs, 1, 1, depth)
+
+    def rows(site: Site, x: np.ndarray) -> np.ndarray:
+        _, *kernel, depth = site.inputs[1].shape
+        return patches(x, tuple(kernel), window(actual(site, x), tuple(kernel)), x.shape[3] // depth)
+
+    def matrices(site: Site, w: np.ndarray) -> np.ndarray:
+        groups = site.inputs[0].shape[3] // w.shape[3]
+        return w.reshape(groups, w.shape[0] // groups, -1)
 
 
 def lower_image(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: Buffer) -> None:

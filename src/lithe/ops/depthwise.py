@@ -9,7 +9,7 @@ import numpy as np
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
 from lithe.ops import dynamic
-from lithe.ops.contraction import centred, convolve, finished, multiplied, require_arithmetic
+from lithe.ops.contraction import centred, convolve, finished, multiplied, patches, require_arithmetic
 from lithe.ops.convolution import TYPES, lower_image, require_image, window
 from lithe.ops.op import Op, Site, register
 from lithe.ops.padding import actual
@@ -70,3 +70,14 @@ class DepthwiseConv2D(Op):
             turned = b.local(w.dtype, (outputs, kh, kw, 1), "filter")
             b.compute(turned, lambda o, i, j, _: w[0, i, j, o])
         lower_image(b, site, x, turned, xs[2] if len(xs) > 2 else None, ys[0])
+
+    def per_input(site: Site, places: np.ndarray) -> np.ndarray:
+        return places.repeat(site.inputs[1].shape[3] // len(places)).reshape(1, 1, 1, -1)
+
+    def rows(site: Site, x: np.ndarray) -> np.ndarray:
+        kernel = site.inputs[1].shape[1:3]
+        return patches(x, kernel, window(actual(site, x), kernel), x.shape[3])
+
+    def matrices(site: Site, w: np.ndarray) -> np.ndarray:
+        channels = site.inputs[0].shape[3]
+        return w.reshape(-1, channels, w.shape[3] // channels).transpose(1, 2, 0)

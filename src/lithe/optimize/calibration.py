@@ -19,13 +19,13 @@ SAMPLES = "an iterable of what the model is called with: arrays, tuples of array
 def calibrated(
     module: Module,
     samples: Iterable[Any],
-    make: Callable[[], Observer],
+    make: Callable[[Tensor], Observer],
     progress: Callable[[int], None] = lambda count: None,
 ) -> dict[Tensor, Range]:
     """Returns the range of each float tensor of the main graph that an operator computes, and of each float input.
 
     samples   what the model is called with, one after another; they are never held together.
-    make      makes the observer of a tensor.
+    make      gives the observer of a tensor.
     progress  is told how many samples were run.
 
     Raises InputError where there is no sample, one does not fit the model, or one makes the model compute something
@@ -56,7 +56,9 @@ def calibrated(
                         f"sample {count} gives {_odd(array)} in {tensor}",
                         hint="look for NaN and infinity in the samples, or leave this one out",
                     )
-                observers.setdefault(tensor, make()).see(array)
+                if tensor not in observers:
+                    observers[tensor] = make(tensor)
+                observers[tensor].see(array)
         count += 1
         progress(count)
     if not count:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from lithe.errors import InputError
-from lithe.ir.graph import Module, Tensor
+from lithe.ir.graph import Module, Node, Tensor
 from lithe.ops.verify import verify
 from lithe.optimize.calibration import SAMPLES, calibrated
-from lithe.optimize.integers import Ends, as_integer_graph
+from lithe.optimize.integers import WEIGHTS_OPERAND, Ends, as_integer_graph
 from lithe.optimize.ranges import observer
 from lithe.optimize.recipes import Plan, Recipe, stored_types
 from lithe.optimize.recipes import recipe as named
+from lithe.optimize.repairs.mending import Mending, Ranges
 from lithe.optimize.weights import halve_constants, narrow_weights
 from lithe.passes.fold_constants import fold_constants
 from lithe.runtime.model import Model, load
@@ -28,6 +29,7 @@ def quantize(
     recipe: str | Recipe = "int8",
     *,
     ranges: str = "",
+    repairs: Collection[str] | None = None,
     inputs: str = "float32",
     outputs: str = "float32",
     progress: Callable[[int], None] = lambda count: None,
@@ -43,6 +45,9 @@ def quantize(
              values in 16 bits.
     ranges   how the range of a tensor comes from what it held: "min_max", "moving_average", "percentile",
              "mean_squared_error" or "entropy"; default: the recipe's.
+    repairs  of what quantization breaks, by name: "folding", "equalization", "bias" and "rounding", see
+             `lithe.optimize.repairs`; (): none. Default: all, of which rounding is for weights of 4 bits and fewer;
+             named, it is for those of 8 bits too.
     inputs, outputs   "float32", or with "int8" the integers themselves, "int8" or "uint8"; "int16" with "int16x8".
     progress is told how many samples were run.
 
@@ -61,11 +66,19 @@ def quantize(
     plan = chosen.plan(module)
     ends = Ends(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
     make = observer(ranges or chosen.ranges)
-    changed = halve_constants(module, plan) + narrow_weights(module, plan)
+    if plan.has_integers and samples is None:
+        raise InputError(f"{_said(recipe)} needs samples", hint=f"samples are {SAMPLES}")
+    mending = Mending(module.main, plan, repairs)
+    seen: Ranges = {}
+    rounded: dict[Node, Tensor] = {}
+    if samples is not None and (plan.has_integers or mending.wants_samples):
+        found = calibrated(module, samples, lambda t: mending.observed(t, make()), progress)
+        seen, rounded = mending.mend(found)
+    changed = halve_constants(module, plan) + narrow_weights(module, plan, rounded)
     if plan.has_integers:
-        if samples is None:
-            raise InputError(f"{_said(recipe)} needs samples", hint=f"samples are {SAMPLES}")
-        seen = calibrated(module, samples, make, progress)
+        for node, weights in rounded.items():
+            if plan.of(node).values is not None:
+                node.inputs[WEIGHTS_OPERAND] = weights
         became = as_integer_graph(module.main, seen, plan.integers(module.main), ends)
         _sign(module, became)
         changed += len(became) + sum(n.op.name == "QUANTIZE" for n in module.main.nodes)

@@ -8,6 +8,7 @@ dynamic    weights become int8, with a scale for each output where the operator 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 
 import numpy as np
@@ -45,9 +46,12 @@ def halve_constants(module: Module, plan: Plan) -> int:
     return count
 
 
-def narrow_weights(module: Module, plan: Plan) -> int:
-    """Stores weights as integers where operators take such beside float32 values, in place; returns how many."""
-    count = 0
+def narrow_weights(module: Module, plan: Plan, rounded: Mapping[Node, Tensor] | None = None) -> int:
+    """Stores weights as integers where operators take such beside float32 values, in place; returns how many.
+
+    rounded  the weights of some nodes, as integers.
+    """
+    rounded, count = rounded or {}, 0
     for graph in module.graphs:
         made: dict[tuple[Tensor, int | None], Tensor] = {}
         for node in list(graph.nodes):
@@ -67,6 +71,9 @@ def narrow_weights(module: Module, plan: Plan) -> int:
                 t = node.inputs[i]
                 assert t is not None
                 axis = node.op.weights_axis if i == WEIGHTS_OPERAND else None
+                if i == WEIGHTS_OPERAND and node in rounded:
+                    node.inputs[i] = made[rounded[node], axis] = rounded[node]
+                    continue
                 if (t, axis) not in made:
                     made[t, axis] = _narrowed(t, axis, dtype)
                 node.inputs[i] = made[t, axis]

@@ -1,0 +1,122 @@
+"""Learned rounding: weights are rounded so that sums of products stay, not so that each weight stays nearest.
+
+Weights of an output meet the inputs X in a sum, so that one weight's rounding can make up for another's where their
+inputs go together. One input after another is rounded, and what that costs is spread over those still to come:
+
+    H = X^T X,  U upper triangular with H^-1 = U^T U
+    for k in 0, 1, ...:    e = (w[k] - rounded(w[k])) / U[k, k];    w[k:] -= e * U[k, k:]
+
+Source: Frantar et al., GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers, 2022, which
+gives the closed form of Hassibi and Stork, Optimal Brain Surgeon, 1992, an order that is the same for all outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lithe.ir.graph import Node, Tensor
+from lithe.ops.op import Site
+from lithe.optimize.recipes import Scheme
+from lithe.types import DType, Quantization
+
+MOST_ROWS = 512  # of a sample
+MOST_ELEMENTS = 1 << 24  # of H
+DAMPING = 0.01  # of the mean of H's diagonal
+SHRINKS = np.linspace(1.0, 0.4, 25)  # of scales in few bits, among which the one with the least error is taken
+FEW_BITS = 4
+
+
+class Products:
+    """H of a node's weights: the sums of products of the inputs that they meet, [groups, K, K]."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.sums: np.ndarray | None = None
+
+    def see(self, array: np.ndarray) -> None:
+        rows = self.node.op.rows(Site.of(self.node), array)
+        rows = rows[:: -(-len(rows) // MOST_ROWS)].transpose(1, 0, 2).astype(np.float32)
+        products = rows.swapaxes(1, 2) @ rows
+        self.sums = products if self.sums is None else self.sums + products
+
+    @staticmethod
+    def fits(node: Node) -> bool:
+        """Whether a node has such weights, of a size that is worth it."""
+        t = node.inputs[1] if len(node.inputs) > 1 else None
+        if node.op.matrices is None or t is None or t.data is None or not np.issubdtype(t.data.dtype, np.floating):
+            return False
+        groups, _, depth = node.op.matrices(Site.of(node), t.data).shape
+        return bool(groups * depth**2 <= MOST_ELEMENTS)
+
+
+def rounded(node: Node, scheme: Scheme, sums: np.ndarray) -> Tensor:
+    """Returns the weights of a node as integers of its scheme.
+
+    sums  H of its inputs, as they are now.
+    """
+    t, dtype = node.inputs[1], scheme.weights
+    assert t is not None
+    assert t.data is not None
+    assert dtype is not None
+    weights = node.op.matrices(Site.of(node), t.data).astype(np.float64)
+    importance = np.einsum("gkk->gk", sums).astype(np.float64)[:, None]
+    scales = _scales(weights, importance, dtype, scheme.block)
+    stored = _sequentially(weights, sums.astype(np.float64), scales, dtype)
+    places = node.op.matrices(Site.of(node), np.arange(t.data.size).reshape(t.data.shape))
+    values, scale = np.empty(t.data.size, dtype.numpy), np.empty(t.data.size, np.float32)
+    values[places], scale[places] = stored.astype(dtype.numpy), scales
+    scale = scale.reshape(t.data.shape)
+    if scheme.block:
+        q = Quantization(tuple(map(float, scale.reshape(-1, scheme.block)[:, 0])), (0,) * (scale.size // scheme.block))
+        q = replace(q, block=scheme.block)
+    else:
+        axis = node.op.weights_axis
+        each = np.moveaxis(scale, axis, 0).reshape(scale.shape[axis], -1)[:, 0]
+        q = Quantization(tuple(map(float, each)), (0,) * len(each), axis)
+    return Tensor(t.name, replace(t.type, dtype=dtype, quantization=q), values.reshape(t.data.shape))
+
+
+def _scales(weights: np.ndarray, importance: np.ndarray, dtype: DType, block: int) -> np.ndarray:
+    """The scale of each weight [groups, outputs, K]: in few bits the one with the least error of a row or block."""
+    width = block or weights.shape[-1]
+    rows = weights.reshape(*weights.shape[:2], -1, width)
+    weight = np.broadcast_to(importance, weights.shape).reshape(rows.shape)
+    widest = np.abs(rows).max(-1, keepdims=True) / dtype.maximum
+    widest[widest < 1e-30] = 1.0
+    best: np.ndarray[Any, Any] = _storable(widest, block)
+    least: np.ndarray[Any, Any] = np.full(widest.shape, np.inf)
+    for shrink in SHRINKS if dtype.stored_bits <= FEW_BITS else ():
+        tried = _storable(widest * shrink, block)
+        stored = np.clip(np.rint(rows / tried), -dtype.maximum, dtype.maximum)
+        loss = (weight * (stored * tried - rows) ** 2).sum(-1, keepdims=True)
+        best, least = np.where(loss < least, tried, best), np.minimum(loss, least)
+    return np.broadcast_to(best, rows.shape).reshape(weights.shape)
+
+
+def _storable(scale: np.ndarray, block: int) -> np.ndarray:
+    """As files hold it: a float32, of blocks a float16."""
+    if not block:
+        return scale.astype(np.float32)
+    limits = np.finfo(np.float16)
+    return np.clip(scale, limits.tiny, limits.max).astype(np.float16).astype(np.float32)
+
+
+def _sequentially(weights: np.ndarray, sums: np.ndarray, scales: np.ndarray, dtype: DType) -> np.ndarray:
+    """Integers of weights [groups, outputs, K], those with the largest inputs first."""
+    depth = weights.shape[-1]
+    sizes = np.einsum("gkk->gk", sums)
+    order = np.argsort(-sizes.sum(0), kind="stable")
+    sums = sums[:, order][:, :, order] + np.eye(depth) * np.maximum(DAMPING * sizes.mean(1), 1e-12)[:, None, None]
+    left, scales = weights[..., order].copy(), scales[..., order]
+    upper = np.linalg.cholesky(np.linalg.inv(sums)).swapaxes(1, 2)
+    stored = np.empty_like(left)
+    for k in range(depth):
+        stored[..., k] = np.clip(np.rint(left[..., k] / scales[..., k]), -dtype.maximum, dtype.maximum)
+        error = (left[..., k] - stored[..., k] * scales[..., k]) / upper[:, k, k, None]
+        left[..., k:] -= error[..., None] * upper[:, None, k, k:]
+    made = np.empty_like(stored)
+    made[..., order] = stored
+    return made
