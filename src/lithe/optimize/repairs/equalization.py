@@ -32,7 +32,7 @@ from lithe.optimize.repairs.watching import Channels
 from lithe.types import FLOAT32
 
 EXPONENTS = (0.25, 0.5, 0.75, 1.0)
-LEAST_GAIN = 0.8  # of the noise must stay at most, or a layer is left as it is
+LEAST_GAIN = 0.5  # of the noise must stay at most, or a layer is left as it is
 FURTHEST = 1e5  # between the largest channel and the smallest that is brought to its size
 ROOM = 0.95  # of a bound that values stay below it
 ROUNDING = 1e-6  # relative
