@@ -96,22 +96,24 @@ def share_everything() -> None:
 def cases() -> Iterator[tuple[str, str]]:
     share_everything()
     for case in all_cases():
-        for fast in (False, True):
-            t = target(fast=fast)
+        for precision in ("strict", "bf16x3", "fast"):
+            t = target(precision)
             program = lower(graph_of(case), t, case.model())
-            if not is_tiled(program) or (fast and is_tiled(lower(graph_of(case), target(), case.model()))):
+            if not is_tiled(program) or (
+                precision != "strict" and is_tiled(lower(graph_of(case), target(), case.model()))
+            ):
                 continue
             given = [np.asarray(a) for i, a in enumerate(case.arrays()) if a is not None and i not in case.constants]
             got = executed(program, given)
-            if fast:  # the unit adds in an order of its own
+            if precision != "strict":  # the unit adds in an order of its own
                 want = interpret.run(program, [g.reshape(b.shape) for g, b in zip(given, program.inputs, strict=True)])
                 near = all(np.allclose(g, w, 1e-5, 2e-5) for g, w in zip(got, want, strict=True))
-                yield str(case), "" if near else "differs from the loops' meaning"
+                yield f"{case} {precision}", "" if near else "differs from the loops' meaning"
                 continue
             shaped = [np.asarray(g).reshape(o.shape) for g, o in zip(got, case.outputs, strict=True)]
             problem = agree(case, shaped, evaluated(case), 0, max(case.tolerance, 2e-6))
             vectors = run(lower(graph_of(case), without_tiles(t), case.model()), given, t.features)
-            yield str(case), problem or ("" if same(got, vectors) else "other bits than without tiles")
+            yield f"{case} {precision}", problem or ("" if same(got, vectors) else "other bits than without tiles")
 
 
 def chains() -> Iterator[tuple[str, str]]:

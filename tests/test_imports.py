@@ -23,7 +23,7 @@ ALLOWED: dict[str, set[str]] = {
     "codegen": GROUND | {"ir", "targets"},
     "runtime": GROUND | {"ir", "ops", "formats", "passes", "targets", "lower", "codegen"},
     "conversion": GROUND | {"ir", "ops", "formats", "passes", "optimize", "runtime"},
-    "optimize": GROUND | {"ir", "ops", "passes", "runtime"},
+    "optimize": GROUND | {"ir", "ops", "formats", "passes", "runtime"},
     "train": GROUND | {"ir", "ops", "passes", "runtime"},
     "tasks": GROUND | {"runtime", "formats"},
     "maker": GROUND | {"conversion", "optimize", "train", "tasks", "runtime"},

@@ -16,10 +16,10 @@ WIDE = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "
 Shape = tuple[int, ...]
 
 
-def target(*, fast: bool = False) -> Target:
+def target(precision: str = "strict") -> Target:
     """This machine, or a plain one where it has no vectors of AVX-512, with tiles."""
     features = host().features if host().has(*WIDE) else WIDE
-    return x86(features | TILES, host().triple, fast=fast)
+    return x86(features | TILES, host().triple, precision=precision)
 
 
 def without_tiles(t: Target) -> Target:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from lithe.ops.op import Op
     from lithe.ops.registration import register_op, unregister_op
+    from lithe.optimize.comparison.comparing import compare
     from lithe.optimize.quantization import quantize
     from lithe.runtime.deflexed import deflex
     from lithe.runtime.interpreter import Interpreter
@@ -41,6 +42,7 @@ _HOME = {
     "Interpreter": "lithe.runtime.interpreter",
     "Model": "lithe.runtime.model",
     "Op": "lithe.ops.op",
+    "compare": "lithe.optimize.comparison.comparing",
     "convert": "lithe.conversion.door",
     "deflex": "lithe.runtime.deflexed",
     "quantize": "lithe.optimize.quantization",
@@ -81,6 +83,7 @@ __all__ = [
     "StateError",
     "UnsupportedOp",
     "__version__",
+    "compare",
     "convert",
     "deflex",
     "lite",

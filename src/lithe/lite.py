@@ -28,10 +28,26 @@ if TYPE_CHECKING:
 OF_CONVERTER = ("OpsSet", "Optimize", "RepresentativeDataset", "TargetSpec", "TFLiteConverter")
 
 
-class experimental:
+class _Lazy(type):
+    """Of a class whose attributes are partly imported when they are first used."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name not in OF_DEBUGGER:
+            raise AttributeError(f"lithe.lite.experimental has no attribute {name!r}")
+        return getattr(importlib.import_module("lithe.conversion.quantization_debugger"), name)
+
+
+OF_DEBUGGER = ("QuantizationDebugger", "QuantizationDebugOptions")
+
+
+class experimental(metaclass=_Lazy):
     """Names under `tf.lite.experimental`."""
 
     Analyzer = Analyzer
+
+    if TYPE_CHECKING:
+        from lithe.conversion.quantization_debugger import QuantizationDebugger as QuantizationDebugger
+        from lithe.conversion.quantization_debugger import QuantizationDebugOptions as QuantizationDebugOptions
 
 
 def __getattr__(name: str) -> Any:

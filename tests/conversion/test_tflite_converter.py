@@ -78,7 +78,6 @@ DEFAULT = {"optimizations": [Optimize.DEFAULT]}
         ({"target_spec": TargetSpec(supported_types=["int4"])}, "int4"),
         ({"target_spec": TargetSpec(supported_types=[3])}, "no element type"),
         ({"target_spec": TargetSpec(supported_types=[np.int8]), **DEFAULT}, "needs samples"),
-        ({"optimizations": [Optimize.EXPERIMENTAL_SPARSITY]}, "sparse weights"),
         ({"optimizations": ["FASTER"]}, "FASTER"),
         ({"unfold_batchmatmul": True}, "unfold_batchmatmul"),
         ({"experimental_new_converter": False}, "experimental_new_converter"),
@@ -254,3 +253,26 @@ def test_sources_of_tensorflow(tmp_path):
     concrete = TFLiteConverter.from_concrete_functions([net.double.get_concrete_function()], net)
     concrete.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS, tf.lite.OpsSet.SELECT_TF_OPS]
     assert np.array_equal(lithe.load(concrete.convert())(x), 2 * x)
+
+
+def test_weights_are_stored_without_their_zeros():
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    random = np.random.default_rng(0)
+    weights = random.standard_normal((256, 64)).astype(np.float32) * (random.random((256, 64)) < 0.1)
+    x = random.standard_normal((1, 256)).astype(np.float32)
+
+    def converted(*optimizations):
+        made = TFLiteConverter.experimental_from_jax([lambda x: jax.numpy.dot(x, weights)], [[("x", x)]])
+        made.optimizations = list(optimizations)
+        return made.convert()
+
+    dense, data = converted(), converted(Optimize.EXPERIMENTAL_SPARSITY)
+    assert len(data) < 0.3 * len(dense)
+    assert any("sparsity" in t.extras for t in lithe.load(data).module.main.tensors)
+    for got in (lithe.load(data)(x), run_official(lithe.load(data), {"x": x}, "serving_default")[0]):
+        np.testing.assert_allclose(got, lithe.load(dense)(x), atol=1e-5)
+    both = converted(
+        Optimize.DEFAULT, Optimize.EXPERIMENTAL_SPARSITY
+    )  # the official runtime takes no such int8 weights
+    assert narrow_types(both) == ["int8"]
+    assert len(both) < 0.5 * len(dense)

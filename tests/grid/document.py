@@ -54,6 +54,18 @@ TAIL = """
 These operators have no generator of shapes and attributes: their cases are the rows of the operator tests with random
 data. {from_rows}.
 """
+TABLE = Path(__file__).parents[2] / "src" / "lithe" / "ops" / "official_table.py"
+TABLE_TEXT = '''"""Generated: the types of values for which no kernel of the official runtime answers, by operator.
+
+Source: the rows of docs/operators.md that say "none"; `make grid` writes both.
+"""
+
+ROWS = """
+{rows}
+"""
+UNANSWERED = {{op: frozenset(types.split()) for op, types in (row.split(": ") for row in ROWS.strip().splitlines())}}
+'''
+VALUES = ("int8", "int8q", "int16", "int16q")  # types in which values are quantized
 ROW = re.compile(r"^\| (\S+) \| (\S+) \| (.*) \|$")
 
 
@@ -79,6 +91,7 @@ def update(found: Mapping[str, CellTally]) -> None:
             table[key] = row(found[str(cell)])
         else:
             table[key] = kept.get(key, " | ".join(("0", PENDING, "-", "-", "-")))
+    TABLE.write_text(unanswered(table))
     PAGE.write_text(
         HEAD.format(
             version=importlib.metadata.version("ai-edge-litert"),
@@ -90,6 +103,17 @@ def update(found: Mapping[str, CellTally]) -> None:
         + "".join(f"| {op} | {types} | {rest} |\n" for (op, types), rest in table.items())
         + TAIL.format(without=_without(), from_rows=_from_rows(cells()))
     )
+
+
+def unanswered(table: Mapping[tuple[str, str], str]) -> str:
+    """The text of the module that says in which types of values the official runtime lacks an operator."""
+    lacking: dict[str, dict[str, bool]] = {}
+    for (op, types), rest in table.items():
+        first = re.split(r"\+|-to-", types)[0]
+        here = lacking.setdefault(op, {})
+        here[first] = here.get(first, True) and rest.split(" | ")[1].startswith("none")
+    lines = [(op, " ".join(t for t in VALUES if found.get(t))) for op, found in lacking.items()]
+    return TABLE_TEXT.format(rows="\n".join(f"{op}: {types}" for op, types in lines if types))
 
 
 def row(cell: CellTally) -> str:

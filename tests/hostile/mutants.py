@@ -21,9 +21,11 @@ import numpy as np
 from lithe.formats import flatbuffer, flatbuffer_write
 from lithe.formats.schema import TFLITE, Field
 from lithe.formats.tflite import write
+from lithe.formats.tflite.sparsity import compressed
+from lithe.formats.tflite.tables import Table
 from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
 from lithe.ops import REGISTRY
-from lithe.types import FLOAT32, INT8, INT32, Quantization, TensorType
+from lithe.types import FLOAT32, INT8, INT32, UINT8, Quantization, TensorType
 
 EDGES = (0, -1, 1, 2, 3, 7, 127, 255, 32767, 65536, 2**31 - 1, -(2**31), 2**30, 46341, 2**63 - 1, -(2**63))
 FLOATS = (0.0, -1.0, 1e-45, 3.4e38, float("inf"), float("-inf"), float("nan"))
@@ -94,9 +96,23 @@ def sums() -> bytes:
     return s.finish([x, y], [s.node("SOFTMAX", [centred], s.tensor((2, 5)), beta=1.0), mean])
 
 
+def stored() -> bytes:
+    """float32: weights without their zeros, weights as indices into a table, and as a table for microcontrollers."""
+    s = Sketch()
+    x, few = s.tensor((1, 16)), np.arange(256).reshape(16, 16) % 7 * 0.5
+    sparse, micro = s.tensor((16, 16), data=few * (few > 2)), s.tensor((8, 16), INT8, few[:8], 0.1)
+    sparse.extras["sparsity"] = compressed(sparse.data, 4)
+    micro.extras["table"] = Table(3)
+    y = s.node("FULLY_CONNECTED", [x, s.node("DENSIFY", [sparse], s.tensor((16, 16)))], s.tensor((1, 16)))
+    numbers = s.node("CAST", [s.tensor((16, 16), UINT8, few * 2)], s.tensor((16, 16), INT32))
+    found = s.node("GATHER", [s.tensor((7,), data=range(7)), numbers], s.tensor((16, 16)))
+    z = s.node("FULLY_CONNECTED", [y, found], s.tensor((1, 16)))
+    return s.finish([x], [s.node("FULLY_CONNECTED", [z, micro], s.tensor((1, 8)))])
+
+
 @lru_cache(None)
 def seeds() -> tuple[bytes, ...]:
-    return picture(), indices(), sums()
+    return picture(), indices(), sums(), stored()
 
 
 def places(table: str, record: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Field]]:

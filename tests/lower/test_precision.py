@@ -18,7 +18,7 @@ from tests.ops.cases import Case, every_case
 
 FACTOR = 2.0**-8  # of a factor rounded to bfloat16, relative
 WIDE = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq"})
-FAST = x86(WIDE | {"avx512bf16"}, fast=True)
+FAST = x86(WIDE | {"avx512bf16"}, precision="fast")
 CASES = every_case(
     lambda case: (
         case.op in ("CONV_2D", "FULLY_CONNECTED")
@@ -50,7 +50,7 @@ def test_products_of_rounded_factors_are_as_close_as_their_factors(case: Case) -
     (got,) = outputs(case, FAST, machine=False)
     assert (np.abs(got.reshape(want.shape) - want) <= 2.1 * FACTOR * most + 1e-6).all()
     if "avx512bf16" in host().features:
-        (real,) = outputs(case, x86(host().features, host().triple, fast=True), machine=True)
+        (real,) = outputs(case, x86(host().features, host().triple, precision="fast"), machine=True)
         np.testing.assert_allclose(real.reshape(want.shape), got.reshape(want.shape), 1e-5, 1e-5)
 
 
@@ -62,5 +62,5 @@ def test_there_are_cases_of_every_form() -> None:
 
 
 def test_floats_stay_floats_where_nobody_asked_or_no_instruction_is() -> None:
-    for target in (x86(WIDE | {"avx512bf16"}), x86(WIDE, fast=True)):
+    for target in (x86(WIDE | {"avx512bf16"}), x86(WIDE, precision="fast")):
         assert instructions(lower(graph_of(CASES[0]), target)) <= {"fma"}

@@ -16,7 +16,7 @@ MODEL = Path(lithe.__file__).parent / "data" / "digits_float32.tflite"
 
 def test_an_unknown_precision_is_refused_with_the_known_ones() -> None:
     for make in (lambda: lithe.load(MODEL, precision="half"), lambda: lithe.Interpreter(str(MODEL), precision="half")):
-        with pytest.raises(InputError, match="precision is one of strict, fast, got 'half'"):
+        with pytest.raises(InputError, match="precision is one of strict, bf16x3, fast, got 'half'"):
             make()
 
 
@@ -25,7 +25,7 @@ def test_fast_is_near_strict_and_has_code_of_its_own(tmp_path, monkeypatch) -> N
     x = np.random.default_rng(1).uniform(0, 1, (1, 8, 8, 1)).astype(np.float32)
     strict, fast = lithe.load(MODEL)(x), lithe.load(MODEL, precision="fast")(x)
     np.testing.assert_allclose(fast, strict, atol=0.05)
-    assert (fast == strict).all() == (this_target(fast=True).float_dot is None)
+    assert (fast == strict).all() == (this_target("fast").float_dot is None)
     assert (lithe.load(MODEL)(x) == strict).all(), "kept code is that of the precision"
     assert (lithe.load(MODEL, precision="fast")(x) == fast).all()
 
@@ -40,4 +40,4 @@ def test_the_interpreter_takes_it_too() -> None:
         return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
 
     np.testing.assert_allclose(run(precision="fast"), run(), atol=0.05)
-    assert (run(precision="fast") == run()).all() == (this_target(fast=True).float_dot is None)
+    assert (run(precision="fast") == run()).all() == (this_target("fast").float_dot is None)

@@ -84,7 +84,7 @@ def of_file(path: Path) -> Graph:
     ],
 )  # fmt: skip
 def test_every_choice_has_the_same_numbers(make, exact: bool, fast: bool) -> None:
-    graph, target = prepare(make()), this_target(fast=fast)
+    graph, target = prepare(make()), this_target("fast" if fast else "strict")
     if fast and target.float_dot is None:
         pytest.skip("nothing is faster than float32 here")
     values = [

@@ -147,6 +147,32 @@ def roofline(points: Sequence[Point], roofs: Sequence[tuple[str, float, float]],
     return _svg(height, parts)
 
 
+def histogram(shapes: Sequence[tuple[float, float, Sequence[int], str]], height: int = 150) -> str:
+    """Counts over values as steps, the counts logarithmic.
+
+    shapes  (first edge, width of a bin, counts, the colour's name), drawn over one another.
+    """
+    low = min(first for first, _, _, _ in shapes)
+    high = max(first + width * len(counts) for first, width, counts, _ in shapes)
+    most = max(max(counts) for _, _, counts, _ in shapes)
+    floor, across = height - 24, (WIDTH - RIGHT - 64) / max(high - low, 1e-300)
+    parts = [_line("grid", 64, floor, WIDTH - RIGHT, floor)]
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        x = 64 + share * (WIDTH - RIGHT - 64)
+        parts += [
+            _line("grid", x, 10, x, floor),
+            _text("tick", "middle", x, height - 8, f"{low + share * (high - low):.3g}"),
+        ]
+    for first, width, counts, kind in shapes:
+        edges = [64 + (first + n * width - low) * across for n in range(len(counts) + 1)]
+        tops = [floor - (floor - 12) * math.log1p(count) / math.log1p(most) for count in counts]
+        corners = [(x, y) for n, y in enumerate(tops) for x in edges[n : n + 2]]
+        path = [(edges[0], float(floor)), *corners, (edges[-1], float(floor))]
+        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in path)
+        parts.append(f'<polyline class="{kind}" points="{points}"/>')
+    return _svg(height, parts)
+
+
 def bar(share: float, kind: str) -> str:
     """A small bar for a table's cell; 1 is its whole length."""
     length = 90 * min(max(share, 0.0), 1.0)

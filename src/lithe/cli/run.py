@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST_VALUES = 1000  # in JSON; larger outputs belong into --output
 
 
-Precision = Literal["strict", "fast"]
+Precision = Literal["strict", "bf16x3", "fast"]
 
 
 @click.command(
@@ -47,8 +47,9 @@ Examples:
 @click.option("--std", metavar="S[,S,S]", help="Each pixel is then divided by it. [default: the model's own]")
 @click.option("--output", type=click.Path(path_type=Path), help="Write all outputs to this .npz file, as stored.")
 @click.option("--num-threads", "--num_threads", default=1, show_default=True, type=click.IntRange(1))
-@click.option("--precision", default="strict", show_default=True, type=click.Choice(["strict", "fast"]),
-              help="Of products of floats; fast rounds their factors to bfloat16 where that is quicker.")  # fmt: skip
+@click.option("--precision", default="strict", show_default=True, type=click.Choice(["strict", "bf16x3", "fast"]),
+              help="Of products of floats; fast rounds their factors to bfloat16 where that is quicker, bf16x3 splits "
+              "them into two.")  # fmt: skip
 @click.option("--tune", is_flag=True, help="Look for the quickest code first, a minute at most; it is kept.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(

@@ -107,6 +107,7 @@ class TFLiteConverter(_Attributes):
     """Makes the bytes of a `.tflite` file of a model, with the attributes that `tf.lite.TFLiteConverter` has.
 
     optimizations           [Optimize.DEFAULT]: weights of 8 bits for the operators that take them, or of float16.
+                            Optimize.EXPERIMENTAL_SPARSITY: weights without their zeros, where these take fewer bytes.
     target_spec             see TargetSpec. OpsSet.SELECT_TF_OPS lets operators of TensorFlow into the model.
     allow_custom_ops, exclude_conversion_metadata, experimental_new_quantizer, legalize_custom_tensor_list_ops,
     canonicalizing_inf_as_min_max_float, experimental_enable_resource_variables, experimental_lower_tensor_list_ops,
@@ -176,13 +177,23 @@ class TFLiteConverter(_Attributes):
         Raises InputError for attributes that contradict each other or cannot be followed, and what `lithe.convert` and
         `lithe.quantize` raise.
         """
-        narrow = self._narrow()
-        options = {name: value for name, value in self._options.items() if name != "alive" and value}
-        from lithe.conversion.door import convert
+        narrow, sparse = self._narrow(), str(Optimize.EXPERIMENTAL_SPARSITY) in map(_name, self.optimizations or ())
         from lithe.formats import tflite
 
-        module = convert(self._source, **options, allow_select_tf="SELECT_TF_OPS" in self._sets()).module
-        return tflite.write(narrow(module))
+        small = narrow(self.float_module())
+        return tflite.write(_without_zeros(small) if sparse else small)
+
+    def float_module(self) -> Module:
+        """The model before anything is made smaller."""
+        from lithe.conversion.door import convert
+
+        options = {name: value for name, value in self._options.items() if name != "alive" and value}
+        return convert(self._source, **options, allow_select_tf="SELECT_TF_OPS" in self._sets()).module
+
+    @property
+    def integer_recipe(self) -> str:
+        """The recipe by which values become integers."""
+        return "int16x8" if WIDE in self._sets() else "int8"
 
     def _sets(self) -> set[str]:
         """The sets of operators that the model may have, by name."""
@@ -202,8 +213,7 @@ class TFLiteConverter(_Attributes):
         if not sets or "EXPERIMENTAL_STABLEHLO_OPS" in sets:
             raise InputError(f"operators of {', '.join(sets) or 'no set'} cannot be written",
                              hint="supported_ops = [OpsSet.TFLITE_BUILTINS]")  # fmt: skip
-        if str(Optimize.EXPERIMENTAL_SPARSITY) in wanted:
-            raise InputError("sparse weights are not encoded here", hint="optimizations = [Optimize.DEFAULT]")
+        wanted.discard(str(Optimize.EXPERIMENTAL_SPARSITY))
         ends = {end: _type_name(getattr(self, f"inference_{end}_type")) for end in ("input", "output")}
         integers = [f"inference_{end}_type = {kind}" for end, kind in ends.items() if kind != "float32"]
         integers += [f"supported_ops without {BUILTINS}"] if sets.isdisjoint({BUILTINS, "SELECT_TF_OPS"}) else []
@@ -211,18 +221,19 @@ class TFLiteConverter(_Attributes):
         if integers and self.representative_dataset is None:
             raise InputError(f"{integers[0]} needs samples to calibrate with", hint="set representative_dataset")
         if self.representative_dataset is not None and (wanted or integers) and "float16" not in types:
-            return self._quantized(WIDE in sets, ends, only="TFLITE_BUILTINS_INT8" in sets and BUILTINS not in sets)
+            return self._quantized(ends, only="TFLITE_BUILTINS_INT8" in sets and BUILTINS not in sets)
         recipe = "float16" if "float16" in types else "dynamic"
         return partial(_smaller, recipe=recipe) if wanted else lambda module: module
 
-    def _quantized(self, wide: bool, ends: Mapping[str, str], only: bool) -> Callable[[Module], Module]:
+    def _quantized(self, ends: Mapping[str, str], only: bool) -> Callable[[Module], Module]:
         """Values and weights become integers, after calibration; `only`: whatever has no integer form is an error."""
 
         def quantized(module: Module) -> Module:
             from lithe.optimize.quantization import quantize
 
-            recipe = "int16x8" if wide else "int8"
-            made = quantize(module, self._samples(), recipe, inputs=ends["input"], outputs=ends["output"]).module
+            made = quantize(
+                module, self.samples(), self.integer_recipe, inputs=ends["input"], outputs=ends["output"]
+            ).module
             left = {n.op.name for g in made.graphs for n in g.nodes if n.op.name not in BORDER and _is_real(n)}
             if only and left:
                 raise UnsupportedOp(f"these operators have no form on integers: {', '.join(sorted(left))}",
@@ -231,7 +242,7 @@ class TFLiteConverter(_Attributes):
 
         return quantized
 
-    def _samples(self) -> Iterator[Any]:
+    def samples(self) -> Iterator[Any]:
         """The samples of the representative data set, as `lithe.quantize` takes them."""
         make = getattr(self.representative_dataset, "input_gen", self.representative_dataset)
         if not callable(make):
@@ -253,6 +264,13 @@ def _smaller(module: Module, recipe: str) -> Module:
     halve_constants(module, plan)
     narrow_weights(module, plan)
     return module
+
+
+def _without_zeros(module: Module) -> Module:
+    """The model with sparse weights, where these take fewer bytes."""
+    from lithe.optimize.storage import compact
+
+    return compact(module, ("sparse",)).module
 
 
 def _is_real(node: Node) -> bool:

@@ -50,7 +50,7 @@ class Reader:
         if self.size < 8:
             raise ModelError(f"the file has {self.size} bytes, too few for a flatbuffer", where="byte 0")
         found = bytes(self.data[4:8])
-        if found != self.schema.identifier:
+        if self.schema.identifier and found != self.schema.identifier:
             raise ModelError(
                 f"expected the file identifier {self.schema.identifier.decode()!r}, got {found!r}",
                 where="byte 4",

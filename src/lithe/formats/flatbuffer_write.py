@@ -25,7 +25,7 @@ class Writer:
 
     def finish(self, record: dict[str, Any]) -> memoryview:
         root = self._table(self.schema.root, record)
-        self.builder.Finish(root, file_identifier=self.schema.identifier)
+        self.builder.Finish(root, file_identifier=self.schema.identifier or None)
         return memoryview(self.builder.Bytes)[self.builder.Head() :]  # a copy would take as much again
 
     def _table(self, name: str, record: dict[str, Any]) -> int:

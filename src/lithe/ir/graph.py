@@ -105,13 +105,18 @@ class Graph:
         return users
 
     def renumber(self) -> None:
-        """Lists the tensors that are in use, and numbers them and the nodes in order."""
+        """Lists the tensors that are in use, and numbers them and the nodes in order.
+
+        Tensors that only said how a node's intermediates are quantized are gone; `Node.intermediates` says it.
+        """
         mentioned = (t for n in self.nodes for t in (*n.inputs, *n.outputs) if t is not None)
         self.tensors = list(dict.fromkeys((*self.inputs, *mentioned, *self.outputs)))
         for i, t in enumerate(self.tensors):
             t.index = i
         for i, n in enumerate(self.nodes):
             n.index = i
+            if n.intermediates:
+                n.extras = {key: value for key, value in n.extras.items() if key != "intermediates"}
 
     def copy(self) -> Graph:
         """New nodes, tensors and lists; constant data are shared."""

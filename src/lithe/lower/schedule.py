@@ -16,8 +16,9 @@ from lithe.lower.direct import Direct, in_halves, in_nibbles, is_direct, narrowe
 from lithe.lower.matrix import Matrices, as_convolution, as_product, fits
 from lithe.lower.panels import flattened
 from lithe.lower.share_out import AWAY
+from lithe.lower.split import split
 from lithe.targets.cpu import Target
-from lithe.types import INT64, UINT8
+from lithe.types import FLOAT32, INT64, UINT8
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Choice:
     away     nanoseconds that a byte from another core is taken to cost when loops are shared out; None: the usual.
 
     Sums of integers are the same for every choice. Those of floats are sums of float32 products for every choice but
-    those of a target that multiplies bfloat16, which are for `precision="fast"` alone.
+    those of a target that multiplies bfloat16, which are for the precisions that say so.
     """
 
     name: str
@@ -57,7 +58,7 @@ def choices(target: Target, threads: int = 1) -> Iterator[Choice]:
         yield Choice("half vectors", target=(("vector_bytes", target.vector_bytes // 2),))
     if target.dot is not target.words:
         yield Choice("words", target=(("dot", target.words),))
-    if target.float_dot is not None:
+    if target.float_dot is not None or target.splits:
         yield Choice("float32", target=(("float_dot", None), ("tiles", None)))
     if target.tiles is not None:
         yield Choice("vectors", target=(("tiles", None),))
@@ -91,7 +92,8 @@ def schedule(target: Target, choice: Choice = USUAL) -> Schedule:
             dots = target.dot is not None and target.dot.left == UINT8
             (interleaved if byte and dots else by_regions)(b, c, target)
         elif c.groups == 1 and tiles.pays(c, target):
-            tiles.Tiled(b, flattened(c), target).emit()
+            splits = target.splits and c.accumulator == FLOAT32
+            tiles.Tiled(b, flattened(split(b, c) if splits else c), target).emit()
         elif "sparse" not in choice.without and sparse.pays(c, target):
             sparse.Sparse(b, c, target).emit()
         elif c.groups == 1 and "winograd" not in choice.without and winograd.pays(c, target):

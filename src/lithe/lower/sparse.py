@@ -36,14 +36,18 @@ VECTORS, SUMS = 4, 8  # of pixels in a block; that are summed at once, which is 
 
 def pays(c: Convolution, target: Target) -> bool:
     """Whether so many weights are zero that this schedule beats a dense one."""
+    return c.w.values is not None and int(np.count_nonzero(c.w.values)) < most_weights(c, target)
+
+
+def most_weights(c: Convolution, target: Target) -> float:
+    """With fewer weights left than this the schedule beats a dense one; 0 where it never does."""
     if c.x.dtype != FLOAT32 or c.w.values is None or c.groups != 1 or not target.fma or flattened(c) is c:
-        return False
+        return 0.0
     _, rows, _, _ = flattened(c).x.shape
     outputs, _, _, depth = c.w.shape
     if rows < FEWEST_PIXELS:
-        return False
-    left = int(np.count_nonzero(c.w.values))
-    return left * A_WEIGHT + (outputs + depth) * AN_ELEMENT * target.lanes < outputs * depth
+        return 0.0
+    return max((outputs * depth - (outputs + depth) * AN_ELEMENT * target.lanes) / A_WEIGHT, 0.0)
 
 
 def _halves(pair: Expr) -> tuple[Expr, Expr]:

@@ -86,6 +86,11 @@ def within(x: Any, low: float, high: float) -> Any:
     return minimum(high, maximum(low, x))
 
 
+def between(w: Any, x: Any, low: float, high: float) -> Any:
+    """The same in operators that a writer writes."""
+    return w("MINIMUM", w("MAXIMUM", x, w.number(low)), w.number(high))
+
+
 def hard_swish(x: Any) -> Any:
     return x * clamp(x + 3.0, 0.0, 6.0) * (1 / 6)
 
@@ -120,6 +125,11 @@ Elu = unary(
     REAL_OR_STORED, sixteen=curve,
 )  # fmt: skip
 HardSwish = unary("HARD_SWISH", 117, hard_swish, "y = x * min(max(x + 3, 0), 6) / 6", REAL_OR_STORED)
+ReluN1To1.spelled = staticmethod(lambda w, site, x: between(w, x, -1, 1))
+Relu0To1.spelled = staticmethod(lambda w, site, x: between(w, x, 0, 1))
+HardSwish.spelled = staticmethod(
+    lambda w, site, x: w("MUL", w("MUL", x, w.number(1 / 6)), w("RELU6", w("ADD", x, w.number(3))))
+)
 Gelu = unary(
     "GELU", 150, gelu, "y = x * P(X <= x), X standard normal; or the tanh form", REAL_OR_STORED, GeluAttrs,
     sixteen=curve,

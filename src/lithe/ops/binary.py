@@ -301,6 +301,7 @@ Minimum = binary("MINIMUM", 57, minimum, "the lesser one, of integers as they ar
 Maximum.keeps_scale = Minimum.keeps_scale = True
 SquaredDifference = binary("SQUARED_DIFFERENCE", 99, _squared_difference, "y = (a - b)**2",
                            f"{NUMBERS} int32 {STORED}", quantized=quantized_squared_difference)  # fmt: skip
+SquaredDifference.spelled = staticmethod(lambda w, site, a, b: (lambda less: w("MUL", less, less))(w("SUB", a, b)))
 FloorDiv = binary("FLOOR_DIV", 90, _floored, "y = floor(a / b)", f"{NUMBERS} int8 int16 int32 int64",
                   whole=floored_quotient, check=nonzero, failure="division by zero")  # fmt: skip
 FloorMod = binary("FLOOR_MOD", 95, floor_mod, "y = a - floor(a / b) * b", f"{NUMBERS} int8 int16 int32 int64",

@@ -43,6 +43,24 @@ def convolve(x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarray
     return total.astype(np.int64) if exact else total
 
 
+def patches(x: np.ndarray, kernel: tuple[int, int], p: Window, groups: int) -> np.ndarray:
+    """What a filter of `kernel` rows and columns meets: [groups, N * outputs of an image, KH * KW * C / groups].
+
+    Outside of x[N, H, W, C] it meets zeros.
+    """
+    n, h, width, channels = x.shape
+    oh, ow = p.size
+    found = np.zeros((n, oh, ow, *kernel, channels), x.dtype)
+    for ky, kx in np.ndindex(kernel):
+        line = taps(oh, h, ky * p.dilation[0] - p.before[0], p.strides[0])
+        column = taps(ow, width, kx * p.dilation[1] - p.before[1], p.strides[1])
+        if line is not None and column is not None:
+            found[:, line[0], column[0], ky, kx] = x[:, line[1], column[1]]
+    depth = channels // groups
+    parted = found.reshape(n * oh * ow, *kernel, groups, depth).transpose(3, 0, 1, 2, 4)
+    return parted.reshape(groups, n * oh * ow, kernel[0] * kernel[1] * depth)
+
+
 def _products(x: np.ndarray, w: np.ndarray, groups: int) -> np.ndarray:
     """x [N, H, W, C] times w [O, C / groups] at every pixel, group by group."""
     outputs, depth = w.shape
@@ -51,21 +69,6 @@ def _products(x: np.ndarray, w: np.ndarray, groups: int) -> np.ndarray:
     left = np.ascontiguousarray(x).reshape(-1, groups, depth).swapaxes(0, 1)
     product = left @ w.reshape(groups, outputs // groups, depth).swapaxes(1, 2)
     return product.swapaxes(0, 1).reshape(*x.shape[:3], outputs)
-
-
-def patches(x: np.ndarray, kernel: tuple[int, int], p: Window, groups: int) -> np.ndarray:
-    """What `convolve` multiplies with the weights of an output: [N * OH * OW, groups, KH * KW * C / groups]."""
-    n, h, width, channels = x.shape
-    (oh, ow), (sy, sx), (dy, dx), (above, left) = p.size, p.strides, p.dilation, p.before
-    found = np.zeros((n, oh, ow, groups, *kernel, channels // groups), x.dtype)
-    grouped = x.reshape(n, h, width, groups, channels // groups)
-    for ky in range(kernel[0]):
-        line = taps(oh, h, ky * dy - above, sy)
-        for kx in range(kernel[1]):
-            column = taps(ow, width, kx * dx - left, sx)
-            if line is not None and column is not None:
-                found[:, line[0], column[0], :, ky, kx] = grouped[:, line[1], column[1]]
-    return found.reshape(n * oh * ow, groups, -1)
 
 
 def _sufficient(x: np.ndarray, w: np.ndarray) -> np.dtype:

@@ -127,7 +127,7 @@ def loop(name: str, code: int, source: str) -> type[Op]:
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": f"values = body(values) while condition(values). Source: {source}", "__module__": __name__,
             "name": name, "code": code, "operands": (("inputs*",), ("outputs*",)), "stateful": True,
-            "calls": {"cond_subgraph_index": Call(results=False), "body_subgraph_index": Call()},
+            "calls": {"cond_subgraph_index": Call(results=False), "body_subgraph_index": Call(repeats=True)},
             "Attrs": Attrs, "infer": infer, "evaluate": evaluate,
         })
     )  # fmt: skip

@@ -73,6 +73,7 @@ class Conv2D(Op):
     contracts = True
     operands = (("input", "filter", "bias?"), ("output",))
     types = TYPES
+    beside_reals = ("int8", "int4")
 
     @dataclass(frozen=True)
     class Attrs:
@@ -103,6 +104,10 @@ class Conv2D(Op):
         x, w = centred(x, site.inputs[0]), centred(w, site.inputs[1])
         return [finished(site, convolve(x, w, p, groups), bias)]
 
+    def factors(site: Site, x: np.ndarray) -> np.ndarray:
+        _, kh, kw, depth = site.inputs[1].shape
+        return patches(x, (kh, kw), window(actual(site, x), (kh, kw)), x.shape[3] // depth)
+
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         lower_image(b, site, xs[0], xs[1], xs[2] if len(xs) > 2 else None, ys[0])
 
@@ -110,14 +115,6 @@ class Conv2D(Op):
         outputs, _, _, depth = site.inputs[1].shape
         grouped = places.reshape(-1, depth)
         return grouped.repeat(outputs // len(grouped), 0).reshape(outputs, 1, 1, depth)
-
-    def rows(site: Site, x: np.ndarray) -> np.ndarray:
-        _, *kernel, depth = site.inputs[1].shape
-        return patches(x, tuple(kernel), window(actual(site, x), tuple(kernel)), x.shape[3] // depth)
-
-    def matrices(site: Site, w: np.ndarray) -> np.ndarray:
-        groups = site.inputs[0].shape[3] // w.shape[3]
-        return w.reshape(groups, w.shape[0] // groups, -1)
 
 
 def lower_image(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: Buffer) -> None:

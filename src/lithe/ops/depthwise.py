@@ -61,6 +61,10 @@ class DepthwiseConv2D(Op):
         x, w = centred(x, site.inputs[0]), centred(w, site.inputs[1]).transpose(3, 1, 2, 0)
         return [finished(site, convolve(x, w, p, groups), bias)]
 
+    def factors(site: Site, x: np.ndarray) -> np.ndarray:
+        kernel = site.inputs[1].shape[1:3]
+        return patches(x, kernel, window(actual(site, x), kernel), x.shape[3])
+
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         x, w = xs[0], xs[1]
         _, kh, kw, outputs = w.shape
@@ -73,11 +77,3 @@ class DepthwiseConv2D(Op):
 
     def per_input(site: Site, places: np.ndarray) -> np.ndarray:
         return places.repeat(site.inputs[1].shape[3] // len(places)).reshape(1, 1, 1, -1)
-
-    def rows(site: Site, x: np.ndarray) -> np.ndarray:
-        kernel = site.inputs[1].shape[1:3]
-        return patches(x, kernel, window(actual(site, x), kernel), x.shape[3])
-
-    def matrices(site: Site, w: np.ndarray) -> np.ndarray:
-        channels = site.inputs[0].shape[3]
-        return w.reshape(-1, channels, w.shape[3] // channels).transpose(1, 2, 0)

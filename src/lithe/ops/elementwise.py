@@ -34,6 +34,8 @@ Square = unary("SQUARE", 92, square, "y = x * x", REAL)
 Neg = unary(
     "NEG", 59, negate, "y = -x; of quantized integers too, as they are stored", f"{REAL} int8 int16 int32 int64"
 )
+Square.spelled = staticmethod(lambda w, site, x: w("MUL", x, x))
+Neg.spelled = staticmethod(lambda w, site, x: w("SUB", w.number(0), x))
 Abs = unary("ABS", 101, absolute, "y = |x|", f"{REAL_OR_STORED} int16 int32")
 Floor = unary("FLOOR", 8, floor, "the greatest whole number that is not above x", REAL)
 Ceil = unary("CEIL", 104, ceil, "the least whole number that is not below x", REAL)

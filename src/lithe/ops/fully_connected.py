@@ -44,6 +44,7 @@ class FullyConnected(Op):
     weights_axis = 0
     contracts = True
     blocks = True
+    beside_reals, blocks_beside_reals = ("int8", "int4", "int2"), ("int4",)
     operands = (("input", "weights", "bias?"), ("output", "shuffled_input?"))
     types = """
     float32 W float32? -> float32: W= float32 float16 int8q uint8q int4q int2q
@@ -100,6 +101,9 @@ class FullyConnected(Op):
             y = finished(site, total, bias)
         return [y.reshape(FullyConnected.infer(actual(site, x, w))[0]), *more]
 
+    def factors(site: Site, x: np.ndarray) -> np.ndarray:
+        return x.reshape(1, -1, site.inputs[1].shape[1])
+
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         outputs, depth = xs[1].shape
         count = xs[0].size // depth
@@ -133,12 +137,6 @@ class FullyConnected(Op):
         depth = site.inputs[1].shape[1]
         plain = site.attrs.weights_format == "DEFAULT" and depth % len(places) == 0
         return np.tile(places, depth // len(places)).reshape(1, -1) if plain else None
-
-    def rows(site: Site, x: np.ndarray) -> np.ndarray:
-        return x.reshape(-1, 1, site.inputs[1].shape[1])
-
-    def matrices(site: Site, w: np.ndarray) -> np.ndarray:
-        return w[None]
 
 
 def _tiles(rows: int, columns: int, height: int) -> Shape:

@@ -200,6 +200,7 @@ class EmbeddingLookup(Movement):
 
     name, code = "EMBEDDING_LOOKUP", 7
     blocks = True
+    beside_reals, blocks_beside_reals = ("int8", "int4", "int2"), ("int4", "int2")
     operands = (("ids", "value"), ("output",))
     types = f"""int32 T -> T: {PLAIN}
     int32 T -> F: T= int8q uint8q int4q int2q; F= float32 float16"""

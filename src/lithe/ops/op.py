@@ -203,10 +203,45 @@ class Signature:
 
 @dataclass(frozen=True)
 class Call:
-    """How an operator calls a graph: with its inputs from `first` on; whether the graph's outputs are its own."""
+    """How an operator calls a graph: with its inputs from `first` on; whether the graph's outputs are its own, and
+    whether they are the graph's inputs when it is called again."""
 
     first: int = 0
     results: bool = True
+    repeats: bool = False
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where a value inside a fused operator of integers has its scale from.
+
+    how      "largest": from the largest value, zero in the middle; "power": the same, a power of two; "like": the scale
+             and zero point of another value; "product": the scales of others, multiplied.
+    of       names of the others; factor: of a product.
+    bits     of the greatest integer; 0: as many as the type has.
+    """
+
+    how: str = "largest"
+    of: tuple[str, ...] = ()
+    factor: float = 1.0
+    bits: int = 0
+
+
+@dataclass(frozen=True)
+class Fused:
+    """How a fused operator of real numbers is one of integers.
+
+    scales         of its constants, states and intermediates by name; of those that are not named: `Scale()`.
+    intermediates  the names and types of values inside for which the model gives a quantization; "": it needs none.
+    attrs          of the operator of integers.
+    """
+
+    scales: Mapping[str, Scale]
+    intermediates: tuple[tuple[str, DType], ...]
+    attrs: Any
+
+
+See = Callable[[str, np.ndarray], None]  # takes a value inside an operator, by name
 
 
 @dataclass(frozen=True)
@@ -234,7 +269,10 @@ class Axes:
     weights: int | None = None
 
 
-FUNCTIONS = ("infer", "evaluate", "lower", "lowers", "changes", "parse_options", "per_input", "rows", "matrices")
+FUNCTIONS = (
+    "infer", "evaluate", "lower", "lowers", "changes", "parse_options", "fused", "inside", "spelled", "factors",
+    "per_input",
+)  # fmt: skip
 
 
 class Op:
@@ -258,9 +296,14 @@ class Op:
     row_aligned: ClassVar[bool] = False  # an elementwise operand of fewer axes belongs to the first ones, not the last
     named_axes: ClassVar[Axes | None] = None  # how it names axes, where their order does not matter to it
     weights_axis: ClassVar[int | None] = None  # of a constant operand of weights: the one along which outputs lie
+    # factors(site, x): by what weights are multiplied, [groups, sums, weights of an output]; outputs: group after group
+    factors: ClassVar[Callable[..., np.ndarray] | None] = None
     broadcasts: ClassVar[bool] = False  # operands of other shapes are repeated to one shape, as in numpy
     contracts: ClassVar[bool] = False  # its output is written by one contraction of the builder, as epilogues of sums
     blocks: ClassVar[bool] = False  # input 1 may have a scale for each block (see `lithe.types.Quantization`)
+    # the types of constant weights that runtimes of the format take beside real values, of those in `types`; and in blocks
+    beside_reals: ClassVar[tuple[str, ...]] = ("int8",)
+    blocks_beside_reals: ClassVar[tuple[str, ...]] = ()
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
     updates: ClassVar[bool] = False  # loops may be given the memory of input 0 for output 0: only a part of it changes
 
@@ -272,11 +315,16 @@ class Op:
     # per_input(site, places): for something known of each place along the input's last axis, that of the place that
     # each weight is multiplied with, in a shape that is broadcast to the weights'; None where it is several
     per_input: ClassVar[Callable[..., np.ndarray | None] | None] = None
-    # rows(site, x): [n, groups, K], and matrices(site, w): [groups, outputs of a group, K], whose products are sums
-    rows: ClassVar[Callable[..., np.ndarray] | None] = None
-    matrices: ClassVar[Callable[..., np.ndarray] | None] = None
     # {element type: (scale, zero point)} of quantized outputs, where the format has one for all models
     result_scales: ClassVar[Mapping[str, tuple[float, int]]] = {}
+
+    # fused(site): how an operator of real numbers with values inside is one of integers; None: it cannot be
+    fused: ClassVar[Callable[..., Fused | None] | None] = None
+    # inside(site, see, *arrays): evaluates, and shows what is inside: states and intermediates, whenever they change
+    inside: ClassVar[Callable[..., list[np.ndarray]] | None] = None
+    # spelled(w, site, *tensors): its outputs in other operators, written with w("ADD", x, y): a tensor, or a list with
+    # None for what is not computed; None: it cannot be. For those who need operators with a form that it lacks
+    spelled: ClassVar[Callable[..., Any] | None] = None
 
     infer: ClassVar[Callable[..., list[Shape]]]
     evaluate: ClassVar[Callable[..., list[np.ndarray]]]

@@ -1,4 +1,4 @@
-"""Smaller models: what is stored in fewer bits, and computed on integers.
+"""Smaller models: what is stored in fewer bits, computed on integers, or left out.
 
 ranges        what values a tensor takes, from what it was seen to hold
 calibration   running a float model on samples, to see
@@ -6,4 +6,55 @@ recipes       what becomes of each operator
 integers      a float graph as a graph of integers
 weights       smaller weights beside real numbers
 quantization  the door: `lithe.quantize`
+sparsity      which weights become zero
+clusters      which few numbers stand for many
+moments       layers as products, and what their inputs have in common
+pruning, clustering   both at once, in a model that is done: what is left makes up for what is lost
+training      both while a Keras model learns, and integers too: `prune`, `cluster`, `quantize_aware`, `strip`
+doors         `prune` and `cluster`, whatever the model is
+storage       sparse constants, and tables of values: `compact`
+
+Names are imported when they are first used: those for training need Keras.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lithe.optimize.doors import cluster, prune
+    from lithe.optimize.storage import compact
+    from lithe.optimize.training.aware import quantize_aware
+    from lithe.optimize.training.schedules import Schedule
+    from lithe.optimize.training.substitution import strip
+
+_HOME = {
+    "Schedule": "lithe.optimize.training.schedules",
+    "cluster": "lithe.optimize.doors",
+    "compact": "lithe.optimize.storage",
+    "prune": "lithe.optimize.doors",
+    "quantize_aware": "lithe.optimize.training.aware",
+    "strip": "lithe.optimize.training.substitution",
+}
+
+__all__ = [
+    "Schedule",
+    "cluster",
+    "compact",
+    "prune",
+    "quantize_aware",
+    "strip",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lithe.optimize' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,8 +1,9 @@
-"""A float graph as one of integers: which operators can be, in which scales, and what stands between them and the rest.
+"""Operators of real numbers as operators on integers: which can be, and in which scales.
 
 An operator is computed on integers where its class has a combination of types for that (`Op.types`) and its operands
-play the parts in it: values that have a range (stored), constant weights, a constant bias, and what is no real number
-at all. Operators without one stay as they are, behind a DEQUANTIZE and before a QUANTIZE.
+play the parts in it: values that have a range (stored), constant weights, a constant bias, what a fused operator has
+inside, and what is no real number at all. Operators that run other graphs hand on values that are stored there.
+A combination that the official runtime does not answer to (`lithe.ops.official_table`) is none.
 
     real = scale * (stored - zero_point)         stored values: one scale for the tensor, zero is exact
     weights: symmetric, a scale for each output; bias: scale of the input * scale of the weights
@@ -10,29 +11,38 @@ at all. Operators without one stay as they are, behind a DEQUANTIZE and before a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from lithe.ir.graph import Graph, Node, Tensor
-from lithe.ops.op import REGISTRY, NoAttrs
+from lithe.ir.graph import Graph, Module, Node, Tensor
+from lithe.ops.official_table import UNANSWERED
+from lithe.ops.op import Fused, Site
 from lithe.optimize.calibration import Range
-from lithe.optimize.recipes import Scheme
-from lithe.types import FLOAT32, INT16, DType, Quantization, TensorType
+from lithe.optimize.calls import Place, as_one_type, carried
+from lithe.optimize.inside import Seen
+from lithe.optimize.ranges import within_reach
+from lithe.optimize.recipes import WEIGHTS_OPERAND, Plan, Scheme
+from lithe.types import DTYPES, FLOAT32, INT16, DType, Quantization
 
-STORED, WEIGHTS, BIAS, OTHER = "stored", "weights", "bias", "other"
-WEIGHTS_OPERAND = 1
+STORED, WEIGHTS, BIAS, INSIDE, OTHER = "stored", "weights", "bias", "inside", "other"
+Stored = tuple[Tensor, DType]  # a tensor as integers of a type
 LARGEST_BIAS = 1 << 30  # as an int32: sums have as much room again
 
 
 @dataclass(frozen=True)
 class Form:
-    """The parts that a node's operands play in its integer form, and the types that these have."""
+    """The parts that a node's operands play in its integer form, and the types that these have.
+
+    fused, types  of a fused operator: where its values inside have their scales from, and its operands' types.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     scheme: Scheme
+    fused: Fused | None = field(default=None, compare=False)
+    types: tuple[DType | None, ...] = ()
 
     @property
     def values(self) -> DType:
@@ -44,8 +54,14 @@ def integer_form(node: Node, scheme: Scheme) -> Form | None:
     """How a node of a float graph is computed on integers by a scheme, None where it cannot be."""
     if scheme.values is None:
         return None
+    if node.op.fused is not None:
+        return _fused_form(node, scheme)
     for signature in node.op.signatures:
         for words, results in signature.expanded():
+            if not {scheme.values.name, f"{scheme.values.name}q"}.isdisjoint(
+                UNANSWERED.get(node.op.name, frozenset()).intersection(w.rstrip("?*") for w in words)
+            ):
+                continue
             if len(node.inputs) > len(words) and not (words and words[-1].endswith("*")):
                 continue
             inputs = [_part(node, i, _word(words, i), scheme) for i in range(len(node.inputs))]
@@ -53,6 +69,64 @@ def integer_form(node: Node, scheme: Scheme) -> Form | None:
             if None not in (*inputs, *outputs) and STORED in outputs:
                 return Form(tuple(map(str, inputs)), tuple(map(str, outputs)), scheme)
     return None
+
+
+def _fused_form(node: Node, scheme: Scheme) -> Form | None:
+    """That of an operator with values inside: real weights and states go with the type of its first operand."""
+    assert scheme.values is not None
+    if any(t is not None and (t.type.dtype != FLOAT32 or not is_finite(t.data)) for t in node.inputs):
+        return None
+    fused, first = node.op.fused(Site.of(node)), f"{scheme.values.name}q"
+    if fused is None or scheme.weights is None or first in UNANSWERED.get(node.op.name, ()):
+        return None
+    for signature in node.op.signatures:
+        for words, _ in signature.expanded():
+            if words[0] == first and _word(words, WEIGHTS_OPERAND) == f"{scheme.weights.name}q":
+                parts = (STORED, *(OTHER if t is None else INSIDE for t in node.inputs[1:]))
+                types = tuple(DTYPES[_word(words, i).removesuffix("q")] for i in range(len(parts)))
+                return Form(parts, (STORED,) * len(node.outputs), scheme, fused, types)
+    return None
+
+
+def is_finite(data: np.ndarray | None) -> bool:
+    """Whether a constant, if it is one, can be integers."""
+    return data is None or bool(np.isfinite(data).all())
+
+
+def integer_forms(
+    module: Module, graphs: Sequence[Graph], plan: Plan, known: Container[Seen]
+) -> tuple[dict[Node, Form], dict[frozenset[Place], DType]]:
+    """The forms of all nodes of some graphs that have one, and of the nodes that run graphs in which there are such;
+    and the values that those hand on as integers, as what.
+
+    known  the tensors that have a range; others are constant, or their operators were never run.
+    """
+    forms = {}
+    for node, scheme in ((n, s) for graph in graphs for n, s in plan.integers(graph).items()):
+        form = integer_form(node, scheme)
+        if form is not None and all(t in known or t.is_constant or t.is_variable for t in stored_operands(node, form)):
+            forms[node] = form
+    groups, values = carried(module, graphs), {n: plan.of(n).values for graph in graphs for n in graph.nodes}
+    handed: dict[frozenset[Place], DType] = {}
+    count = -1
+    while count != len(forms):  # what is handed on as integers inside of a graph may make its caller hand it on so
+        count = len(forms)
+        ends = {t for graph in graphs if graph is not module.main for t in (*graph.inputs, *graph.outputs)}
+        stored = {t: form.values for n, form in forms.items() for t in stored_operands(n, form) if t in ends}
+        handed = as_one_type(groups, stored, values)
+        chosen = {place for group in handed for place in group}
+        for node in {p[0] for p in chosen if isinstance(p, tuple)}:
+            inputs = tuple(STORED if (node, i) in chosen else OTHER for i in range(len(node.inputs)))
+            outputs = tuple(STORED if t in chosen else OTHER for t in node.outputs)
+            forms[node] = Form(inputs, outputs, plan.of(node))
+    return forms, handed
+
+
+def handed_on(handed: Mapping[frozenset[Place], DType]) -> Iterator[list[Stored]]:
+    """For each value that calls hand on, the tensors that hold it."""
+    for group, dtype in handed.items():
+        tensors = (p if isinstance(p, Tensor) else p[0].inputs[p[1]] for p in group)
+        yield [(t, dtype) for t in dict.fromkeys(tensors) if t is not None]
 
 
 def _word(words: tuple[str, ...], i: int) -> str:
@@ -71,7 +145,7 @@ def _part(node: Node, i: int, word: str, scheme: Scheme) -> str | None:
         return OTHER if t.type.dtype.name == word.removesuffix("q") else None
     if word == scheme.bias.name:
         return BIAS if t.data is not None and node.op.weights_axis is not None else None
-    return STORED if not t.is_variable and _is_stored(word, node, scheme) else None
+    return STORED if _is_stored(word, node, scheme) else None
 
 
 def _result(t: Tensor, word: str, node: Node, scheme: Scheme) -> str | None:
@@ -86,8 +160,6 @@ def _is_stored(word: str, node: Node, scheme: Scheme) -> bool:
 
 
 # scales
-
-Stored = tuple[Tensor, DType]  # a tensor as integers of a type
 
 
 def stored_scale(low: float, high: float, dtype: DType) -> Quantization:
@@ -130,7 +202,10 @@ class Scales:
     Tensors between which elements only move have one. Some operators give theirs.
     """
 
-    def __init__(self, forms: Mapping[Node, Form], ranges: Mapping[Tensor, Range]) -> None:
+    def __init__(
+        self, forms: Mapping[Node, Form], ranges: Mapping[Seen, Range], handed: Iterable[list[Stored]] = ()
+    ) -> None:
+        """handed: for each value that calls hand on as integers, its tensors."""
         self._ranges = ranges
         self._group: dict[Stored, Stored] = {}
         members: dict[Stored, list[Stored]] = {}
@@ -139,7 +214,11 @@ class Scales:
             if node.op.keeps_scale:
                 for other in stored[1:]:
                     self._join(stored[0], other)
-        for stored in operands.values():
+        handed = list(handed)
+        for stored in handed:
+            for other in stored[1:]:
+                self._join(stored[0], other)
+        for stored in (*operands.values(), *handed):
             for one in stored:
                 members.setdefault(self._root(one), []).append(one)
         self._given = {
@@ -150,6 +229,10 @@ class Scales:
             if scale
         }
         self._of_group = {root: self._agreed(dict.fromkeys(ones)) for root, ones in members.items()}
+
+    def inside(self, node: Node, name: str) -> Range:
+        """The range of a value inside a node."""
+        return self._ranges.get((node, name), (0.0, 0.0))
 
     def of(self, tensor: Tensor, dtype: DType) -> Quantization:
         """With which the tensor is read in this type."""
@@ -174,7 +257,8 @@ class Scales:
 
     def _range(self, t: Tensor) -> Range:
         if t.data is not None:
-            return (float(t.data.min()), float(t.data.max())) if t.data.size else (0.0, 0.0)
+            data = within_reach(t.data)
+            return (float(data.min()), float(data.max())) if data.size else (0.0, 0.0)
         return self._ranges.get(t, (0.0, 0.0))
 
     def _root(self, one: Stored) -> Stored:
@@ -195,160 +279,3 @@ def stored_operands(node: Node, form: Form) -> Iterator[Tensor]:
     for t, part in zip((*node.inputs, *node.outputs), (*form.inputs, *form.outputs), strict=True):
         if part == STORED and t is not None:
             yield t
-
-
-# the graph
-
-
-@dataclass(frozen=True)
-class Ends:
-    """The element types of the model's own inputs and outputs of real numbers: float32, or integers."""
-
-    inputs: DType = FLOAT32
-    outputs: DType = FLOAT32
-
-
-class _Rewriting:
-    """The new nodes of one graph, and which tensors stand for the old ones: as integers, and as real numbers."""
-
-    def __init__(self, forms: Mapping[Node, Form], scales: Scales) -> None:
-        self.forms, self.scales = forms, scales
-        self.nodes: list[Node] = []
-        self.stored: dict[Stored, Tensor] = {}
-        self.real: dict[Tensor, Tensor] = {}
-        self.written: dict[Tensor, Tensor] = {}  # as the operator that computes it writes it
-
-    def as_real(self, t: Tensor) -> Tensor:
-        """The tensor for operators that compute with real numbers."""
-        if t not in self.real:
-            if t in self.written:
-                self.real[t] = self._add(
-                    "DEQUANTIZE", self.written[t], f"{t.name}_real", replace(t.type, quantization=None)
-                )
-            else:
-                self.real[t] = t
-        return self.real[t]
-
-    def as_integers(self, t: Tensor, dtype: DType) -> Tensor:
-        """The tensor for operators that compute with integers of this type."""
-        if (t, dtype) not in self.stored:
-            q = self.scales.of(t, dtype)
-            kind = TensorType(dtype, t.type.shape, q)
-            written = self.written.get(t)
-            if t.data is not None:
-                self.stored[t, dtype] = Tensor(t.name, kind, as_stored(t.data, q, dtype))
-            elif written is not None and (written.type.dtype, written.type.quantization) == (dtype, q):
-                self.stored[t, dtype] = written
-            else:
-                self.stored[t, dtype] = self._add("QUANTIZE", written or t, f"{t.name}_stored", kind)
-        return self.stored[t, dtype]
-
-    def _add(self, op: str, source: Tensor, name: str, kind: TensorType) -> Tensor:
-        made = Tensor(name, kind, shape_signature=source.shape_signature)
-        self.nodes.append(Node(REGISTRY.by_name[op], NoAttrs(), [source], [made]))
-        return made
-
-    def write(self, t: Tensor, dtype: DType) -> Tensor:
-        """The tensor that an operator on integers of this type writes."""
-        kind = TensorType(dtype, t.type.shape, self.scales.made(t, dtype))
-        self.written[t] = Tensor(t.name, kind, shape_signature=t.shape_signature)
-        return self.written[t]
-
-    def take(self, t: Tensor, dtype: DType, read: DType) -> Tensor:
-        """An input of the graph that is integers of one type, and is read as another."""
-        kind = self._of_end(t, self.scales.of(t, read), read, dtype)
-        self.written[t] = Tensor(t.name, kind, shape_signature=t.shape_signature)
-        return self.written[t]
-
-    def give(self, t: Tensor, dtype: DType) -> Tensor:
-        """An output of the graph in this type, under the name that it had."""
-        written = self.written[t]
-        if dtype == written.type.dtype:
-            return written
-        written.name = f"{t.name}_stored"
-        if dtype == FLOAT32:
-            result = self.as_real(t)
-            result.name = t.name
-            return result
-        assert written.type.quantization is not None
-        return self._add(
-            "QUANTIZE", written, t.name, self._of_end(t, written.type.quantization, written.type.dtype, dtype)
-        )
-
-    def _of_end(self, t: Tensor, q: Quantization, inside: DType, dtype: DType) -> TensorType:
-        """The type of an end of the graph: the same steps as inside where it has as many bits."""
-        if dtype.bits != inside.bits:
-            return TensorType(dtype, t.type.shape, self.scales.of(t, dtype))
-        zero = q.zero_point[0] - inside.minimum + dtype.minimum
-        return TensorType(dtype, t.type.shape, replace(q, zero_point=(zero,)))
-
-    def node(self, node: Node) -> None:
-        form = self.forms.get(node)
-        made = replace(node, inputs=[], outputs=list(node.outputs))
-        if form is None:
-            made.inputs = [t if t is None or t.type.dtype != FLOAT32 else self.as_real(t) for t in node.inputs]
-        else:
-            made.inputs = self._operands(node, form)
-        self.nodes.append(made)
-        if form is not None:
-            made.outputs = [
-                self.write(t, form.values) if part == STORED else t
-                for t, part in zip(node.outputs, form.outputs, strict=True)
-            ]
-
-    def _operands(self, node: Node, form: Form) -> list[Tensor | None]:
-        made: list[Tensor | None] = []
-        for t, part in zip(node.inputs, form.inputs, strict=True):
-            made.append(self.as_integers(t, form.values) if part == STORED and t is not None else t)
-        if WEIGHTS in form.inputs:
-            self._weigh(node, form, made)
-        return made
-
-    def _weigh(self, node: Node, form: Form, operands: list[Tensor | None]) -> None:
-        """Weights and bias, in scales that follow from one another and from the input's."""
-        place, axis, dtype = form.inputs.index(WEIGHTS), node.op.weights_axis, form.scheme.weights
-        (source,) = [t for t, part in zip(operands, form.inputs, strict=True) if part == STORED and t is not None]
-        weights = node.inputs[place]
-        assert source.type.quantization is not None
-        assert weights is not None
-        assert weights.data is not None
-        assert dtype is not None
-        assert axis is not None
-        scale = source.type.quantization.scale[0]
-        bias = next((t for t, part in zip(node.inputs, form.inputs, strict=True) if part == BIAS), None)
-        q = weights.type.quantization
-        if weights.type.dtype == FLOAT32 or q is None:
-            least = 0.0 if bias is None or bias.data is None else np.abs(bias.data) / (scale * LARGEST_BIAS)
-            q = weights_scale(weights.data, axis, dtype, least)
-            kind = replace(weights.type, dtype=dtype, quantization=q)
-            operands[place] = Tensor(weights.name, kind, as_weights(weights.data, q, dtype))
-        if bias is not None and bias.data is not None:
-            steps = tuple(float(np.float32(scale) * np.float32(s)) for s in q.scale)
-            values = np.rint(bias.data.astype(np.float64) / np.asarray(steps)).astype(form.scheme.bias.numpy)
-            kind = TensorType(form.scheme.bias, bias.type.shape, Quantization(steps, (0,) * len(steps)))
-            operands[form.inputs.index(BIAS)] = Tensor(bias.name, kind, values)
-
-
-def as_integer_graph(
-    graph: Graph, ranges: Mapping[Tensor, Range], schemes: Mapping[Node, Scheme], ends: Ends
-) -> dict[Tensor, Tensor]:
-    """Rewrites the graph itself; returns what its inputs and outputs have become, where they have.
-
-    ranges   of the float tensors that are computed, and of the inputs.
-    schemes  of the nodes that are to compute on integers.
-    """
-    found = ((n, integer_form(n, schemes[n])) for n in graph.nodes if n in schemes)
-    forms = {n: form for n, form in found if form is not None}
-    rewriting = _Rewriting(forms, Scales(forms, ranges))
-    read = {t: form.values for n, form in forms.items() for t in stored_operands(n, form)}
-    became = {t: rewriting.take(t, ends.inputs, read[t]) for t in graph.inputs if t in read and ends.inputs != FLOAT32}
-    for node in graph.nodes:
-        rewriting.node(node)
-    for t in graph.outputs:
-        if t in rewriting.written and t not in became:
-            became[t] = rewriting.give(t, ends.outputs)
-    graph.nodes = rewriting.nodes
-    graph.inputs = [became.get(t, t) for t in graph.inputs]
-    graph.outputs = [became.get(t, t) for t in graph.outputs]
-    graph.renumber()
-    return became

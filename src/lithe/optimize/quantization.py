@@ -10,13 +10,16 @@ from lithe.errors import InputError
 from lithe.ir.graph import Module, Node, Tensor
 from lithe.ops.verify import verify
 from lithe.optimize.calibration import SAMPLES, calibrated
-from lithe.optimize.integers import WEIGHTS_OPERAND, Ends, as_integer_graph
 from lithe.optimize.ranges import observer
-from lithe.optimize.recipes import Plan, Recipe, stored_types
+from lithe.optimize.recipes import WEIGHTS_OPERAND, Given, Plan, stored_types
 from lithe.optimize.recipes import recipe as named
 from lithe.optimize.repairs.mending import Mending, Ranges
+from lithe.optimize.rewriting import Ends, as_integer_graphs
+from lithe.optimize.spelling import spell_out
 from lithe.optimize.weights import halve_constants, narrow_weights
+from lithe.passes.activations import as_activation, fuse_activation
 from lithe.passes.fold_constants import fold_constants
+from lithe.passes.rewrite import rewrite
 from lithe.runtime.model import Model, load
 from lithe.types import FLOAT32, INT8, INT16, UINT8, DType
 
@@ -26,7 +29,7 @@ ENDS = {"float32": FLOAT32, "int8": INT8, "uint8": UINT8, "int16": INT16}
 def quantize(
     model: Model | Module | str | os.PathLike[str] | bytes,
     samples: Iterable[Any] | None = None,
-    recipe: str | Recipe = "int8",
+    recipe: Given = "int8",
     *,
     ranges: str = "",
     repairs: Collection[str] | None = None,
@@ -40,9 +43,10 @@ def quantize(
     samples  what the model is called with, as it will be in use; a hundred do. An iterable of arrays, of tuples of
              arrays, or of dicts {input: array}. They are run one after another and not kept. Recipes for weights alone
              need none.
-    recipe   a `Recipe`, or its name. "float16": weights in half the bits. "dynamic": weights in 8 bits, values are
-             quantized while the model runs. "int8": weights and values in 8 bits, computed on integers. "int16x8":
-             values in 16 bits.
+    recipe   a name. "int8": weights and values in 8 bits, computed on integers. "int16x8": values in 16 bits. "dynamic":
+             weights in 8 bits, values are quantized while the model runs. "weights": weights in 8 bits, values stay
+             real numbers. "float16": weights in half the bits. What else there is: `lithe.optimize.recipes`. Or a file
+             of rules, what such a file holds, or a `Recipe`; also names and files of ai-edge-quantizer.
     ranges   how the range of a tensor comes from what it held: "min_max", "moving_average", "percentile",
              "mean_squared_error" or "entropy"; default: the recipe's.
     repairs  of what quantization breaks, by name: "folding", "equalization", "bias" and "rounding", see
@@ -63,25 +67,27 @@ def quantize(
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
     module = (given.module if isinstance(given, Model) else given).copy()
     fold_constants(module.main)
+    rewrite(module.main, as_activation, fuse_activation)  # what an activation cuts off takes no steps
     plan = chosen.plan(module)
     ends = Ends(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
     make = observer(ranges or chosen.ranges)
     if plan.has_integers and samples is None:
         raise InputError(f"{_said(recipe)} needs samples", hint=f"samples are {SAMPLES}")
+    if plan.has_integers:
+        plan = spell_out(module, plan)
     mending = Mending(module.main, plan, repairs)
     seen: Ranges = {}
     rounded: dict[Node, Tensor] = {}
     if samples is not None and (plan.has_integers or mending.wants_samples):
-        found = calibrated(module, samples, lambda t: mending.observed(t, make()), progress)
-        seen, rounded = mending.mend(found)
+        seen, rounded = mending.mend(calibrated(module, samples, make, progress, mending.watchers))
     changed = halve_constants(module, plan) + narrow_weights(module, plan, rounded)
     if plan.has_integers:
         for node, weights in rounded.items():
             if plan.of(node).values is not None:
                 node.inputs[WEIGHTS_OPERAND] = weights
-        became = as_integer_graph(module.main, seen, plan.integers(module.main), ends)
+        became = as_integer_graphs(module, seen, plan, ends)
         _sign(module, became)
-        changed += len(became) + sum(n.op.name == "QUANTIZE" for n in module.main.nodes)
+        changed += len(became) + sum(n.op.name == "QUANTIZE" for graph in module.graphs for n in graph.nodes)
     if not changed:
         raise InputError(
             f"nothing in the model can be quantized with {_said(recipe)}", hint="its operators have no such form"
@@ -98,7 +104,7 @@ def _sign(module: Module, became: dict[Tensor, Tensor]) -> None:
             s.outputs = {name: became.get(t, t) for name, t in s.outputs.items()}
 
 
-def _end(name: str, what: str, plan: Plan, recipe: str | Recipe) -> DType:
+def _end(name: str, what: str, plan: Plan, recipe: Given) -> DType:
     bits = {stored.bits for stored in stored_types(plan)}
     allowed = [n for n, d in ENDS.items() if d == FLOAT32 or d.bits in bits]
     if name not in allowed:
@@ -106,5 +112,5 @@ def _end(name: str, what: str, plan: Plan, recipe: str | Recipe) -> DType:
     return ENDS[name]
 
 
-def _said(recipe: str | Recipe) -> str:
-    return f"the recipe '{recipe}'" if isinstance(recipe, str) else "the recipe"
+def _said(recipe: Given) -> str:
+    return f"the recipe '{os.fspath(recipe)}'" if isinstance(recipe, str | os.PathLike) else "the recipe"

@@ -23,11 +23,34 @@ CLIPS = 96  # clipping points that are tried
 LEVELS = 256
 
 
-class Observer(Protocol):
+FAR = 1e8  # greater numbers stand for infinity: they mask what a softmax or a maximum is not to see
+LEAST_REACH = 32.0  # exp(-32) adds nothing to a sum
+
+
+def within_reach(array: np.ndarray) -> np.ndarray:
+    """The array, with numbers that stand for infinity moved nearer: still far from all others, which keep their steps.
+
+    >>> within_reach(np.array([0, 1, -1e9]))
+    array([  0.,   1., -32.])
+    """
+    far = np.abs(array) >= FAR
+    if not far.any():
+        return array
+    rest = array[~far]
+    low, high = (float(rest.min()), float(rest.max())) if rest.size else (0.0, 0.0)
+    reach = max(high - low, LEAST_REACH)
+    return np.clip(array, low - reach, high + reach)
+
+
+class Watcher(Protocol):
     """What watches one tensor."""
 
     def see(self, array: np.ndarray) -> None:
         """Takes in the values of a sample; they are finite, and there is at least one."""
+
+
+class Observer(Watcher, Protocol):
+    """What watches one tensor for its range."""
 
     def range(self) -> tuple[float, float]:
         """The least and the greatest number to be reached."""

@@ -1,27 +1,30 @@
 """Smaller weights of models that go on computing with real numbers.
 
-float16    every constant is stored in half the bits; a DEQUANTIZE that runs once gives back float32
-dynamic    weights become int8, with a scale for each output where the operator has those; values are quantized while
-           the model runs, by the operators that have a combination of types for that (`Op.types`). Of tables, the
-           rows that were looked up are widened
+halve    every constant is stored in half the bits; a DEQUANTIZE that runs once gives back float32
+narrow   weights become integers of 8, 4 or 2 bits, with a scale for each output, for all, or for each block of a row
+         dynamic    the operator takes them: values are quantized while the model runs, by the operators that have a
+                    combination of types for that (`Op.types`). Of tables, the rows that were looked up are widened
+         otherwise  a DEQUANTIZE that runs once gives back float32. Blocks are its channels: they lie in rows of their
+                    own, [row * blocks + block, element], and a RESHAPE gives the weights their shape
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 
 import numpy as np
 
-from lithe.ir.graph import Module, Node, Tensor
+from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.ops.layout import Movement
 from lithe.ops.op import REGISTRY, NoAttrs
-from lithe.optimize.integers import WEIGHTS_OPERAND, as_weights, weights_scale
-from lithe.optimize.recipes import Plan
-from lithe.types import FLOAT16, FLOAT32, DType, Quantization
+from lithe.optimize.integers import as_weights, weights_scale
+from lithe.optimize.recipes import LEAST_WEIGHTS, WEIGHTS_OPERAND, Plan, Scheme
+from lithe.types import FLOAT16, FLOAT32, INT8, INT32, DType, Quantization, TensorType
 
-LEAST_WEIGHTS = 1024  # elements; smaller ones save nothing and cost precision
 LARGEST_HALF = float(np.finfo(np.float16).max)
+SHRINKS = np.linspace(1.0, 0.3, 29)  # of the largest weight, tried as the greatest number that few bits reach
 
 
 def halve_constants(module: Module, plan: Plan) -> int:
@@ -46,75 +49,200 @@ def halve_constants(module: Module, plan: Plan) -> int:
     return count
 
 
-def narrow_weights(module: Module, plan: Plan, rounded: Mapping[Node, Tensor] | None = None) -> int:
-    """Stores weights as integers where operators take such beside float32 values, in place; returns how many.
+def narrow_weights(module: Module, plan: Plan, rounded: Mapping[Node, Tensor] = MappingProxyType({})) -> int:
+    """Stores weights of operators on real values as integers where the plan says so, in place; returns how many.
 
-    rounded  the weights of some nodes, as integers.
+    rounded  the weights of some operators, which are integers of their scheme already.
     """
-    rounded, count = rounded or {}, 0
+    count = 0
     for graph in module.graphs:
-        made: dict[tuple[Tensor, int | None], Tensor] = {}
+        narrowing = _Narrowing(graph, rounded)
         for node in list(graph.nodes):
-            dtype = plan.of(node).weights
-            if not plan.of(node).dynamic or dtype is None:
+            scheme = plan.of(node)
+            if scheme.values is not None or scheme.weights is None or scheme.weights.is_float:
                 continue
-            if _is_table(node, dtype):
-                table = node.inputs[0]
-                assert table is not None
-                node.inputs[0] = made.setdefault((table, None), _narrowed(table, None, dtype))
-                graph.nodes.insert(graph.nodes.index(node) + 1, _widened(node))
-                continue
-            places = weights_beside_reals(node, dtype)
-            if max((node.inputs[i].data.size for i in places), default=0) <= LEAST_WEIGHTS:  # type: ignore[union-attr]
-                continue
-            for i in places:
-                t = node.inputs[i]
-                assert t is not None
-                axis = node.op.weights_axis if i == WEIGHTS_OPERAND else None
-                if i == WEIGHTS_OPERAND and node in rounded:
-                    node.inputs[i] = made[rounded[node], axis] = rounded[node]
-                    continue
-                if (t, axis) not in made:
-                    made[t, axis] = _narrowed(t, axis, dtype)
-                node.inputs[i] = made[t, axis]
-            if any(f.name == "asymmetric_quantize_inputs" for f in fields(node.attrs)):
-                node.attrs = replace(node.attrs, asymmetric_quantize_inputs=True)
-        count += len(made)
+            if scheme.dynamic:
+                narrowing.dynamically(node, scheme)
+            else:
+                narrowing.alone(node, scheme)
+        graph.nodes = narrowing.before + graph.nodes
+        count += narrowing.count
         graph.renumber()
     return count
 
 
-def _is_table(node: Node, dtype: DType) -> bool:
+@dataclass
+class _Narrowing:
+    """The new constants of one graph, each made once for all that want it alike, and the nodes that widen them."""
+
+    graph: Graph
+    rounded: Mapping[Node, Tensor]
+    before: list[Node] = field(default_factory=list)
+    made: dict[tuple[Tensor, int | None, Scheme], Tensor] = field(default_factory=dict)
+    wide: dict[Tensor, Tensor] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        return len(self.made)
+
+    def dynamically(self, node: Node, scheme: Scheme) -> None:
+        assert scheme.weights is not None
+        if _is_table(node, scheme):
+            node.inputs[0] = self.stored(_constant(node, 0), None, scheme)
+            self.graph.nodes.insert(self.graph.nodes.index(node) + 1, _widened(node))
+            return
+        places = weights_beside_reals(node, scheme.weights)
+        if max((_constant(node, i).type.size for i in places), default=0) <= scheme.least:
+            return
+        for i in places:
+            node.inputs[i] = self.stored(_constant(node, i), _axis(node, i), scheme, node)
+        if any(f.name == "asymmetric_quantize_inputs" for f in fields(node.attrs)):
+            node.attrs = replace(node.attrs, asymmetric_quantize_inputs=True)
+
+    def alone(self, node: Node, scheme: Scheme) -> None:
+        places = [0] if _is_table(node, scheme) else weights_beside_reals(node, INT8)
+        for i in places:
+            t = _constant(node, i)
+            if t.type.size > scheme.least and t.type.rank > 1:
+                axis = _axis(node, i)
+                stored = self.stored(t, _best_axis(t, scheme) if axis is None else axis, scheme, node)
+                node.inputs[i] = self.widened(stored, t.type)
+
+    def stored(self, t: Tensor, axis: int | None, scheme: Scheme, node: Node | None = None) -> Tensor:
+        """The constant as integers: those that are known for a node, else the nearest; in blocks of rows for operators
+        that take such, else with a scale for each slice of the axis.
+        """
+        if node is not None and node in self.rounded:
+            return self.made.setdefault((t, axis, scheme), self.rounded[node])
+        if (t, axis, scheme) not in self.made:
+            in_blocks = scheme.block and axis is not None and axis < t.type.rank - 1
+            if in_blocks and t.type.shape[-1] % scheme.block == 0:
+                self.made[t, axis, scheme] = _in_blocks(t, scheme)
+            else:
+                self.made[t, axis, scheme] = _narrowed(t, axis if scheme.channels else None, axis, scheme)
+        return self.made[t, axis, scheme]
+
+    def widened(self, stored: Tensor, kind: TensorType) -> Tensor:
+        """The constant as real numbers again, of a DEQUANTIZE."""
+        if stored not in self.wide:
+            source = _blocks_as_rows(stored)
+            wide = Tensor(f"{stored.name}_wide", replace(kind, shape=source.type.shape))
+            self.before.append(Node(REGISTRY.by_name["DEQUANTIZE"], NoAttrs(), [source], [wide]))
+            if source is not stored:
+                wide = _reshaped(self.before, wide, kind)
+            self.wide[stored] = wide
+        return self.wide[stored]
+
+
+def _constant(node: Node, i: int) -> Tensor:
+    t = node.inputs[i]
+    assert t is not None
+    return t
+
+
+def _axis(node: Node, i: int) -> int | None:
+    """The axis of a constant along which outputs, or rows that are looked up, lie; None where nothing says it."""
+    if i != WEIGHTS_OPERAND:
+        return None
+    return node.op.weights_axis if node.op.weights_axis is not None else 0 if node.op.blocks else None
+
+
+def _best_axis(t: Tensor, scheme: Scheme) -> int:
+    """The axis that loses least if each of its slices has a scale."""
+    assert t.data is not None
+    losses = []
+    for axis in range(t.type.rank):
+        narrow = _narrowed(t, axis, axis, scheme)
+        assert narrow.type.quantization is not None
+        assert narrow.data is not None
+        shape = [-1 if a == axis else 1 for a in range(t.type.rank)]
+        scales = np.asarray(narrow.type.quantization.scale, np.float32).reshape(shape)
+        losses.append(float(((narrow.data * scales - t.data) ** 2).sum()))
+    return int(np.argmin(losses))
+
+
+def _is_table(node: Node, scheme: Scheme) -> bool:
     """Whether a node looks rows up in a large constant: it moves elements of any type, and nothing else is real."""
     if not issubclass(node.op, Movement) or len(node.outputs) != 1 or node.outputs[0].type.dtype != FLOAT32:
         return False
     real = [t for t in node.inputs if t is not None and t.type.dtype == FLOAT32]
-    if len(real) != 1 or real[0] is not node.inputs[0] or weights_beside_reals(node, dtype):
+    if len(real) != 1 or real[0] is not node.inputs[0] or weights_beside_reals(node, INT8):
         return False
     data = real[0].data
-    return data is not None and data.size > LEAST_WEIGHTS and bool(np.isfinite(data).all()) and not _is_sparse(real[0])
+    if data is None or _is_sparse(real[0]):
+        return False
+    return data.size > max(scheme.least, LEAST_WEIGHTS) and bool(np.isfinite(data).all())
 
 
 def _widened(node: Node) -> Node:
     """y = GATHER(integers, i)  ->  rows = GATHER(integers, i); y = DEQUANTIZE(rows)"""
-    y, table = node.outputs[0], node.inputs[0]
-    assert table is not None
+    y, table = node.outputs[0], _constant(node, 0)
     stored = replace(y.type, dtype=table.type.dtype, quantization=table.type.quantization)
     rows = Tensor(f"{y.name}_rows", stored, shape_signature=y.shape_signature)
     node.outputs = [rows]
     return Node(REGISTRY.by_name["DEQUANTIZE"], NoAttrs(), [rows], [y])
 
 
-def _narrowed(t: Tensor, axis: int | None, dtype: DType) -> Tensor:
+def _narrowed(t: Tensor, axis: int | None, written: int | None, scheme: Scheme) -> Tensor:
+    """A constant as integers, with a scale for each slice of an axis (None: for all), written along an axis."""
     assert t.data is not None
+    assert scheme.weights is not None
     if axis is None:
-        flat = weights_scale(t.data.reshape(1, -1), 0, dtype)
-        q = Quantization(flat.scale, flat.zero_point)
-        values = as_weights(t.data.reshape(1, -1), flat, dtype).reshape(t.data.shape)
+        flat = _scales(t.data.reshape(1, -1), 0, scheme.weights)
+        values = as_weights(t.data.reshape(1, -1), flat, scheme.weights).reshape(t.data.shape)
+        count = 1 if written is None else t.type.shape[written]
+        q = Quantization(flat.scale * count, flat.zero_point * count, written or 0)
     else:
-        q = weights_scale(t.data, axis, dtype)
-        values = as_weights(t.data, q, dtype)
-    return Tensor(t.name, replace(t.type, dtype=dtype, quantization=q), values)
+        q = _scales(t.data, axis, scheme.weights)
+        values = as_weights(t.data, q, scheme.weights)
+    return Tensor(t.name, replace(t.type, dtype=scheme.weights, quantization=q), values)
+
+
+def _in_blocks(t: Tensor, scheme: Scheme) -> Tensor:
+    """A constant as integers with a scale for each block of a row; they are float16, as files have them."""
+    assert t.data is not None
+    assert scheme.weights is not None
+    blocks = t.data.reshape(-1, scheme.block)
+    scale = np.asarray(_scales(blocks, 0, scheme.weights).scale, np.float32)
+    halves = np.clip(scale.astype(np.float16), np.finfo(np.float16).tiny, LARGEST_HALF)
+    q = Quantization(tuple(map(float, halves)), (0,) * len(halves), 0, scheme.block)
+    values = as_weights(blocks, replace(q, block=0), scheme.weights).reshape(t.data.shape)
+    return Tensor(t.name, replace(t.type, dtype=scheme.weights, quantization=q), values)
+
+
+def _scales(weights: np.ndarray, axis: int, dtype: DType) -> Quantization:
+    """The scales of slices: what reaches the largest weight in 8 bits, what has the least squared error in fewer."""
+    widest = weights_scale(weights, axis, dtype)
+    if dtype.stored_bits >= 8:
+        return widest
+    rows = np.moveaxis(weights, axis, 0).reshape(weights.shape[axis], -1).astype(np.float32)
+    scale = np.asarray(widest.scale, np.float32)
+    best, least = scale, np.full(len(scale), np.inf, np.float32)
+    for shrink in SHRINKS:
+        tried = np.float32(shrink) * scale
+        stored = np.clip(np.rint(rows / tried[:, None]), -dtype.maximum, dtype.maximum)
+        loss = ((stored * tried[:, None] - rows) ** 2).sum(1)
+        best, least = np.where(loss < least, tried, best), np.minimum(loss, least)
+    return replace(widest, scale=tuple(map(float, best)))
+
+
+def _blocks_as_rows(t: Tensor) -> Tensor:
+    """A constant in blocks as one with a row for each block, which has a scale for each row; another as it is."""
+    q = t.type.quantization
+    assert q is not None
+    assert t.data is not None
+    if not q.block:
+        return t
+    rows = t.data.reshape(-1, q.block)
+    return Tensor(t.name, TensorType(t.type.dtype, rows.shape, replace(q, block=0)), rows)
+
+
+def _reshaped(nodes: list[Node], rows: Tensor, kind: TensorType) -> Tensor:
+    shape = np.asarray(kind.shape, np.int32)
+    wanted = Tensor(f"{rows.name}_shape", TensorType(INT32, shape.shape), shape)
+    op, made = REGISTRY.by_name["RESHAPE"], Tensor(f"{rows.name}_whole", kind)
+    nodes.append(Node(op, op.Attrs(new_shape=kind.shape), [rows, wanted], [made]))
+    return made
 
 
 def weights_beside_reals(node: Node, dtype: DType) -> list[int]:

@@ -35,13 +35,13 @@ def build(
     variables: Mapping[int, Variable] | None = None,
     once: tuple[int, ...] = (),
     *,
-    fast: bool = False,
+    precision: str = "strict",
     tuning: Tuning | None = None,
 ) -> list[Artifact]:
     """Lowers and compiles prepared graphs for this machine.
 
     variables, once  see `lithe.passes.bind_variables`.
-    fast             whether products of floats may round their factors to bfloat16, where the processor gains by it.
+    precision        of products of floats, see `lithe.load`.
     tuning           finds the quickest ways to write contractions before.
 
     Raises UnsupportedOp where an operator has no lowering, CompileError where the compiler fails or hangs,
@@ -50,7 +50,7 @@ def build(
     for graph in graphs:
         refuse_unsupported(graph, environment)
     machine = host()
-    target = this_target(fast=fast)
+    target = this_target(precision)
     settings = Settings(machine.triple, features=machine.feature_string)
     found = tuning.choose(graphs, target, environment) if tuning else [None for _ in graphs]
     workers = min(2, machine.cores, 1 + sum(len(graph.nodes) for graph in graphs) // WORTH_A_WORKER)
@@ -80,10 +80,10 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def this_target(*, fast: bool = False) -> Target:
+def this_target(precision: str = "strict") -> Target:
     """The schedules' view of this machine."""
     machine = host()
-    return x86(machine.features, machine.triple, fast=fast) if machine.architecture == "x86_64" else GENERIC
+    return x86(machine.features, machine.triple, precision=precision) if machine.architecture == "x86_64" else GENERIC
 
 
 def lowered(

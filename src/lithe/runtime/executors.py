@@ -67,7 +67,7 @@ def make_executor(
     name: bytes | None = None,
     outline: bytes = b"",
     workers: Workers | None = None,
-    fast: bool = False,
+    precision: str = "strict",
     tuning: Tuning | None = None,
 ) -> Executor:
     """Returns an executor of a prepared graph: all of it compiled, or those parts of it that can be.
@@ -77,14 +77,14 @@ def make_executor(
     preserve_all  intermediate tensors keep their values; only the reference executor can do that.
     name          keep compiled code on disk under this key, for the next start; `outline` goes with it.
     workers       the threads that share an inference, where it is compiled.
-    fast, tuning  see `lithe.runtime.compilation.build`; what is not tuned to the end is not kept.
+    precision, tuning  see `lithe.runtime.compilation.build`; what is not tuned to the end is not kept.
     """
     from lithe.runtime.reference import ReferenceExecutor
 
     if preserve_all or not may_compile(reference):
         return ReferenceExecutor(graph, environment, keep_all=preserve_all)
     try:
-        return _compiled(graph, environment, name, outline, workers, fast, tuning)
+        return _compiled(graph, environment, name, outline, workers, precision, tuning)
     except (UnsupportedOp, MissingDependency, CompileError) as cause:
         _say_once(f"{cause.problem} ({cause.where})" if cause.where else cause.problem)
         return ReferenceExecutor(graph, environment)
@@ -97,7 +97,7 @@ def bound_executor(
     name: bytes | None = None,
     outline: bytes = b"",
     workers: Workers | None = None,
-    fast: bool = False,
+    precision: str = "strict",
     tuning: Tuning | None = None,
 ) -> Executor | None:
     """The executor of a prepared graph whose variables are bound; None when it cannot be compiled as a whole."""
@@ -107,7 +107,7 @@ def bound_executor(
     if not has_places(bound.graph) or not all(compiles(n, environment) for n in bound.graph.nodes):
         return None
     try:
-        (artifact,) = build([bound.graph], environment, bound.variables, bound.once, fast=fast, tuning=tuning)
+        (artifact,) = build([bound.graph], environment, bound.variables, bound.once, precision=precision, tuning=tuning)
     except (MissingDependency, CompileError) as cause:
         _say_once(cause.problem)
         return None
@@ -126,7 +126,7 @@ def _compiled(
     name: bytes | None,
     outline: bytes,
     workers: Workers | None,
-    fast: bool,
+    precision: str,
     tuning: Tuning | None,
 ) -> Executor:
     from lithe.lower.lower import compiles
@@ -136,7 +136,7 @@ def _compiled(
 
     able = {n: compiles(n, environment) for n in graph.nodes}
     if has_places(graph) and all(able.values()):
-        (artifact,) = build([graph], environment, fast=fast, tuning=tuning)
+        (artifact,) = build([graph], environment, precision=precision, tuning=tuning)
         return _kept(artifact, environment, _finished(name, tuning), outline, workers)
     runs = grouped(graph, able.__getitem__)
     parts = {i: part_of(graph, run) for i, run in enumerate(runs) if able[run[0]] and not is_light(run)}
@@ -147,7 +147,7 @@ def _compiled(
     ready = {i: kept_executor(artifact, None, workers) for i, artifact in artifacts.items() if artifact is not None}
     missing = [i for i in parts if ready.get(i) is None]
     if missing:
-        made = build([parts[i][0] for i in missing], environment, fast=fast, tuning=tuning)
+        made = build([parts[i][0] for i in missing], environment, precision=precision, tuning=tuning)
         names = {i: _finished(key, tuning) for i, key in names.items()}
         ready.update({i: _kept(a, None, names[i], b"", workers) for i, a in zip(missing, made, strict=True)})
     for i, (_, node) in parts.items():

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SHAPES_COMPILED = 4  # of a graph that is called with ever new shapes; the others run on the reference executor
 SHAPES_KEPT = 16
 TUNING_SECONDS = 60.0  # that a model may take where nobody says how many
-PRECISIONS = ("strict", "fast")  # products of floats: float32; bfloat16 where that is quicker
+PRECISIONS = ("strict", "bf16x3", "fast")  # of products of floats, from the most exact
 
 
 class Options(NamedTuple):
@@ -93,10 +93,6 @@ class Instance:
         self._spent = 0
         self._tuner: Tuning | None = None
 
-    @property
-    def fast(self) -> bool:
-        return self.options.precision == "fast"
-
     # executors
 
     def prepared(self, number: int, shapes: dict[int, Shape]) -> Graph:
@@ -122,7 +118,13 @@ class Instance:
             bound = self._bound(number, shapes)
             if bound is not None:
                 found = bound_executor(
-                    bound, self, name=name, outline=outline, workers=self.workers, fast=self.fast, tuning=tuning
+                    bound,
+                    self,
+                    name=name,
+                    outline=outline,
+                    workers=self.workers,
+                    precision=self.options.precision,
+                    tuning=tuning,
                 )
         return found or make_executor(
             self.prepared(number, shapes),
@@ -132,7 +134,7 @@ class Instance:
             name=name,
             outline=outline,
             workers=self.workers,
-            fast=self.fast,
+            precision=self.options.precision,
             tuning=tuning,
         )
 

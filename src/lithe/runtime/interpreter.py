@@ -72,7 +72,7 @@ class Interpreter:
         experimental_disable_delegate_node_fusion: bool = False,
         experimental_force_delegate_node_profiling: bool = False,
         *,
-        precision: Literal["strict", "fast"] = "strict",
+        precision: Literal["strict", "bf16x3", "fast"] = "strict",
         tune: bool | float = False,
     ) -> None:
         self._experimental_compress_quantization_zero_points = experimental_compress_quantization_zero_points

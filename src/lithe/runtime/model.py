@@ -17,6 +17,7 @@ from lithe.runtime.source import Source
 
 if TYPE_CHECKING:
     from lithe.ops.verify import Limits
+    from lithe.runtime.advice import Advice
     from lithe.runtime.benchmark import Timing
     from lithe.runtime.summary import Summary
 
@@ -25,7 +26,7 @@ def load(
     model: str | os.PathLike[str] | bytes,
     *,
     num_threads: int | None = None,
-    precision: Literal["strict", "fast"] = "strict",
+    precision: Literal["strict", "bf16x3", "fast"] = "strict",
     cache: bool = True,
     limits: Limits | None = None,
     tune: bool | float = False,
@@ -36,6 +37,8 @@ def load(
                  depend on it. The threads start with the first call and end with the model.
     precision    of products of floats. "strict": float32. "fast": factors are rounded to bfloat16 (8 bits, a relative
                  error of up to 2**-8 each) where the processor multiplies those faster, and sums stay float32.
+                 "bf16x3": factors are sums of two bfloat16 numbers (16 bits, up to 2**-16), and three products stand
+                 for one; where the processor multiplies tiles of them (AMX), else float32.
     cache        keep compiled code on disk, so that the next start is quick.
     limits       a `lithe.ops.verify.Limits`: what a model may ask for at most.
     tune         look for the quickest code by running it, when the model is called first: True for a minute at most, or
@@ -143,6 +146,13 @@ class Model:
         from lithe.runtime.summary import summarize
 
         return summarize(prepare(self.module.main, self._instance, keep_all=True))
+
+    def sparsity(self) -> list[Advice]:
+        """For each layer what it would gain by zeros, in bytes and in time, see `lithe.runtime.advice`."""
+        from lithe.passes import prepare
+        from lithe.runtime.advice import advice
+
+        return advice(prepare(self.module.main, self._instance), self._instance)
 
     def benchmark(self, runs: int = 50, *, warmup: int = 3, seconds: float | None = None) -> Timing:
         """Times inference on fixed random input: milliseconds, see `lithe.runtime.benchmark.measure`."""

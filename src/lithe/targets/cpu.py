@@ -59,6 +59,7 @@ class Target:
     words         the dot product of 16-bit values, likewise.
     halves        whether one instruction makes vectors of float32 from float16.
     tiles         the unit that multiplies tiles, None where there is none.
+    splits        whether floats meet tiles as sums of two bfloat16 numbers each, not as one.
     across        how many vectors a tile of sums may be wide; empty: the schedules choose.
     triple, features  for LLVM; features is a comma-separated list such as "+avx2,+fma".
     """
@@ -77,6 +78,7 @@ class Target:
     cache_bytes: int = 1 << 19  # share of the second-level cache that one block of rows may take
     halves: bool = False
     tiles: Tiles | None = None
+    splits: bool = False
     across: tuple[int, ...] = ()
 
     @property
@@ -204,10 +206,11 @@ def packs(lanes: int) -> Packs:
 GENERIC = Target("generic", "", "", 16, 16, False, None)
 
 
-def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu", *, fast: bool = False) -> Target:
+def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu", *, precision: str = "strict") -> Target:
     """The schedules' view of an x86-64 CPU with these LLVM feature names (no plus signs).
 
-    fast  whether products of floats may round their factors to bfloat16.
+    precision  of products of floats: "strict"; "fast": factors may be rounded to bfloat16; "bf16x3": they may be split
+               into two such numbers.
     """
     wide = {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= features
     middle = {"avx2", "fma"} <= features
@@ -215,21 +218,22 @@ def x86(features: frozenset[str], triple: str = "x86_64-unknown-linux-gnu", *, f
     if wide:
         dot, words = (VPDPBUSD, VPDPWSSD) if "avx512vnni" in features else (WORD_PAIRS, WORD_PAIRS)
         look_up = VPERMI2B if "avx512vbmi" in features else None
-        float_dot = VDPBF16PS if fast and "avx512bf16" in features else None
-        tiles = amx(features, fast=fast)
+        float_dot = VDPBF16PS if precision == "fast" and "avx512bf16" in features else None
+        tiles = amx(features, rounds=precision in ("fast", "bf16x3"))
         return Target(
-            "avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up, packs(16), halves=True, tiles=tiles
-        )
+            "avx512", triple, text, 64, 32, True, dot, words, float_dot, look_up, packs(16), halves=True, tiles=tiles,
+            splits=precision == "bf16x3",
+        )  # fmt: skip
     if middle:
         halves = "f16c" in features
         return Target("avx2", triple, text, 32, 16, True, WORD_PAIRS, WORD_PAIRS, packs=packs(8), halves=halves)
     return Target("x86_64", triple, text, 16, 16, False, WORD_PAIRS, WORD_PAIRS, packs=packs(4))
 
 
-def amx(features: frozenset[str], *, fast: bool) -> Tiles | None:
+def amx(features: frozenset[str], *, rounds: bool) -> Tiles | None:
     """The tiles of a CPU with these features, of which the system lets this process use those that it names."""
     if "amx-tile" not in features:
         return None
     bytes_ = (TDPBSSD, TDPBUSD) if "amx-int8" in features else ()
-    floats = (TDPBF16PS,) if fast and "amx-bf16" in features else ()
+    floats = (TDPBF16PS,) if rounds and "amx-bf16" in features else ()
     return Tiles(16, 16, 8, (*bytes_, *floats)) if bytes_ or floats else None

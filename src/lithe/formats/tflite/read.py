@@ -8,7 +8,7 @@ import mmap
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -16,8 +16,10 @@ from lithe.errors import FileMissing, InputError, LimitError, ModelError
 from lithe.formats import archive, flatbuffer
 from lithe.formats.schema import TFLITE
 from lithe.formats.tflite import sparsity as sparse
+from lithe.formats.tflite import tables
 from lithe.formats.tflite import tensors as constants
 from lithe.formats.tflite.options import decoded, operator_class, options_of, read_attributes, read_custom
+from lithe.formats.tflite.tables import Table
 from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
 from lithe.ops.op import Op
 from lithe.ops.verify import Limits
@@ -48,6 +50,7 @@ class _File:
     classes: list[type[Op]]
     limits: Limits
     external: External
+    tables: list[dict[int, Table]]  # for each graph, the tensors that are stored as indices into a table
     unpacked: dict[tuple[int, DType, Shape], np.ndarray] = field(default_factory=dict)
 
     def region(self, offset: int, size: int, what: str) -> np.ndarray:
@@ -112,7 +115,8 @@ def read(data: Any, *, external: External = _no_external, limits: Limits | None 
     classes = []
     for i, code in enumerate(model["operator_codes"] or ()):
         classes.append(_placed(f"Model.operator_codes[{i}]", operator_class, code))
-    file = _File(view, model, classes, limits, external)
+    file = _File(view, model, classes, limits, external, [])
+    file.tables.extend(_tables(file))
     graphs = [_graph_or_refusal(file, i, record) for i, record in enumerate(model["subgraphs"])]
     module = Module(graphs, _signatures(model, graphs), description=model["description"] or "")
     _metadata(file, module)
@@ -178,7 +182,8 @@ def _graph(file: _File, index: int, record: dict[str, Any]) -> Graph:
                 t = _without_impossible_shape(t, file.limits)
             if i in written and t["buffer"] and not t["is_variable"]:
                 t = _without_data(file, t)
-            tensors.append(_tensor(file, i, t, i in made))
+            table = file.tables[index].get(i) if index < len(file.tables) else None
+            tensors.append(_tensor(file, i, t, i in made, table))
         except ModelError as e:
             raise type(e)(e.problem, where=_place_of_tensor(file, index, i, t, records), hint=e.hint) from None
     for t in tensors:
@@ -253,7 +258,7 @@ def _without_data(file: _File, t: dict[str, Any]) -> dict[str, Any]:
     return t
 
 
-def _tensor(file: _File, index: int, t: dict[str, Any], made: bool) -> Tensor:
+def _tensor(file: _File, index: int, t: dict[str, Any], made: bool, table: Table | None) -> Tensor:
     dtype = constants.dtype_of_member(t["type"])
     shape = _shape(t["shape"], file.limits)
     extras: dict[str, Any] = {}
@@ -275,6 +280,12 @@ def _tensor(file: _File, index: int, t: dict[str, Any], made: bool) -> Tensor:
         raw: np.ndarray | None = file.external_bytes(t["external_buffer"])
     else:
         raw = file.buffer(t["buffer"])
+    if table is not None and raw is not None:
+        extras["table"] = Table(table.bits)
+        values = file.buffer(table.values)
+        values = np.zeros(0, np.uint8) if values is None else values
+        tensor.data = tables.expand(table, tensor.type, raw, values)
+        return tensor
     if t["sparsity"] is not None:
         structure = _sparsity(t["sparsity"], dtype, shape, raw)
         extras.update({"sparsity": structure} if structure is not None else {})
@@ -430,6 +441,16 @@ def _signatures(model: dict[str, Any], graphs: list[Graph]) -> list[Signature]:
     return signatures
 
 
+def _tables(file: _File) -> list[dict[int, Table]]:
+    """What the file says of constants that are stored as indices into a table."""
+    for i, m in enumerate(file.model["metadata"] or ()):
+        if m["name"] == tables.ENTRY and m["buffer"] < len(file.model["buffers"] or ()):
+            entry = file.buffer(m["buffer"])
+            if entry is not None:
+                return cast(list[dict[int, Table]], _placed(f"metadata #{i} '{tables.ENTRY}'", tables.read, entry))
+    return []
+
+
 def _metadata(file: _File, module: Module) -> None:
     for i, m in enumerate(file.model["metadata"] or ()):
         where = f"metadata #{i} '{m['name'] or ''}'"
@@ -437,4 +458,5 @@ def _metadata(file: _File, module: Module) -> None:
             log.warning("%s is ignored: buffer %d does not exist", where, m["buffer"])
             continue
         data = _placed(where, file.buffer, m["buffer"])
-        module.metadata.setdefault(m["name"] or "", b"" if data is None else data.tobytes())
+        if m["name"] != tables.ENTRY or data is None:  # which the writer makes anew
+            module.metadata.setdefault(m["name"] or "", b"" if data is None else data.tobytes())

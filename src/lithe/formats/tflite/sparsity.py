@@ -3,11 +3,16 @@
 Source: schema.fbs, SparsityParameters. The levels are the tensor's n dimensions and k block dimensions in
 traversal order; block dimension n + i splits dimension block_map[i]. A dense level has all of its indices,
 a compressed (CSR) level lists them: segments[p] .. segments[p + 1] are those under parent p.
+
+    read, write         the schema's record
+    expand, compress    stored values <-> dense elements
+    compressed, smallest   a structure for a constant, and the one that takes the fewest bytes; TAKEN: who reads which
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +21,9 @@ import numpy as np
 from lithe.errors import ModelError
 from lithe.types import Shape
 
-_VECTORS = {"Int32Vector": np.int32, "Uint16Vector": np.uint16, "Uint8Vector": np.uint8}
+RECORD_BYTES = 256  # about what the structure of a tensor takes beside its vectors
+# Of indices, the narrowest first.
+_WIDTHS: dict[str, Any] = {"Uint8Vector": np.uint8, "Uint16Vector": np.uint16, "Int32Vector": np.int32}
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,35 @@ class Sparsity:
     traversal_order: tuple[int, ...]
     block_map: tuple[int, ...]
     levels: tuple[Level, ...]
+
+    @property
+    def block(self) -> int:
+        """How many neighbouring elements are stored as a whole."""
+        return math.prod(level.size for level in self.levels[len(self.levels) - len(self.block_map) :])
+
+
+@dataclass(frozen=True)
+class Taken:
+    """How the official runtime takes the sparse weights of an operator.
+
+    blocks   sizes of blocks along a row that the operator's own kernels read.
+    densify  whether a DENSIFY may stand before it.
+    """
+
+    blocks: tuple[int, ...] = ()
+    densify: bool = False
+
+
+# By operator, type of values and type of weights; what is not here is refused, or computed wrongly. Found by running
+# LiteRT 2.3, with its delegate for processors.
+TAKEN = {
+    ("FULLY_CONNECTED", "float32", "float32"): Taken((1, 4), densify=True),
+    ("FULLY_CONNECTED", "int8", "int8"): Taken((16,)),
+    ("CONV_2D", "float32", "float32"): Taken(densify=True),
+    ("CONV_2D", "int8", "int8"): Taken(densify=True),
+    ("DEPTHWISE_CONV_2D", "float32", "float32"): Taken(densify=True),
+    ("DEPTHWISE_CONV_2D", "int8", "int8"): Taken(densify=True),
+}
 
 
 def _vector(union: tuple[str, dict[str, Any]] | None) -> np.ndarray:
@@ -142,3 +178,81 @@ def write(s: Sparsity) -> dict[str, Any]:
         {"format": "DENSE", "dense_size": level.size} if level.record is None else level.record for level in s.levels
     ]
     return {"traversal_order": s.traversal_order, "block_map": s.block_map, "dim_metadata": levels}
+
+
+# Choosing a structure.
+
+
+def compressed(dense: np.ndarray, block: int = 1, axis: int = -1, inner: int = -1) -> Sparsity:
+    """The structure that lists, along dimension `inner`, the blocks of `block` neighbours along `axis` with a value.
+
+    Blocks must divide the axis. The other dimensions are dense levels before the list; the block is one behind it.
+
+    >>> compressed(np.eye(2)).levels[1].indices
+    array([0, 1])
+    """
+    rank = dense.ndim
+    axis, inner = axis % rank, inner % rank
+    split = [*dense.shape[: axis + 1], block, *dense.shape[axis + 1 :]]
+    split[axis] //= block
+    filled = (dense != 0).reshape(split).any(axis=axis + 1)
+    outer = [d for d in range(rank) if d != inner]
+    rows = filled.transpose(*outer, inner).reshape(-1, filled.shape[inner])
+    segments = np.concatenate([[0], np.count_nonzero(rows, axis=1).cumsum()])
+    indices = np.nonzero(rows)[1]
+    record = {"format": "SPARSE_CSR", "dense_size": 0, "array_segments": _narrowest(segments),
+              "array_indices": _narrowest(indices)}  # fmt: skip
+    levels = (*(Level(filled.shape[d]) for d in outer), Level(0, segments, indices, record))
+    if block == 1:
+        return Sparsity((*outer, inner), (), levels)
+    return Sparsity((*outer, inner, rank), (axis,), (*levels, Level(block)))
+
+
+def _narrowest(values: np.ndarray) -> tuple[str, dict[str, Any]]:
+    largest = int(values.max(initial=0))
+    name = next(name for name, width in _WIDTHS.items() if largest <= np.iinfo(width).max)
+    return name, {"values": values.astype(_WIDTHS[name])}
+
+
+def stored_bytes(s: Sparsity, itemsize: int) -> int:
+    """The size in a file of a constant of this structure that `compressed` made, records and all."""
+    (record,) = (level.record for level in s.levels if level.record is not None)
+    vectors = sum(record[key][1]["values"].nbytes for key in ("array_segments", "array_indices"))
+    return len(record["array_indices"][1]["values"]) * s.block * itemsize + vectors + RECORD_BYTES
+
+
+def smallest(dense: np.ndarray, blocks: Sequence[int] | None = None) -> Sparsity | None:
+    """The structure with which a constant takes the fewest bytes; None where none is smaller than all elements are.
+
+    blocks  sizes of blocks along the last axis that a reader takes, and it takes lists along that axis alone;
+            None: it takes every structure.
+    """
+    if not dense.ndim or not dense.size:
+        return None
+    longest = int(np.argmax(dense.shape))
+    ways = {(1, -1, -1), (4, -1, -1), (16, -1, -1), (4, 0, -1), (1, -1, longest - dense.ndim)}
+    if blocks is not None:
+        ways = {(block, -1, -1) for block in blocks}
+    fitting = sorted(way for way in ways if dense.shape[way[1]] % way[0] == 0)
+    found = min(
+        (compressed(dense, *way) for way in fitting), key=lambda s: stored_bytes(s, dense.itemsize), default=None
+    )
+    return found if found is not None and stored_bytes(found, dense.itemsize) < dense.nbytes else None
+
+
+def bytes_at(shape: Shape, itemsize: int, block: int, sparsity: float) -> float:
+    """About what a constant takes, of which a share of the blocks along the last axis is left out."""
+    size, depth = math.prod(shape), shape[-1] // block
+    left = (1 - sparsity) * size / block
+    rows = size // shape[-1]
+    widths = [next(np.dtype(w).itemsize for w in _WIDTHS.values() if most <= np.iinfo(w).max) for most in (depth, left)]
+    return left * (block * itemsize + widths[0]) + (rows + 1) * widths[1] + RECORD_BYTES
+
+
+def pays_from(shape: Shape, itemsize: int, block: int) -> float:
+    """The share of blocks that must be zero for fewer bytes than all elements take; over 1 where none suffices."""
+    if not shape or shape[-1] % block or not math.prod(shape):
+        return math.inf
+    dense = math.prod(shape) * itemsize
+    shares = np.arange(1, 100) / 100
+    return next((float(s) for s in shares if bytes_at(shape, itemsize, block, s) < dense), math.inf)

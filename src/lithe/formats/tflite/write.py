@@ -14,11 +14,14 @@ from lithe.errors import InputError
 from lithe.formats import archive, flatbuffer_write, flexbuffer
 from lithe.formats.schema import TFLITE
 from lithe.formats.tflite import sparsity as sparse
+from lithe.formats.tflite import tables
 from lithe.formats.tflite import tensors as constants
 from lithe.formats.tflite.options import CUSTOM, PLACEHOLDER, write_attributes, write_custom
 from lithe.formats.tflite.read import VERSION
+from lithe.formats.tflite.tables import Table
 from lithe.formats.tflite.versions import minimum_runtime, operator_version, release
 from lithe.ir.graph import Graph, Module, Node, Tensor
+from lithe.types import FLOAT16, TensorType
 
 ALIGNMENT = 16
 RUNTIME_BYTES = 16  # the length of the "min_runtime_version" entry
@@ -44,6 +47,7 @@ class _Output:
     codes: list[dict[str, Any]] = field(default_factory=list)
     code_index: dict[Any, int] = field(default_factory=dict)
     versions: set[tuple[str, int]] = field(default_factory=set)
+    tables: list[dict[int, Table]] = field(default_factory=list)
 
     def append(self, data: bytes | np.ndarray) -> int:
         """Puts bytes behind the flatbuffer, aligned; their position in the file."""
@@ -181,6 +185,8 @@ def _metadata(module: Module, out: _Output) -> dict[str, bytes]:
     stated = entries.get("min_runtime_version", b"").rstrip(b"\0").decode("ascii", "replace")
     if not stated or release(stated) < release(needed):
         entries["min_runtime_version"] = needed.encode().ljust(RUNTIME_BYTES, b"\0")
+    if any(out.tables):
+        entries[tables.ENTRY] = tables.write(out.tables)
     if out.outside:
         entries["buffer_location"] = b"outside flatbuffers"
     return entries
@@ -194,30 +200,69 @@ def _graph(out: _Output, g: Graph) -> tuple[dict[str, Any], dict[int, int]]:
         if id(t) not in position:
             position[id(t)] = len(tensors)
             tensors.append(t)
+    scales = {id(t): len(tensors) + i for i, t in enumerate(t for t in tensors if _lacks_scales(t, len(g.tensors)))}
+    tensors += [_scales_of_blocks(t) for t in tensors if id(t) in scales]
     moved = {t.index: i for i, t in enumerate(tensors) if t.index >= 0}
+    inside: dict[int, list[int]] = {}
+    for n in (n for n in g.nodes if "intermediates" not in n.extras):
+        places = inside[id(n)] = []
+        for i, kind in enumerate(n.intermediates):
+            places.append(-1 if kind is None else len(tensors))
+            tensors += [] if kind is None else [Tensor(f"{n.outputs[0].name}_inside{i}", kind)]
+    out.tables.append({})
     record = {
-        "tensors": [_tensor(out, t, moved) for t in tensors],
+        "tensors": [_tensor(out, i, t, moved, scales.get(id(t))) for i, t in enumerate(tensors)],
         "inputs": [position[id(t)] for t in g.inputs],
         "outputs": [position[id(t)] for t in g.outputs],
-        "operators": [_operator(out, n, position, moved) for n in g.nodes],
+        "operators": [_operator(out, n, position, moved, inside.get(id(n))) for n in g.nodes],
         "name": g.name,
     }
     return record, position
 
 
-def _tensor(out: _Output, t: Tensor, moved: dict[int, int]) -> dict[str, Any]:
+def _lacks_scales(t: Tensor, count: int) -> bool:
+    """Whether the scales of a tensor's blocks are not yet a tensor of the graph, as they are in a file."""
+    if t.type.quantization is None or not t.type.quantization.block:
+        return False
+    name, values = t.extras.get("quantization_details", ("", {}))
+    return name != "BlockwiseQuantization" or not 0 <= values["scales"] < count
+
+
+def _scales_of_blocks(t: Tensor) -> Tensor:
+    """float16 [rows, blocks of a row]"""
+    q = t.type.quantization
+    assert q is not None
+    shape = (*t.type.shape[:-1], t.type.shape[-1] // q.block)
+    wanted = np.asarray(q.scale, np.float32)
+    halves = wanted.astype(np.float16)
+    if any(q.zero_point) or not np.array_equal(halves.astype(np.float32), wanted):
+        raise InputError(
+            f"blocks of {q.block} elements have {'zero points' if any(q.zero_point) else 'scales that are no float16'}",
+            where=f"tensor '{t.name}'",
+            hint="in a file, the scales of blocks are float16, and their zero points are 0",
+        )
+    return Tensor(f"{t.name}_scales", TensorType(FLOAT16, shape), halves.reshape(shape))
+
+
+def _tensor(out: _Output, position: int, t: Tensor, moved: dict[int, int], scales: int | None) -> dict[str, Any]:
     record: dict[str, Any] = {
         "shape": t.type.shape,
         "type": t.type.dtype.name.upper(),
         "name": t.name,
         "is_variable": t.is_variable,
         "shape_signature": t.shape_signature,
-        "quantization": _quantization(t, moved),
+        "quantization": _quantization(t, moved, scales),
     }
     for key in ("has_rank", "variant_tensors", "external_buffer"):
         if key in t.extras:
             record[key] = t.extras[key]
     if t.data is None or "external_buffer" in t.extras:
+        return record
+    table = t.extras.get("table")
+    parts = tables.compress(table, t.type, t.data) if table is not None else None
+    if table is not None and parts is not None:
+        record["buffer"] = out.buffer(parts[0])
+        out.tables[-1][position] = Table(table.bits, out.buffer(parts[1]))
         return record
     structure = t.extras.get("sparsity")
     values = sparse.compress(structure, t.data) if structure is not None else None
@@ -231,9 +276,13 @@ def _tensor(out: _Output, t: Tensor, moved: dict[int, int]) -> dict[str, Any]:
     return record
 
 
-def _quantization(t: Tensor, moved: dict[int, int]) -> dict[str, Any] | None:
+def _quantization(t: Tensor, moved: dict[int, int], scales: int | None) -> dict[str, Any] | None:
+    """The record of a tensor's quantization; `scales`: the position of the tensor with the scales of its blocks."""
     record: dict[str, Any] = dict(t.extras.get("range", {}))
     q = t.type.quantization
+    if q is not None and scales is not None:
+        place = {"scales": scales, "zero_points": -1, "block_size": q.block}
+        return record | {"details": ("BlockwiseQuantization", place)}
     if q is not None and not q.block:
         record |= {"scale": q.scale, "zero_point": q.zero_point, "quantized_dimension": q.axis}
     details = t.extras.get("quantization_details")
@@ -245,7 +294,10 @@ def _quantization(t: Tensor, moved: dict[int, int]) -> dict[str, Any] | None:
     return record or None
 
 
-def _operator(out: _Output, n: Node, position: dict[int, int], moved: dict[int, int]) -> dict[str, Any]:
+def _operator(
+    out: _Output, n: Node, position: dict[int, int], moved: dict[int, int], inside: list[int] | None
+) -> dict[str, Any]:
+    """inside: the places of its intermediates, where these have no places of a file."""
     record: dict[str, Any] = {
         "opcode_index": out.code(n),
         "inputs": [-1 if t is None else position[id(t)] for t in n.inputs],
@@ -265,6 +317,8 @@ def _operator(out: _Output, n: Node, position: dict[int, int], moved: dict[int, 
             record[key] = n.extras[key]
     if "intermediates" in n.extras:
         record["intermediates"] = [moved.get(i, i) for i in n.extras["intermediates"]]
+    elif inside:
+        record["intermediates"] = inside
     return record
 
 

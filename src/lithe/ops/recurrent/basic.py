@@ -12,6 +12,7 @@ from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
 from lithe.ops.op import Op, Site, register
 from lithe.ops.products import ACTIVATIONS, Factor, Rows, activated, multiplied
+from lithe.ops.recurrent import spelled
 from lithe.ops.recurrent.lstm_float import Sizes
 from lithe.ops.recurrent.sequence_lstm import require_activation, require_weights, shaped
 from lithe.types import FLOAT32, Shape
@@ -96,6 +97,7 @@ class _Layer(Op):
     stateful = True
     changes = staticmethod(lambda attrs: (STATE,))
     activations = ACTIVATIONS
+    spelled = spelled.rnn
 
     def evaluate(site: Site, *arrays: np.ndarray) -> list[np.ndarray]:
         y = evaluate(site, Sizes.of(site, WEIGHTS, RECURRENT), arrays)

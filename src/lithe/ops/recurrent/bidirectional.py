@@ -17,7 +17,7 @@ from lithe.ir.loops import Buffer
 from lithe.ops.op import Op, Site, register
 from lithe.ops.products import ACTIVATIONS
 from lithe.ops.recurrent import basic as recurrent_basic
-from lithe.ops.recurrent import lstm_float
+from lithe.ops.recurrent import lstm_float, spelled
 from lithe.ops.recurrent.lstm_float import Parts, Sizes
 from lithe.ops.recurrent.sequence_lstm import FLOATS, HYBRID, KINDS, LAYER, require_layer, words
 from lithe.types import Shape
@@ -36,6 +36,7 @@ class Pair:
     require, evaluate, lower  rules, meaning and loops of one layer, on the site of one direction.
     forward, backward         where the operands of each direction are among those of the pair.
     auxiliary                 the auxiliary input, and weights of it that are there when any are.
+    layer, operands           one direction as an operator of its own, and how many operands that has.
     """
 
     require: Callable[[Site], Sizes]
@@ -44,6 +45,8 @@ class Pair:
     forward: Positions
     backward: Positions
     auxiliary: tuple[int, int]
+    layer: str
+    operands: int
 
     def halves(self, site: Site) -> list[tuple[Site, Sizes, Positions]]:
         """For each direction its site, its sizes, and where its operands are."""
@@ -78,6 +81,11 @@ class Pair:
         outputs = [sizes.outputs for _, sizes, _ in self.halves(site)]
         return [(*x.shape[:-1], size) for size in ([sum(outputs)] if merged else outputs)]
 
+    def spelled(self, w: Any, site: Site, *operands: Any) -> Any:
+        """See `lithe.ops.recurrent.spelled`."""
+        halves = [_picked(operands, positions)[: self.operands] for *_, positions in self.halves(site)]
+        return spelled.pair(w, site, self.layer, halves, site.has(self.auxiliary[1]))
+
     def evaluate(self, site: Site, *arrays: np.ndarray | None) -> list[np.ndarray]:
         results = []
         for half, sizes, positions in self.halves(site):
@@ -106,11 +114,12 @@ LSTM_PAIR = Pair(
     require_layer, _evaluate_lstm, _lower_lstm,
     (0, *range(1, 18), 35, 36, *(None,) * 4, 39, *range(40, 44)),
     (0, *range(18, 35), 37, 38, *(None,) * 4, 39, *range(44, 48)),
-    (39, 41),
+    (39, 41), "UNIDIRECTIONAL_SEQUENCE_LSTM", 24,
 )  # fmt: skip
 RNN_PAIR = Pair(
     recurrent_basic.require, recurrent_basic.evaluate, recurrent_basic.lower,
     (0, 1, 2, 3, 4, 9, 10), (0, 5, 6, 7, 8, 9, 11), (9, 10),
+    "UNIDIRECTIONAL_SEQUENCE_RNN", 5,
 )  # fmt: skip
 
 
@@ -144,7 +153,7 @@ class BidirectionalSequenceLstm(Op):
     stateful = True
     changes = staticmethod(lambda attrs: (35, 36, 37, 38))
     activations = ACTIVATIONS
-    infer, evaluate, lower = LSTM_PAIR.infer, LSTM_PAIR.evaluate, LSTM_PAIR.lower
+    infer, evaluate, lower, spelled = LSTM_PAIR.infer, LSTM_PAIR.evaluate, LSTM_PAIR.lower, LSTM_PAIR.spelled
 
     @dataclass(frozen=True)
     class Attrs:
@@ -179,7 +188,7 @@ class BidirectionalSequenceRnn(Op):
     stateful = True
     changes = staticmethod(lambda attrs: (4, 8))
     activations = ACTIVATIONS
-    infer, evaluate, lower = RNN_PAIR.infer, RNN_PAIR.evaluate, RNN_PAIR.lower
+    infer, evaluate, lower, spelled = RNN_PAIR.infer, RNN_PAIR.evaluate, RNN_PAIR.lower, RNN_PAIR.spelled
 
     @dataclass(frozen=True)
     class Attrs:

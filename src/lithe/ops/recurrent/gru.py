@@ -9,6 +9,7 @@ from lithe.ir.elementary import logistic, tanh
 from lithe.ir.loops import Buffer
 from lithe.ops.op import Op, Site, register
 from lithe.ops.products import Factor, Rows
+from lithe.ops.recurrent import spelled
 from lithe.ops.recurrent.lstm_float import Sizes
 from lithe.types import FLOAT32, Shape
 
@@ -32,6 +33,7 @@ class UnidirectionalSequenceGru(Op):
         ("output", "output_state"),
     )
     types = "float32 float32 float32 float32 float32 float32 -> float32 float32"
+    spelled = spelled.gru
 
     def infer(site: Site) -> list[Shape]:
         (time, batch, depth), state = site.rank(X, 3).shape, site.rank(STATE, 2)

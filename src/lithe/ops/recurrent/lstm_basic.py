@@ -54,6 +54,19 @@ def infer(site: Site) -> list[Shape]:
     return [(batch, outputs), (batch, outputs), (batch, depth + outputs), (batch, GATES * outputs)]
 
 
+def spelled(w: Any, site: Site, x: Any, hidden: Any, weights: Any, bias: Any, cell: Any) -> list[Any] | None:
+    """As the FULL kernel, of which nobody reads more than the output: the gates' rows of the one matrix."""
+    if not site.input(X).dtype.is_float or site.known(WEIGHTS) is None or site.known(BIAS) is None:
+        return None
+    depth, outputs = site.input(X).shape[1], site.input(HIDDEN).shape[1]
+    rows = [np.split(site.constant(i), GATES) for i in (WEIGHTS, BIAS)]
+    matrices, biases = ([parts[g] for g in (0, 2, 1, 3)] for parts in rows)  # i f z o
+    columns = [[w.reals(m[:, c]) for m in matrices] for c in (slice(0, depth), slice(depth, depth + outputs))]
+    operands = [*columns[0], *columns[1], None, None, None, *map(w.reals, biases), None, None, hidden, cell]
+    y = w("LSTM", x, *operands, *[None] * GATES, kernel_type="FULL", fused_activation_function="TANH")
+    return [y, None, None, None]
+
+
 class Numbers:
     """The arithmetic of one layer; sums of integers have 64 bits."""
 

@@ -12,7 +12,7 @@ from lithe.ir.arithmetic import clamp, sqrt
 from lithe.ir.build import Builder
 from lithe.ir.elementary import logistic
 from lithe.ir.loops import Buffer, Expr
-from lithe.ops.op import Site
+from lithe.ops.op import See, Site
 from lithe.ops.products import Factor, Rows, activated, multiplied
 from lithe.types import FLOAT32
 
@@ -21,6 +21,7 @@ GATES = 4  # input, forget, cell, output: their operands follow one another in t
 INPUT, FORGET, CELL, OUTPUT = range(GATES)
 PROJECTION, OUTPUT_STATE, NORMALIZATION, AUXILIARY = 16, 18, 20, 24
 OPERANDS = 29  # with the auxiliary input and its weights, which only the halves of a bidirectional layer have
+SUMS, HIDDEN = ("input_sum", "forget_sum", "cell_sum", "output_sum"), "hidden"  # values inside, by name
 SMALL = F(1e-8)  # added to a variance. Source: TensorFlow Lite, MeanStddevNormalization
 
 
@@ -92,8 +93,15 @@ def limited(x: Any, limit: float) -> Any:
     return clamp(x, F(-limit), F(limit)) if limit > 0 else x
 
 
-def evaluate(site: Site, sizes: Sizes, p: Parts) -> np.ndarray:
-    """The outputs, a row for each row of x; the states are changed in place."""
+def unseen(name: str, value: np.ndarray) -> None:
+    """Nobody looks inside."""
+
+
+def evaluate(site: Site, sizes: Sizes, p: Parts, see: See = unseen) -> np.ndarray:
+    """The outputs, a row for each row of x; the states are changed in place.
+
+    see  is shown the gates' sums before they are normalized, their parts too, the hidden values and the cell states.
+    """
     hidden, cell, attrs = p.output_state, p.cell_state, site.attrs
     y = np.zeros((sizes.rows, sizes.outputs), F)
 
@@ -103,6 +111,7 @@ def evaluate(site: Site, sizes: Sizes, p: Parts) -> np.ndarray:
     def finished(g: int, total: np.ndarray) -> np.ndarray:
         if p.peephole[g] is not None:
             total = total + p.peephole[g][:] * cell
+        see(SUMS[g], total)
         if p.normalization[g] is None:
             return total + p.bias[g]
         less = total - total.mean(axis=1, keepdims=True)
@@ -113,6 +122,8 @@ def evaluate(site: Site, sizes: Sizes, p: Parts) -> np.ndarray:
     if p.auxiliary is not None:
         rows = p.auxiliary.reshape(sizes.rows, -1)
         ahead = {g: total + times(rows, p.auxiliary_weights[g]) for g, total in ahead.items()}
+    for g, total in ahead.items():
+        see(SUMS[g], total)
     for t in range(sizes.time):
         at = sizes.step(t)
         sums = {g: ahead[g][at] + times(hidden, p.recurrent[g]) for g in p.gates}
@@ -121,6 +132,8 @@ def evaluate(site: Site, sizes: Sizes, p: Parts) -> np.ndarray:
         new = activated(finished(CELL, sums[CELL]), attrs.fused_activation_function)
         cell[...] = limited(forget * cell + enter * new, attrs.cell_clip)
         value = logistic(finished(OUTPUT, sums[OUTPUT])) * shown(site, cell, new)
+        see("cell_state", cell)
+        see(HIDDEN, value)
         if p.projection is not None:
             value = times(value, p.projection) + (0 if p.projection_bias is None else p.projection_bias)
             value = limited(value, attrs.proj_clip)

@@ -9,11 +9,21 @@ import numpy as np
 
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
-from lithe.ops.op import Op, Site, register
+from lithe.ops.op import Fused, Op, Scale, See, Site, register
 from lithe.ops.products import ACTIVATIONS
-from lithe.ops.recurrent import lstm_basic, lstm_float, lstm_integer, lstm_narrow
-from lithe.ops.recurrent.lstm_float import AUXILIARY, GATES, NORMALIZATION, OUTPUT_STATE, PROJECTION, Parts, Sizes
-from lithe.types import Shape
+from lithe.ops.recurrent import lstm_basic, lstm_float, lstm_integer, lstm_narrow, spelled
+from lithe.ops.recurrent.lstm_float import (
+    AUXILIARY,
+    GATES,
+    HIDDEN,
+    NORMALIZATION,
+    OUTPUT_STATE,
+    PROJECTION,
+    SUMS,
+    Parts,
+    Sizes,
+)
+from lithe.types import INT8, INT16, Shape
 
 LAYER = (
     "input_to_input_weights?", "input_to_forget_weights", "input_to_cell_weights", "input_to_output_weights",
@@ -156,7 +166,38 @@ def _lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buff
         arithmetic(site).lower(b, site, sizes, Parts(site, xs), ys[0].viewed((sizes.rows, sizes.outputs)))
 
 
+def _inside(site: Site, see: See, *arrays: np.ndarray | None) -> list[np.ndarray]:
+    y = lstm_float.evaluate(site, Sizes.of(site), Parts(site, arrays), see)
+    return [y.reshape(*site.input(0).shape[:-1], y.shape[-1])]
+
+
+def _fused(site: Site) -> Fused | None:
+    """The layer of `lstm_integer`: it knows tanh alone, and weights that are matrices.
+
+    The official kernel takes as many peephole weights as there are outputs, whatever the number of cells.
+    """
+    if site.attrs.fused_activation_function != "TANH" or site.input(8).rank != 2:
+        return None
+    if site.has(11) and site.input(8).shape[0] != site.input(8).shape[1]:
+        return None
+    if any(site.has(i) and site.known(i) is None for i in range(1, len(OPERANDS)) if i not in STATES):
+        return None
+    normalized, projected = site.has(NORMALIZATION + 3), site.has(PROJECTION)
+    scales = {NAMES[OUTPUT_STATE]: Scale("like", ("output",)), NAMES[OUTPUT_STATE + 1]: Scale("power")}
+    for g in range(GATES):
+        scales[NAMES[12 + g]] = (
+            Scale("product", (NAMES[NORMALIZATION + g],), 2.0**-10)
+            if normalized
+            else Scale("product", ("input", NAMES[1 + g]))
+        )
+    scales[NAMES[PROJECTION + 1]] = Scale("product", (HIDDEN, NAMES[PROJECTION]))
+    scales[HIDDEN] = Scale() if projected else Scale("like", ("output",))
+    sums = [(name if normalized else "", INT16) for name in SUMS]
+    return Fused(scales, (*sums, (HIDDEN, INT8)), site.attrs)
+
+
 STATES = (OUTPUT_STATE, OUTPUT_STATE + 1)
+NAMES = tuple(name.rstrip("?") for name in OPERANDS)
 
 
 @register
@@ -183,6 +224,9 @@ class UnidirectionalSequenceLstm(Op):
     Attrs = Attrs
     evaluate = _evaluate
     lower = _lower
+    fused = _fused
+    inside = _inside
+    spelled = spelled.lstm
 
     def infer(site: Site) -> list[Shape]:
         site.rank(0, 3)
@@ -221,6 +265,14 @@ class Lstm(Op):
             return lstm_basic.infer(site)
         site.rank(0, 2)
         return _infer(site)
+
+    def fused(site: Site) -> Fused | None:
+        return None if site.attrs.kernel_type == "BASIC" else _fused(site)
+
+    inside = _inside
+
+    def spelled(w: Any, site: Site, *operands: Any) -> Any:
+        return (lstm_basic.spelled if site.attrs.kernel_type == "BASIC" else spelled.lstm)(w, site, *operands)
 
     def changes(attrs: Lstm.Attrs) -> tuple[int, ...]:
         return lstm_basic.CHANGED if attrs.kernel_type == "BASIC" else STATES

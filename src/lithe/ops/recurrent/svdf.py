@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,14 @@ import numpy as np
 from lithe.ir.build import Builder, Convolution
 from lithe.ir.loops import Buffer, Expr
 from lithe.ops.fixed_point import multiplier_of, saturated, scaled
-from lithe.ops.op import Op, Site, register
+from lithe.ops.op import Fused, Op, Scale, See, Site, register
 from lithe.ops.products import ACTIVATIONS, Factor, Rows, activated, multiplied
 from lithe.ops.recurrent.sequence_lstm import require_weights
 from lithe.types import FLOAT32, INT8, INT32, INT64, Shape
 
 F = np.float32
 STATE = 4
+CUTTING = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6")
 
 
 @register
@@ -76,8 +77,28 @@ class Svdf(Op):
                 site.require(-128 <= zero <= 127, f"zero point {zero} is outside of int8", i)
         return [(batch, filters // rank)]
 
-    def evaluate(
-        site: Site, x: np.ndarray, feature: np.ndarray, time: np.ndarray, bias: np.ndarray | None, state: np.ndarray
+    def fused(site: Site) -> Fused | None:
+        """Integers know one activation, the ends of the output's own range: so every one that only cuts off fits.
+
+        Time weights have 10 bits, so that sums over many steps have room in 32.
+        """
+        known = all(site.known(i) is not None for i in (1, 2, 3) if site.has(i))
+        if site.attrs.fused_activation_function not in CUTTING or not known:
+            return None
+        scales = {"time_weights": Scale(bits=10), "bias": Scale("product", ("state", "time_weights"))}
+        return Fused(scales, (), replace(site.attrs, fused_activation_function="RELU"))
+
+    def evaluate(site: Site, *arrays: np.ndarray | None) -> list[np.ndarray]:
+        return Svdf.inside(site, lambda name, value: None, *arrays)
+
+    def inside(
+        site: Site,
+        see: See,
+        x: np.ndarray,
+        feature: np.ndarray,
+        time: np.ndarray,
+        bias: np.ndarray | None,
+        state: np.ndarray,
     ) -> list[np.ndarray]:
         (filters, memory), n = time.shape, Numbers(site)
         remembered = state.reshape(x.shape[0], filters, memory)
@@ -88,6 +109,7 @@ class Svdf(Op):
             time = factor[:]
         else:
             remembered[..., -1] = n.kept((x.astype(n.wide) - n.x_zero) @ feature.T.astype(n.wide))
+        see("state", remembered)
         product = (remembered.astype(n.wide) - n.state_zero) * time.astype(n.wide)
         total = product.sum(axis=2).reshape(x.shape[0], -1, site.attrs.rank).sum(axis=2)
         return [np.asarray(n.shown(total if bias is None else total + bias), site.outputs[0].dtype.numpy)]

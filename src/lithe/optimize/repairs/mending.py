@@ -9,15 +9,14 @@ import numpy as np
 
 from lithe.errors import InputError
 from lithe.ir.graph import Graph, Node, Tensor
-from lithe.ops.op import Site
 from lithe.optimize.integers import LARGEST_BIAS
-from lithe.optimize.ranges import Observer
+from lithe.optimize.ranges import Watcher
 from lithe.optimize.recipes import Plan, Scheme
 from lithe.optimize.repairs.bias import corrected, has_bias
 from lithe.optimize.repairs.equalization import equalize, pairs, watched
 from lithe.optimize.repairs.folding import folded
-from lithe.optimize.repairs.rounding import FEW_BITS, Products, rounded
-from lithe.optimize.repairs.watching import Channels, Watched, Watcher
+from lithe.optimize.repairs.rounding import FEW_BITS, Products, as_rows, rounded
+from lithe.optimize.repairs.watching import Channels
 from lithe.types import DType
 
 Ranges = Mapping[Any, tuple[float, float]]
@@ -48,7 +47,7 @@ class Mending:
         self.biased = [n for n in graph.nodes if BIAS in self.names and self._is_stored(n) and has_bias(n)]
         wanted = watched(self.pairs) | {n.inputs[0] for n in self.biased if n.inputs[0] is not None}
         self.channels = {t: Channels() for t in wanted if t.type.rank}
-        self.watchers: dict[Tensor, list[Watcher]] = {t: [c] for t, c in self.channels.items()}
+        self.watchers: dict[Any, list[Watcher]] = {t: [c] for t, c in self.channels.items()}
         for node, products in self.products.items():
             if node.inputs[0] is not None:
                 self.watchers.setdefault(node.inputs[0], []).append(products)
@@ -66,12 +65,8 @@ class Mending:
 
     def _in_bits(self, node: Node, bits: int) -> bool:
         kind = self.plan.of(node).weights
-        return kind is not None and kind.is_integer and kind.stored_bits <= bits and Products.fits(node)
-
-    def observed(self, seen: Any, observer: Observer) -> Observer:
-        """The observer of a tensor, with which what repairs have to know of the tensor is seen too."""
-        watchers = self.watchers.get(seen) if isinstance(seen, Tensor) else None
-        return Watched(observer, watchers) if watchers else observer
+        few = kind is not None and kind.is_integer and kind.stored_bits <= bits
+        return few and self.plan.of(node).channels and Products.fits(node)
 
     def mend(self, ranges: Ranges) -> tuple[dict[Any, tuple[float, float]], dict[Node, Tensor]]:
         """Changes weights and biases in place. Returns the ranges as they are now, and weights that are integers.
@@ -104,7 +99,7 @@ class Mending:
             assert weights is not None
             if node in factors:
                 spread = np.broadcast_to(factors[node], weights.type.shape)
-                each = node.op.matrices(Site.of(node), spread)[:, 0]
+                each = as_rows(node, spread, len(sums))[:, 0]
                 sums = sums * each[:, :, None] * each[:, None]
             scheme = self.plan.of(node)
             stored = rounded(node, scheme, sums)

@@ -19,37 +19,43 @@ import numpy as np
 
 from lithe.ir.graph import Node, Tensor
 from lithe.ops.op import Site
-from lithe.optimize.recipes import Scheme
-from lithe.types import DType, Quantization
+from lithe.optimize.recipes import WEIGHTS_OPERAND, Scheme
+from lithe.types import FLOAT32, DType, Quantization
 
-MOST_ROWS = 512  # of a sample
-MOST_ELEMENTS = 1 << 24  # of H
+MOST_COLUMNS = 512  # of a sample
+MOST_INPUTS = 4096  # of an output
 DAMPING = 0.01  # of the mean of H's diagonal
 SHRINKS = np.linspace(1.0, 0.4, 25)  # of scales in few bits, among which the one with the least error is taken
 FEW_BITS = 4
 
 
 class Products:
-    """H of a node's weights: the sums of products of the inputs that they meet, [groups, K, K]."""
+    """H of a node's weights: the sums of products of what they are multiplied by, [groups, K, K]."""
 
     def __init__(self, node: Node) -> None:
         self.node = node
         self.sums: np.ndarray | None = None
 
     def see(self, array: np.ndarray) -> None:
-        rows = self.node.op.rows(Site.of(self.node), array)
-        rows = rows[:: -(-len(rows) // MOST_ROWS)].transpose(1, 0, 2).astype(np.float32)
-        products = rows.swapaxes(1, 2) @ rows
+        columns = self.node.op.factors(Site.of(self.node), array)
+        columns = columns[:, :: -(-columns.shape[1] // MOST_COLUMNS)].astype(np.float32)
+        products = columns.swapaxes(1, 2) @ columns
         self.sums = products if self.sums is None else self.sums + products
 
     @staticmethod
     def fits(node: Node) -> bool:
-        """Whether a node has such weights, of a size that is worth it."""
-        t = node.inputs[1] if len(node.inputs) > 1 else None
-        if node.op.matrices is None or t is None or t.data is None or not np.issubdtype(t.data.dtype, np.floating):
+        """Whether a node has real weights of a size that is worth it."""
+        t = node.inputs[WEIGHTS_OPERAND] if len(node.inputs) > WEIGHTS_OPERAND else None
+        if node.op.factors is None or t is None or t.data is None or t.type.dtype != FLOAT32:
             return False
-        groups, _, depth = node.op.matrices(Site.of(node), t.data).shape
-        return bool(groups * depth**2 <= MOST_ELEMENTS)
+        depth = t.type.size // max(t.type.shape[node.op.weights_axis], 1)
+        return 0 < depth <= MOST_INPUTS and bool(np.isfinite(t.data).all())
+
+
+def as_rows(node: Node, weights: np.ndarray, groups: int) -> np.ndarray:
+    """What is in the shape of a node's weights, as [groups, outputs of a group, K]."""
+    first = np.moveaxis(weights, node.op.weights_axis, 0)
+    return first.reshape(groups, len(first) // groups, -1)
 
 
 def rounded(node: Node, scheme: Scheme, sums: np.ndarray) -> Tensor:
@@ -57,26 +63,20 @@ def rounded(node: Node, scheme: Scheme, sums: np.ndarray) -> Tensor:
 
     sums  H of its inputs, as they are now.
     """
-    t, dtype = node.inputs[1], scheme.weights
+    t, dtype, axis = node.inputs[WEIGHTS_OPERAND], scheme.weights, node.op.weights_axis
     assert t is not None
     assert t.data is not None
     assert dtype is not None
-    weights = node.op.matrices(Site.of(node), t.data).astype(np.float64)
-    importance = np.einsum("gkk->gk", sums).astype(np.float64)[:, None]
-    scales = _scales(weights, importance, dtype, scheme.block)
+    weights = as_rows(node, t.data.astype(np.float64), len(sums))
+    in_blocks = scheme.block and scheme.values is None and axis < t.type.rank - 1
+    block = scheme.block if in_blocks and t.type.shape[-1] % scheme.block == 0 else 0
+    scales = _scales(weights, np.einsum("gkk->gk", sums)[:, None], dtype, block)
     stored = _sequentially(weights, sums.astype(np.float64), scales, dtype)
-    places = node.op.matrices(Site.of(node), np.arange(t.data.size).reshape(t.data.shape))
-    values, scale = np.empty(t.data.size, dtype.numpy), np.empty(t.data.size, np.float32)
-    values[places], scale[places] = stored.astype(dtype.numpy), scales
-    scale = scale.reshape(t.data.shape)
-    if scheme.block:
-        q = Quantization(tuple(map(float, scale.reshape(-1, scheme.block)[:, 0])), (0,) * (scale.size // scheme.block))
-        q = replace(q, block=scheme.block)
-    else:
-        axis = node.op.weights_axis
-        each = np.moveaxis(scale, axis, 0).reshape(scale.shape[axis], -1)[:, 0]
-        q = Quantization(tuple(map(float, each)), (0,) * len(each), axis)
-    return Tensor(t.name, replace(t.type, dtype=dtype, quantization=q), values.reshape(t.data.shape))
+    turned = np.moveaxis(t.data, axis, 0).shape
+    values = np.ascontiguousarray(np.moveaxis(stored.reshape(turned), 0, axis)).astype(dtype.numpy)
+    each = (scales.reshape(-1, block) if block else scales.reshape(turned[0], -1))[:, 0]
+    q = Quantization(tuple(map(float, each)), (0,) * len(each), 0 if block else axis, block)
+    return Tensor(t.name, replace(t.type, dtype=dtype, quantization=q), values)
 
 
 def _scales(weights: np.ndarray, importance: np.ndarray, dtype: DType, block: int) -> np.ndarray:

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import numpy as np
-
-from lithe.optimize.ranges import Observer
-
-
-class Watcher(Protocol):
-    def see(self, array: np.ndarray) -> None:
-        """Takes in the values of a sample."""
 
 
 class Channels:
@@ -49,18 +39,3 @@ class Channels:
         """As if every value had been multiplied with the positive factor of its place."""
         self.low, self.high, self.total = self.low * factors, self.high * factors, self.total * factors
         self.squares = self.squares * factors**2
-
-
-class Watched:
-    """An observer of a tensor, and watchers that see the same."""
-
-    def __init__(self, observer: Observer, watchers: Sequence[Watcher]) -> None:
-        self.observer, self.watchers = observer, watchers
-
-    def see(self, array: np.ndarray) -> None:
-        self.observer.see(array)
-        for watcher in self.watchers:
-            watcher.see(array)
-
-    def range(self) -> tuple[float, float]:
-        return self.observer.range()

@@ -1,0 +1,211 @@
+"""`lithe.optimize.quantize_aware`: a model of Keras is trained on with the integers that will be deployed."""
+
+from __future__ import annotations
+
+import base64
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from lithe.errors import InputError, MissingDependency, ModelError, UnsupportedOp
+from lithe.ir.graph import Module, Node, Tensor
+from lithe.ops.verify import verify
+from lithe.optimize.calibration import calibrated
+from lithe.optimize.integers import Ends, as_integer_graph
+from lithe.optimize.ranges import observer
+from lithe.optimize.recipes import Recipe
+from lithe.optimize.recipes import recipe as named
+from lithe.runtime.model import Model
+from lithe.types import FLOAT32
+
+SHARED = 0.25  # of a constant: with so many zeros these are kept; with so few different values, too
+CHECKED = 8  # samples
+
+
+def quantize_aware(
+    model: Any,
+    samples: Iterable[Any],
+    recipe: str | Recipe = "int8",
+    *,
+    ranges: str = "",
+    inputs: Any = None,
+) -> Any:
+    """Returns a Keras model that computes what the integers of `model` will, to be compiled and trained like any other.
+
+    model    a trained model of Keras 3, on any backend.
+    samples  what the model is called with, an iterable of arrays (tuples, dicts) with a batch of one each; a hundred
+             do. The ranges of values come from these, as in `lithe.quantize`, and stay as they are in training.
+    recipe, ranges   as in `lithe.quantize`.
+    inputs   what is open in the inputs' shapes, as in `lithe.convert`: with {"x": (1, 24, 16)} an LSTM is the builtin
+             operator.
+
+    `lithe.convert(aware)` gives the integers that it computes with, bit for bit; `strip(aware)` the plain Keras model
+    with the trained weights. Batch normalizations are parts of the weights before them, and dropout is gone. Weights
+    with many zeros keep these, and weights with few different values stay clustered.
+
+    Raises InputError when the model is none of Keras, UnsupportedOp where an operator has no gradient here.
+
+    >>> aware = lithe.optimize.quantize_aware(model, images[:100, None])        # doctest: +SKIP
+    >>> aware.compile("adam", "sparse_categorical_crossentropy")                # doctest: +SKIP
+    >>> aware.fit(images, labels)                                               # doctest: +SKIP
+    >>> lithe.convert(aware).save("small.tflite")                               # doctest: +SKIP
+    """
+    keras = keras_of(model)
+    from lithe.optimize.training.aware_layer import IntegerGraph, QuantizeAware
+    from lithe.optimize.training.aware_weights import converted, depends
+
+    whole = converted(model, inputs)
+    trained = depends(model, inputs, whole)
+    first: list[Any] = []
+    small = _integers(whole, _remembered(samples, first), named(recipe), ranges)
+    masters: dict[int, dict[str, Any]] = {}
+    arrays: dict[int, np.ndarray] = {}
+    for tensor, place in constants(whole.module, small.module):
+        key = id(tensor)
+        known = masters.setdefault(key, {"places": [], "shape": list(tensor.type.shape), "trainable": tensor in trained,
+                                         "keeps": _keeps(tensor)})  # fmt: skip
+        known["places"].append(list(place))
+        arrays[key] = np.asarray(tensor.data)
+    _require_gradients(small.module, {tuple(p) for m in masters.values() if m["trainable"] for p in m["places"]})
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    layer = IntegerGraph(_file(small), list(masters.values()), copy, name="integers")
+    aware = _assembled(keras, model, layer, list(small.outputs), QuantizeAware)
+    layer.set_masters(list(arrays.values()))
+    _agree(aware, first)
+    return aware
+
+
+def _integers(whole: Model, samples: Iterable[Any], recipe: Recipe, ranges: str) -> Model:
+    """The float model as one of integers, before any repair of its weights: training is to repair them."""
+    module = whole.module.copy()
+    plan = recipe.plan(module)
+    if not plan.has_integers:
+        raise InputError("the recipe computes with real numbers", hint="recipes for training are int8 and int16x8")
+    seen = calibrated(module, samples, observer(ranges or recipe.ranges))
+    became = as_integer_graph(module.main, seen, plan.integers(module.main), Ends())
+    for s in module.signatures:
+        s.inputs = {name: became.get(t, t) for name, t in s.inputs.items()}
+        s.outputs = {name: became.get(t, t) for name, t in s.outputs.items()}
+    verify(module)
+    return Model(module)
+
+
+def keras_of(model: Any) -> Any:
+    """Keras, of which the model is one."""
+    try:
+        import keras
+    except ImportError as cause:
+        raise MissingDependency(f"Keras cannot be imported: {cause}", hint="pip install 'lithe[keras,jax]'") from cause
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise InputError(
+            f"a functional or sequential model of Keras 3 is needed, this is {type(model).__name__}",
+            hint="a subclassed model can be wrapped: keras.Model(x, model(x)) with x = keras.Input(...)",
+        )
+    return keras
+
+
+def constants(whole: Module, small: Module) -> Iterator[tuple[Tensor, tuple[int, int]]]:
+    """Each constant of real numbers, and where it is an operand in the graph of integers."""
+    added = ("QUANTIZE", "DEQUANTIZE")
+    if any(n.op.name in added for n in whole.main.nodes):
+        raise InputError("the model is quantized already", hint="give the float model")
+    theirs = [(i, n) for i, n in enumerate(small.main.nodes) if n.op.name not in added]
+    if [n.op.name for n in whole.main.nodes] != [n.op.name for _, n in theirs]:
+        raise ModelError("the operators of the quantized model are not those of the model", hint="report this model")
+    for before, (number, after) in zip(whole.main.nodes, theirs, strict=True):
+        for i, (a, b) in enumerate(zip(before.inputs, after.inputs, strict=True)):
+            if a is not None and a.data is not None and a.type.dtype == FLOAT32 and b is not None:
+                yield a, (number, i)
+
+
+def _keeps(t: Tensor) -> str | int:
+    """What of a constant stays as it is in training: its zeros, its clusters (so many), or nothing."""
+    assert t.data is not None
+    if t.data.ndim < 2 or t.data.size < 16:
+        return ""
+    different = len(np.unique(t.data))
+    if different <= min(256, t.data.size * SHARED):
+        return different
+    return "zeros" if (t.data == 0).mean() >= SHARED else ""
+
+
+def _require_gradients(module: Module, trained: set[tuple[int, int]]) -> None:
+    from lithe.optimize.training.aware_rules import rule_of
+
+    reached: set[Tensor] = set()
+    missing: list[Node] = []
+    for number, node in enumerate(module.main.nodes):
+        if not any(t in reached or (number, i) in trained for i, t in enumerate(node.inputs) if t is not None):
+            continue
+        real = [t for t in node.outputs if t.type.dtype.is_float or t.type.quantization is not None]
+        reached.update(real)
+        if real and rule_of(node) is None:
+            missing.append(node)
+    if missing:
+        names = ", ".join(sorted({n.op.name for n in missing}))
+        raise UnsupportedOp(
+            f"there is no gradient for {names}",
+            hint="give loops a fixed length, or train without it and use lithe.quantize",
+        )
+
+
+def _assembled(keras: Any, model: Any, layer: Any, names: list[str], kind: Any) -> Any:
+    """A functional model around the layer, with the inputs and outputs of another one."""
+    given = [keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name) for t in model.inputs]
+    made = layer(given if len(given) > 1 else given[0])
+    results = made if isinstance(made, list) else [made]
+    taken = {t.name for t in given} | {layer.name}
+    results = [
+        keras.layers.Identity(name=n if n not in taken else f"{n}_result")(t)
+        for n, t in zip(names, results, strict=True)
+    ]
+    outputs = results if len(results) > 1 else results[0]
+    return kind(given if len(given) > 1 else given[0], outputs, name=f"{model.name}_aware")
+
+
+def _file(model: Model) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "model.tflite")
+        model.save(path)
+        with open(path, "rb") as file:
+            return base64.b64encode(file.read()).decode("ascii")
+
+
+def _remembered(samples: Iterable[Any], first: list[Any]) -> Iterator[Any]:
+    for sample in samples:
+        if len(first) < CHECKED:
+            first.append(sample)
+        yield sample
+
+
+def _agree(aware: Any, samples: Sequence[Any]) -> None:
+    """The layer and the model of integers give the same bits on the samples, or it is no use to train."""
+    from keras import ops, tree
+
+    small = aware.to_lithe()
+    if not exact(small.module):
+        return
+    for sample in samples:
+        arrays = list(sample.values()) if isinstance(sample, dict) else sample
+        arrays = list(arrays) if isinstance(arrays, list | tuple) else [arrays]
+        small.reset()
+        wanted = small(*arrays)
+        wanted = list(wanted.values()) if isinstance(wanted, dict) else [wanted]
+        found = tree.flatten(aware(arrays if len(arrays) > 1 else arrays[0], training=True))
+        for w, f in zip(wanted, found, strict=True):
+            if not np.array_equal(w, ops.convert_to_numpy(f)):
+                difference = float(np.abs(w - ops.convert_to_numpy(f)).max())
+                raise ModelError(
+                    f"in training the model would differ from its integers by {difference}",
+                    hint="sums of float32 must be exact: switch off TF32 and other short forms of the accelerator",
+                )
+
+
+def exact(module: Module) -> bool:
+    """Whether all of a model but its ends is computed on integers, so that every bit is known."""
+    ends = ("QUANTIZE", "DEQUANTIZE")
+    return all(not t.type.dtype.is_float for n in module.main.nodes if n.op.name not in ends for t in n.outputs)

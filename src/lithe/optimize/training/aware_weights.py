@@ -1,0 +1,95 @@
+"""How the constants of a converted model follow from the weights of the Keras model, found by converting it anew.
+
+Conversion folds, transposes, splits and shares weights. What became of them is not written down; it is seen by giving
+the weights other values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from lithe.errors import ModelError
+from lithe.ir.graph import Tensor
+from lithe.passes.fold_constants import fold_constants
+from lithe.runtime.model import Model
+from lithe.types import FLOAT32
+
+TINY = 1e-12  # stands for zero while a model is converted, so that no weight is left out
+NEAR = 2.0**-22  # by what weights are moved, so that none is shared or left out because of its value
+
+Constants = dict[tuple[int, int], np.ndarray]  # by place: the number of a node, and of its operand
+
+
+def converted(model: Any, inputs: Any) -> Model:
+    """The model as a float graph in which no constant is left out or shared because of the values of weights."""
+    random = np.random.default_rng(0)
+
+    def moved(i: int, array: np.ndarray) -> np.ndarray:
+        steps = random.integers(1, 8, array.shape if array.ndim < 2 else ())
+        tiny = TINY * (1 + i + random.random(array.shape if array.ndim < 2 else ()))
+        return np.where(array == 0, tiny, array * (1 + steps * NEAR))
+
+    result = _with_values(model, inputs, [moved(i, np.asarray(v)) for i, v in enumerate(model.trainable_variables)])
+    for t in result.module.main.tensors:
+        if t.data is not None and t.type.dtype == FLOAT32 and t.data.size > 1:
+            t.data = np.where(np.abs(t.data) < 1e3 * TINY, np.float32(0), t.data)
+    return result
+
+
+def depends(model: Any, inputs: Any, whole: Model) -> set[Tensor]:
+    """The constants of the converted model that depend on trainable weights."""
+    random = np.random.default_rng(1)
+    other = [np.asarray(v) * random.uniform(0.8, 1.2, v.shape) + random.uniform(0.01, 0.1, v.shape)
+             for v in model.trainable_variables]  # fmt: skip
+    moved = constants_of(_with_values(model, inputs, other), whole)
+    here = tensors_of(whole)
+    return {t for place, t in here.items() if not np.allclose(t.data, moved[place], 1e-4, 1e-9)}  # type: ignore[arg-type]
+
+
+def tensors_of(model: Model) -> dict[tuple[int, int], Tensor]:
+    """Constants of real numbers, by place."""
+    return {
+        (n, i): t
+        for n, node in enumerate(model.module.main.nodes)
+        for i, t in enumerate(node.inputs)
+        if t is not None and t.data is not None and t.type.dtype == FLOAT32
+    }
+
+
+def constants_of(model: Model, like: Model) -> Constants:
+    """The constants of a conversion that has the operators of another one. Raises ModelError where it has not."""
+    here, there = ([(n.op.name, n.attrs) for n in m.module.main.nodes] for m in (model, like))
+    found = tensors_of(model)
+    if here != there or set(found) != set(tensors_of(like)):
+        raise ModelError(
+            "the operators of the model depend on the values of its weights",
+            hint="layers that do something else for some weights cannot be trained as integers",
+        )
+    return {place: np.asarray(t.data, np.float64) for place, t in found.items()}
+
+
+def _with_values(model: Any, inputs: Any, values: Sequence[np.ndarray]) -> Model:
+    import lithe
+
+    with holding(model, values):
+        result = lithe.convert(model, inputs=inputs)
+    fold_constants(result.module.main)
+    return result
+
+
+@contextmanager
+def holding(model: Any, values: Sequence[np.ndarray]) -> Iterator[None]:
+    """While it lasts, the trainable weights of a model have other values."""
+    variables = list(model.trainable_variables)
+    before = [np.array(v) for v in variables]
+    try:
+        for v, array in zip(variables, values, strict=True):
+            v.assign(np.asarray(array, np.float32))
+        yield
+    finally:
+        for v, array in zip(variables, before, strict=True):
+            v.assign(array)
