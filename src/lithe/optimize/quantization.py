@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from lithe.errors import InputError
@@ -17,6 +17,7 @@ from lithe.optimize.repairs.mending import Mending, Ranges
 from lithe.optimize.rewriting import Ends, as_integer_graphs
 from lithe.optimize.spelling import spell_out
 from lithe.optimize.weights import halve_constants, narrow_weights
+from lithe.optimize.workers import Workers
 from lithe.passes.activations import as_activation, fuse_activation
 from lithe.passes.fold_constants import fold_constants
 from lithe.passes.rewrite import rewrite
@@ -35,6 +36,13 @@ def quantize(
     repairs: Collection[str] | None = None,
     inputs: str = "float32",
     outputs: str = "float32",
+    workers: str | Workers | None = None,
+    keep: Mapping[str, float] | None = None,
+    evaluate: Callable[[Model], float] | None = None,
+    labelled: tuple[Iterable[Any], Sequence[Any]] | None = None,
+    cost: str = "size",
+    seconds: float | None = None,
+    resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Model:
     """Returns a smaller copy of a float model.
@@ -53,7 +61,11 @@ def quantize(
              `lithe.optimize.repairs`; (): none. Default: all, of which rounding is for weights of 4 bits and fewer;
              named, it is for those of 8 bits too.
     inputs, outputs   "float32", or with "int8" the integers themselves, "int8" or "uint8"; "int16" with "int16x8".
-    progress is told how many samples were run.
+    workers  "dask", "dask://host:port", "ray" or "ray://host:port": who shares the samples.
+    keep     {"accuracy": 0.99}: in place of a recipe, the cheapest mixture is searched for that keeps this share of the
+             float model's accuracy, as the function `evaluate` or the data `labelled` judge it. These and `cost`,
+             `seconds` and `resume` are arguments of `lithe.optimize.search.search`, which says also what was tried.
+    progress is told how many samples were run, or how many trials of a search were made.
 
     Weights have a scale for each output channel, values one for each tensor. What has no integer form stays float,
     between a DEQUANTIZE and a QUANTIZE.
@@ -63,6 +75,12 @@ def quantize(
     >>> small = lithe.quantize("digits.tflite", digits[:100])                       # doctest: +SKIP
     >>> small.save("digits_int8.tflite")                                            # doctest: +SKIP
     """
+    searching = {"evaluate": evaluate, "labelled": labelled, "seconds": seconds, "resume": resume}
+    if keep is not None or any(v is not None for v in searching.values()):
+        from lithe.optimize.search.door import in_place_of
+
+        how = {"inputs": inputs, "outputs": outputs, "workers": workers, "ranges": ranges or "min_max"}
+        return in_place_of(recipe, model, samples, keep, searching, cost=cost, progress=progress, **how)
     chosen = named(recipe)
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
     module = (given.module if isinstance(given, Model) else given).copy()
@@ -79,7 +97,8 @@ def quantize(
     seen: Ranges = {}
     rounded: dict[Node, Tensor] = {}
     if samples is not None and (plan.has_integers or mending.wants_samples):
-        seen, rounded = mending.mend(calibrated(module, samples, make, progress, mending.watchers))
+        found = calibrated(module, samples, lambda t: mending.observed(t, make()), progress, workers)
+        seen, rounded = mending.mend(found)
     changed = halve_constants(module, plan) + narrow_weights(module, plan, rounded)
     if plan.has_integers:
         for node, weights in rounded.items():

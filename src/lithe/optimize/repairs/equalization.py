@@ -239,7 +239,7 @@ def equalize(
         pair.factors = s
         for t, places in pair.places.items():
             before = (seen[t].low.min(), seen[t].high.max())
-            seen[t].scaled(s[places])
+            seen[t].scale(s[places])
             after = (seen[t].low.min(), seen[t].high.max())
             changed[t] = tuple(_part(*ends) for ends in zip(ranges[t], before, after, strict=True))
         _scale_outputs(pair.producer, s)

@@ -10,13 +10,13 @@ import numpy as np
 from lithe.errors import InputError
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.optimize.integers import LARGEST_BIAS
-from lithe.optimize.ranges import Watcher
+from lithe.optimize.ranges import Observer
 from lithe.optimize.recipes import Plan, Scheme
 from lithe.optimize.repairs.bias import corrected, has_bias
 from lithe.optimize.repairs.equalization import equalize, pairs, watched
 from lithe.optimize.repairs.folding import folded
 from lithe.optimize.repairs.rounding import FEW_BITS, Products, as_rows, rounded
-from lithe.optimize.repairs.watching import Channels
+from lithe.optimize.repairs.watching import Channels, Watched, Watcher
 from lithe.types import DType
 
 Ranges = Mapping[Any, tuple[float, float]]
@@ -67,6 +67,11 @@ class Mending:
         kind = self.plan.of(node).weights
         few = kind is not None and kind.is_integer and kind.stored_bits <= bits
         return few and self.plan.of(node).channels and Products.fits(node)
+
+    def observed(self, seen: Any, observer: Observer) -> Observer:
+        """The observer of a tensor, which then sees for the repairs too."""
+        watchers = self.watchers.get(seen)
+        return Watched(observer, watchers) if watchers else observer
 
     def mend(self, ranges: Ranges) -> tuple[dict[Any, tuple[float, float]], dict[Node, Tensor]]:
         """Changes weights and biases in place. Returns the ranges as they are now, and weights that are integers.

@@ -33,14 +33,18 @@ class Products:
     """H of a node's weights: the sums of products of what they are multiplied by, [groups, K, K]."""
 
     def __init__(self, node: Node) -> None:
-        self.node = node
+        self._factors, self._site = node.op.factors, replace(Site.of(node), constants=())
         self.sums: np.ndarray | None = None
 
     def see(self, array: np.ndarray) -> None:
-        columns = self.node.op.factors(Site.of(self.node), array)
+        columns = self._factors(self._site, array)
         columns = columns[:, :: -(-columns.shape[1] // MOST_COLUMNS)].astype(np.float32)
         products = columns.swapaxes(1, 2) @ columns
         self.sums = products if self.sums is None else self.sums + products
+
+    def merge(self, later: Products) -> None:
+        if later.sums is not None:
+            self.sums = later.sums if self.sums is None else self.sums + later.sums
 
     @staticmethod
     def fits(node: Node) -> bool:
