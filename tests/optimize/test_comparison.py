@@ -110,7 +110,7 @@ def test_every_recipe_can_be_compared(recipe, least):
 
 def test_what_a_layer_inherits_is_not_its_own():
     module = model(lambda b, x: {"y": b("RELU", b("NEG", convolution(b, x, scale=100)))})
-    made = lithe.quantize(module, SAMPLES)
+    made = lithe.quantize(module, SAMPLES, repairs=())
     weights = only(made.module, "CONV_2D").inputs[1]
     weights.data = weights.data[::-1].copy()  # of other channels: all wrong from here on
     found = lithe.compare(module, made, SAMPLES)
@@ -126,7 +126,7 @@ def test_what_a_layer_inherits_is_not_its_own():
 
 def test_an_outlier_channel_is_named_though_the_whole_tensor_looks_well():
     module = model(outlier_channel)
-    found = lithe.compare(module, lithe.quantize(module, SAMPLES), SAMPLES)
+    found = lithe.compare(module, lithe.quantize(module, SAMPLES, repairs=()), SAMPLES)
     first = found.first
     assert (first.operator, first.causes[0].name) == ("CONV_2D", "outlier channel")
     assert first.snr > 30
@@ -139,7 +139,7 @@ def test_an_outlier_channel_is_named_though_the_whole_tensor_looks_well():
 
 def test_depthwise_ranges_of_a_thousand_to_one_are_named():
     module = model(depthwise_ranges)
-    found = lithe.compare(module, lithe.quantize(module, SAMPLES), SAMPLES, least=15)
+    found = lithe.compare(module, lithe.quantize(module, SAMPLES, repairs=()), SAMPLES, least=15)
     assert found.first.operator == "DEPTHWISE_CONV_2D"
     assert found.first.causes[0].name == "channels of very different ranges"
     assert of(found, "y").causes[0].name == "weights of very different sizes"
