@@ -279,6 +279,29 @@ def test_tensors_are_matched_without_names():
     assert [(x.name, x.snr, x.own) for x in by_structure.layers] == [(x.name, x.snr, x.own) for x in by_name.layers]
 
 
+def test_names_that_were_given_anew_mislead_nobody():
+    """As Keras numbers layers: the name of one is another's in the other model."""
+    module = model(lambda b, x: {"y": convolution(b, convolution(b, convolution(b, x, 4), 4), 4)})
+    other = module.copy()
+    first, second, third = (n.outputs[0] for n in other.main.nodes)
+    first.name, second.name, third.name = second.name, "elsewhere", first.name
+    assert {layer.snr for layer in lithe.compare(module, other, SAMPLES[:1]).layers} == {MOST}
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_outputs_are_matched_by_name_or_in_order(named):
+    module = model(lambda b, x: {"y": b("NEG", x), "z": b("EXP", x)})
+    other = module.copy()
+    for node in other.main.nodes:
+        node.op = REGISTRY.by_name["ABS"]  # nothing is alike but the ends
+    if named:
+        other.main.outputs.reverse()
+    else:
+        renamed(other)
+    found = matched(module.main, other.main, dict(zip(module.main.inputs, other.main.inputs, strict=True)))
+    assert [found.pairs[t] for t in module.main.outputs] == other.main.outputs[:: -1 if named else 1]
+
+
 def fused(b, x):
     return {"y": convolution(b, convolution(b, x, fused_activation_function="RELU"))}
 
@@ -394,6 +417,7 @@ def test_weights_that_are_others_are_no_factors():
     found = lithe.compare(module, other, SAMPLES)
     assert found.first.operator == "CONV_2D"
     assert found.first.snr < 0
+    assert [c.name for c in found.first.causes] == ["other weights"]
 
 
 # data
