@@ -235,6 +235,16 @@ def test_scales_reach_the_ends_and_zero_exactly():
             assert (dtype.maximum - zero) * scale >= max(high, 0) - scale / 2
 
 
+def test_a_layer_of_zeros_runs():
+    """Official kernels do not run products whose scale is more than 256 times that of their sum."""
+
+    def build(b, x):
+        nothing = b("FULLY_CONNECTED", x, b.constant(np.zeros((8, 16), np.float32), FLOAT32))
+        return {"y": b("ADD", nothing, b("FULLY_CONNECTED", x, b.constant(floats(8, 16), FLOAT32)))}
+
+    agree(model(build, (4, 16)), (4, 16))
+
+
 def test_results_with_a_scale_have_a_form_in_that_type():
     declared = [(op, name) for op in REGISTRY.by_name.values() for name in op.result_scales]
     assert {op.name for op, _ in declared} >= {"LOGISTIC", "TANH", "SOFTMAX", "LOG_SOFTMAX", "L2_NORMALIZATION"}

@@ -165,6 +165,8 @@ def _is_stored(word: str, node: Node, scheme: Scheme) -> bool:
 def stored_scale(low: float, high: float, dtype: DType) -> Quantization:
     """The scale and zero point with which integers reach from low to high, and zero exactly."""
     low, high = min(low, 0.0), max(high, 0.0)
+    if low == high:  # nothing was seen but zeros: kernels refuse sums whose scale is far above their result's
+        return Quantization((1.0,), (0,))
     if dtype == INT16:  # the format has no zero points in 16 bits
         return Quantization((float(np.float32(max(-low, high, 1e-9) / dtype.maximum)),), (0,))
     levels = dtype.maximum - dtype.minimum
