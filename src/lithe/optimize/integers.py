@@ -102,8 +102,9 @@ def integer_forms(
     known  the tensors that have a range; others are constant, or their operators were never run.
     """
     forms = {}
+    divisors = {t for graph in graphs for t in _never_zero(graph)}
     for node, scheme in ((n, s) for graph in graphs for n, s in plan.integers(graph).items()):
-        form = integer_form(node, scheme)
+        form = None if divisors.intersection(node.outputs) else integer_form(node, scheme)
         if form is not None and all(t in known or t.is_constant or t.is_variable for t in stored_operands(node, form)):
             forms[node] = form
     groups, values = carried(module, graphs), {n: plan.of(n).values for graph in graphs for n in graph.nodes}
@@ -122,6 +123,17 @@ def integer_forms(
     return forms, handed
 
 
+def _never_zero(graph: Graph) -> set[Tensor]:
+    """The tensors of which no element may be stored as zero, and those whose elements they take."""
+    found: set[Tensor] = set()
+    for node in reversed(graph.nodes):
+        if node.op.never_zero is not None:
+            found.update(t for t in node.inputs[node.op.never_zero :][:1] if t is not None)
+        if node.op.keeps_scale and found.intersection(node.outputs):
+            found.update(t for t in node.inputs if t is not None)
+    return found
+
+
 def handed_on(handed: Mapping[frozenset[Place], DType]) -> Iterator[list[Stored]]:
     """For each value that calls hand on, the tensors that hold it."""
     for group, dtype in handed.items():
@@ -137,6 +149,8 @@ def _part(node: Node, i: int, word: str, scheme: Scheme) -> str | None:
     t = node.inputs[i]
     if t is None:
         return OTHER
+    if i == node.op.never_zero:
+        return None
     if node.op.weights_axis is not None and i == WEIGHTS_OPERAND:
         weights = scheme.weights
         fits = weights is not None and t.data is not None and t.type.dtype in (FLOAT32, weights)
