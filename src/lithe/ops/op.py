@@ -269,6 +269,12 @@ class Axes:
     weights: int | None = None
 
 
+FUNCTIONS = (
+    "infer", "evaluate", "lower", "lowers", "changes", "parse_options", "fused", "inside", "spelled", "factors",
+    "per_input",
+)  # fmt: skip
+
+
 class Op:
     """Base of operators; see the module's text for what a subclass holds."""
 
@@ -305,6 +311,12 @@ class Op:
     never_zero: ClassVar[int | None] = None
     # quantized: the elements of the outputs are elements of the inputs of their type, or lie between such: one scale
     keeps_scale: ClassVar[bool] = False
+    homogeneous: ClassVar[bool] = False  # of reals: f(c * x) = c * f(x) for c > 0, whatever c is for each channel
+    keeps: ClassVar[tuple[float | None, float | None] | None] = None  # the bounds between which it keeps its input
+    # of a product of input 0 with constant weights, input 1, to which input 2 may be added:
+    # per_input(site, places): for something known of each place along the input's last axis, that of the place that
+    # each weight is multiplied with, in a shape that is broadcast to the weights'; None where it is several
+    per_input: ClassVar[Callable[..., np.ndarray | None] | None] = None
     # {element type: (scale, zero point)} of quantized outputs, where the format has one for all models
     result_scales: ClassVar[Mapping[str, tuple[float, int]]] = {}
 
@@ -324,18 +336,7 @@ class Op:
     lowers: ClassVar[Callable[..., bool]] = staticmethod(lambda site: True)
 
     def __init_subclass__(cls) -> None:
-        for key in (
-            "infer",
-            "evaluate",
-            "lower",
-            "lowers",
-            "changes",
-            "parse_options",
-            "fused",
-            "inside",
-            "spelled",
-            "factors",
-        ):
+        for key in FUNCTIONS:
             function = cls.__dict__.get(key)
             if callable(function) and not isinstance(function, staticmethod):
                 setattr(cls, key, staticmethod(function))

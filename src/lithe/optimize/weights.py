@@ -10,7 +10,9 @@ narrow   weights become integers of 8, 4 or 2 bits, with a scale for each output
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -47,11 +49,14 @@ def halve_constants(module: Module, plan: Plan) -> int:
     return count
 
 
-def narrow_weights(module: Module, plan: Plan) -> int:
-    """Stores weights of operators on real values as integers where the plan says so, in place; returns how many."""
+def narrow_weights(module: Module, plan: Plan, rounded: Mapping[Node, Tensor] = MappingProxyType({})) -> int:
+    """Stores weights of operators on real values as integers where the plan says so, in place; returns how many.
+
+    rounded  the weights of some operators, which are integers of their scheme already.
+    """
     count = 0
     for graph in module.graphs:
-        narrowing = _Narrowing(graph)
+        narrowing = _Narrowing(graph, rounded)
         for node in list(graph.nodes):
             scheme = plan.of(node)
             if scheme.values is not None or scheme.weights is None or scheme.weights.is_float:
@@ -71,6 +76,7 @@ class _Narrowing:
     """The new constants of one graph, each made once for all that want it alike, and the nodes that widen them."""
 
     graph: Graph
+    rounded: Mapping[Node, Tensor]
     before: list[Node] = field(default_factory=list)
     made: dict[tuple[Tensor, int | None, Scheme], Tensor] = field(default_factory=dict)
     wide: dict[Tensor, Tensor] = field(default_factory=dict)
@@ -89,7 +95,7 @@ class _Narrowing:
         if max((_constant(node, i).type.size for i in places), default=0) <= scheme.least:
             return
         for i in places:
-            node.inputs[i] = self.stored(_constant(node, i), _axis(node, i), scheme)
+            node.inputs[i] = self.stored(_constant(node, i), _axis(node, i), scheme, node)
         if any(f.name == "asymmetric_quantize_inputs" for f in fields(node.attrs)):
             node.attrs = replace(node.attrs, asymmetric_quantize_inputs=True)
 
@@ -99,13 +105,15 @@ class _Narrowing:
             t = _constant(node, i)
             if t.type.size > scheme.least and t.type.rank > 1:
                 axis = _axis(node, i)
-                stored = self.stored(t, _best_axis(t, scheme) if axis is None else axis, scheme)
+                stored = self.stored(t, _best_axis(t, scheme) if axis is None else axis, scheme, node)
                 node.inputs[i] = self.widened(stored, t.type)
 
-    def stored(self, t: Tensor, axis: int | None, scheme: Scheme) -> Tensor:
-        """The constant as integers; in blocks of rows for operators that take such, else with a scale for each slice
-        of the axis.
+    def stored(self, t: Tensor, axis: int | None, scheme: Scheme, node: Node | None = None) -> Tensor:
+        """The constant as integers: those that are known for a node, else the nearest; in blocks of rows for operators
+        that take such, else with a scale for each slice of the axis.
         """
+        if node is not None and node in self.rounded:
+            return self.made.setdefault((t, axis, scheme), self.rounded[node])
         if (t, axis, scheme) not in self.made:
             in_blocks = scheme.block and axis is not None and axis < t.type.rank - 1
             if in_blocks and t.type.shape[-1] % scheme.block == 0:
