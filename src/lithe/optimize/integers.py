@@ -105,13 +105,8 @@ def integer_forms(
     forms = {}
     divisors = {t for graph in graphs for t in _never_zero(graph)}
     for node, scheme in ((n, s) for graph in graphs for n, s in plan.integers(graph).items()):
-<<<<<<< HEAD
         form = None if divisors.intersection(node.outputs) else integer_form(node, scheme)
-        if form is not None and all(t in known or t.is_constant or t.is_variable for t in stored_operands(node, form)):
-=======
-        form = integer_form(node, scheme)
         if form is not None and any(t in known for t in stored_operands(node, form)):
->>>>>>> main
             forms[node] = form
     groups, values = carried(module, graphs), {n: plan.of(n).values for graph in graphs for n in graph.nodes}
     handed: dict[frozenset[Place], DType] = {}
