@@ -53,8 +53,9 @@ def quantize(
              need none.
     recipe   a name. "int8": weights and values in 8 bits, computed on integers. "int16x8": values in 16 bits.
              "dynamic": weights in 8 bits, values are quantized while the model runs. "weights": weights in 8 bits,
-             values stay real numbers. "float16": weights in half the bits. What else there is: `lithe.optimize.recipes`. Or a file
-             of rules, what such a file holds, or a `Recipe`; also names and files of ai-edge-quantizer.
+             values stay real numbers. "float16": weights in half the bits. What else there is:
+             `lithe.optimize.recipes`. Or a file of rules, what such a file holds, or a `Recipe`; also names and files
+             of ai-edge-quantizer.
     ranges   how the range of a tensor comes from what it held: "min_max", "moving_average", "percentile",
              "mean_squared_error" or "entropy"; default: the recipe's.
     repairs  of what quantization breaks, by name: "folding", "equalization", "bias" and "rounding", see
