@@ -85,7 +85,8 @@ def quantize(
     chosen = named(recipe)
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
     module = (given.module if isinstance(given, Model) else given).copy()
-    fold_constants(module.main)
+    for graph in module.graphs:
+        fold_constants(graph)
     rewrite(module.main, as_activation, fuse_activation)  # what an activation cuts off takes no steps
     plan = chosen.plan(module)
     ends = Ends(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
