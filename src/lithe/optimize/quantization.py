@@ -102,6 +102,7 @@ def quantize(
         found = calibrated(module, samples, lambda t: mending.observed(t, make()), progress, workers)
         seen, rounded = mending.mend(found)
     changed = halve_constants(module, plan) + narrow_weights(module, plan, rounded)
+    mending.correct(rounded)
     if plan.has_integers:
         for node, weights in rounded.items():
             if plan.of(node).values is not None:
