@@ -301,7 +301,7 @@ class Op:
     broadcasts: ClassVar[bool] = False  # operands of other shapes are repeated to one shape, as in numpy
     contracts: ClassVar[bool] = False  # its output is written by one contraction of the builder, as epilogues of sums
     blocks: ClassVar[bool] = False  # input 1 may have a scale for each block (see `lithe.types.Quantization`)
-    # the types of constant weights that runtimes of the format take beside real values, of those in `types`; and in blocks
+    # of `types`: what constant weights runtimes of the format take beside real values; and which of them in blocks
     beside_reals: ClassVar[tuple[str, ...]] = ("int8",)
     blocks_beside_reals: ClassVar[tuple[str, ...]] = ()
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed

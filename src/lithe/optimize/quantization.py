@@ -51,10 +51,11 @@ def quantize(
     samples  what the model is called with, as it will be in use; a hundred do. An iterable of arrays, of tuples of
              arrays, or of dicts {input: array}. They are run one after another and not kept. Recipes for weights alone
              need none.
-    recipe   a name. "int8": weights and values in 8 bits, computed on integers. "int16x8": values in 16 bits. "dynamic":
-             weights in 8 bits, values are quantized while the model runs. "weights": weights in 8 bits, values stay
-             real numbers. "float16": weights in half the bits. What else there is: `lithe.optimize.recipes`. Or a file
-             of rules, what such a file holds, or a `Recipe`; also names and files of ai-edge-quantizer.
+    recipe   a name. "int8": weights and values in 8 bits, computed on integers. "int16x8": values in 16 bits.
+             "dynamic": weights in 8 bits, values are quantized while the model runs. "weights": weights in 8 bits,
+             values stay real numbers. "float16": weights in half the bits. What else there is:
+             `lithe.optimize.recipes`. Or a file of rules, what such a file holds, or a `Recipe`; also names and files
+             of ai-edge-quantizer.
     ranges   how the range of a tensor comes from what it held: "min_max", "moving_average", "percentile",
              "mean_squared_error" or "entropy"; default: the recipe's.
     repairs  of what quantization breaks, by name: "folding", "equalization", "bias" and "rounding", see
@@ -84,7 +85,8 @@ def quantize(
     chosen = named(recipe)
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
     module = (given.module if isinstance(given, Model) else given).copy()
-    fold_constants(module.main)
+    for graph in module.graphs:
+        fold_constants(graph)
     rewrite(module.main, as_activation, fuse_activation)  # what an activation cuts off takes no steps
     plan = chosen.plan(module)
     ends = Ends(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
