@@ -1,6 +1,6 @@
 """Measures quantizing side by side with other quantizers: how near to the float model, how long it takes.
 
-    python benchmarks/quantization.py [MODEL ...] [--corpus FOLDER] [--peer-python PYTHON] [--only OURS,PEER] [--json OUT]
+    python benchmarks/quantization.py [MODEL ...] [--corpus FOLDER] [--peer-python PYTHON] [--without PEER]
 
 Without models: every float model of the corpus (LITHE_CORPUS, or ../shared/corpus), where there is one. Each model gets
 the same samples from all: pictures from the corpus where it takes pictures, else numbers from a seeded generator. Each
@@ -31,7 +31,7 @@ import numpy as np
 CHECKOUT = Path(__file__).resolve().parents[1]
 RESULTS = CHECKOUT / "benchmarks" / "results" / "quantization"
 RECIPES = ("int8", "dynamic")
-CALIBRATED, JUDGED = 16, 8
+CALIBRATED, JUDGED = 100, 32
 MOST_DB = 120.0  # of results that are the same
 LEAST_PICTURE = 32
 Samples = list[list[np.ndarray]]
@@ -246,16 +246,16 @@ def measured(path: Path, names: list[str], pictures: list[Path], peer: str, limi
 
 
 def is_float(path: Path) -> bool:
-    """Whether a model computes with real numbers alone, and takes some."""
+    """Whether a model computes with real numbers alone: none is stored as integers, weights neither."""
     import lithe
 
     try:
         module = lithe.load(path, cache=False).module
     except lithe.LitheError:
         return False
-    computed = [t for g in module.graphs for n in g.nodes for t in n.outputs]
-    reals = any(t.type.dtype.is_float for t in computed)
-    return reals and not any(t.type.quantization is not None and t.type.dtype.is_integer for t in computed)
+    tensors = [t for g in module.graphs for n in g.nodes for t in (*n.inputs, *n.outputs) if t is not None]
+    reals = any(t.type.dtype.is_float for g in module.graphs for n in g.nodes for t in n.outputs)
+    return reals and not any(t.type.quantization is not None and t.type.dtype.is_integer for t in tensors)
 
 
 def summary(entries: list[dict[str, Any]]) -> list[str]:
@@ -306,7 +306,7 @@ def main() -> int:
     )
     given = parser.parse_args()
     corpus = Path(given.corpus)
-    models = given.models or sorted((corpus / "models").rglob("*.tflite"))
+    models = given.models or sorted((corpus / "models").rglob("*.tflite"), key=lambda path: path.stat().st_size)
     if not models:
         print(f"no models: '{corpus}' has none; name some, or set LITHE_CORPUS", file=sys.stderr)
         return 0

@@ -83,3 +83,38 @@ def test_one_value_alone_is_a_range(name):
 def test_an_unknown_name_is_refused():
     with pytest.raises(InputError, match=r"no ranges called 'median'[^|]*min_max, moving_average"):
         observer("median")
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_merged_observers_saw_all_samples(name):
+    random = np.random.default_rng(3)
+    arrays = [
+        random.normal(m, 1 + abs(m), n).astype(np.float32) for m, n in ((0, 9), (5, 700), (-40, 1), (0, 90), (300, 5))
+    ]
+    for parts in ([2, 1, 2], [0, 5], [5, 0], [1, 1, 1, 1, 1]):
+        taken = iter(arrays)
+        observers = [observer(name)() for _ in parts]
+        for o, count in zip(observers, parts, strict=True):
+            for _ in range(count):
+                o.see(next(taken))
+        first, *others = observers
+        for other in others:
+            first.merge(other)
+        assert first.range() == pytest.approx(watched(name, *arrays), rel=1e-12)
+
+
+def test_a_merged_histogram_is_the_histogram_of_all():
+    random = np.random.default_rng(4)
+    for values in (
+        random.standard_t(1, (20, 50)),
+        np.full((20, 3), 0.3),
+        np.zeros((20, 2)),
+        random.normal(1e6, 1e-1, (20, 9)),
+    ):
+        whole, parts = Histogram(), [Histogram(), Histogram()]
+        for i, array in enumerate(values.astype(np.float32)):
+            whole.see(array)
+            parts[i > 12].see(array)
+        parts[0].merge(parts[1])
+        assert (parts[0].first, parts[0].exponent) == (whole.first, whole.exponent)
+        np.testing.assert_array_equal(parts[0].counts, whole.counts)

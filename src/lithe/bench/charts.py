@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 WIDTH = 900
 LABEL = 300  # units at the left for names of rows
@@ -55,6 +56,27 @@ class Scale:
         steps = (1, 2, 5) if last - first <= 3 else (1,)
         found = [step * 10.0**power for power in range(first, last + 1) for step in steps]
         return [tick for tick in found if self.low <= tick <= self.high * 1.0001]
+
+
+@dataclass(frozen=True)
+class Even:
+    """Linear, from `low` to `high`, onto `start`..`end` units."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        """About five round numbers within the range."""
+        rough = (self.high - self.low) / 5
+        power = 10.0 ** math.floor(math.log10(rough))
+        step = min((n * power for n in (1, 2, 5, 10)), key=lambda n: abs(n - rough))
+        return [n * step for n in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
 
 
 def scale_for(values: Iterable[float], start: float, end: float, always: Sequence[float] = ()) -> Scale:
@@ -110,11 +132,14 @@ def _dot(mark: Mark, scale: Scale, y: float) -> str:
 
 @dataclass(frozen=True)
 class Point:
+    """x, y; size: the radius; kind: the colour's name; title: shown by browsers; name: written beside it."""
+
     x: float
     y: float
     size: float
     kind: str
     title: str
+    name: str = ""
 
 
 def roofline(points: Sequence[Point], roofs: Sequence[tuple[str, float, float]], height: int = 330) -> str:
@@ -144,6 +169,38 @@ def roofline(points: Sequence[Point], roofs: Sequence[tuple[str, float, float]],
         parts.append(f"<g><title>{escape(p.title)}</title>{circle}</g>")
     parts.append(_text("tick", "end", WIDTH - RIGHT, height - 4, "multiply-accumulates by byte"))
     parts.append(_text("tick", "start", 4, 11, "GMAC/s"))
+    return _svg(height, parts)
+
+
+def front(
+    points: Sequence[Point],
+    line: Sequence[tuple[float, float]],
+    least: float,
+    across: tuple[str, Callable[[float], str]],
+    up: str,
+    height: int = 360,
+) -> str:
+    """Points by a cost (x, logarithmic) and what it buys (y, linear).
+
+    line    the corners of the stairs on which no point is worse than another in both.
+    least   the y below which a point is not good enough.
+    across  what x is, and how it is written; up: what y is.
+    """
+    ys = [p.y for p in points if p.y >= least - 4 * (max(q.y for q in points) - least)] + [least]
+    room = max((max(ys) - min(ys)) * 0.08, 1e-3)
+    wide = scale_for([p.x for p in points], 64, WIDTH - RIGHT)
+    high = Even(min(ys) - room, max(ys) + room, height - 34, 16)
+    parts = [_axis(wide, across[1], 10, height - 34, below=True), _side(high, WIDTH - RIGHT)]
+    parts.append(_line("roof", 64, high(least), WIDTH - RIGHT, high(least)))
+    for (x1, y1), (x2, y2) in pairwise(line):
+        parts += [_line("stair", wide(x1), high(y1), wide(x2), high(y1)),
+                  _line("stair", wide(x2), high(y1), wide(x2), high(y2))]  # fmt: skip
+    for p in points:
+        circle = f'<circle class="full {p.kind}" cx="{wide(p.x):.1f}" cy="{high(p.y):.1f}" r="{p.size:.1f}"/>'
+        name = _text("tick", "middle", wide(p.x), high(p.y) - 9, p.name) if p.name else ""
+        parts.append(f"<g><title>{escape(p.title)}</title>{circle}{name}</g>")
+    parts.append(_text("tick", "end", WIDTH - RIGHT, height - 4, across[0]))
+    parts.append(_text("tick", "start", 4, 11, up))
     return _svg(height, parts)
 
 
@@ -182,7 +239,7 @@ def bar(share: float, kind: str) -> str:
     )
 
 
-def _axis(scale: Scale, unit: Callable[[float], str], top: float, bottom: float, below: bool = False) -> str:
+def _axis(scale: Scale | Even, unit: Callable[[float], str], top: float, bottom: float, below: bool = False) -> str:
     return "".join(
         _line("grid", scale(tick), top, scale(tick), bottom)
         + _text("tick", "middle", scale(tick), bottom + 14 if below else top - 6, unit(tick))
@@ -190,7 +247,7 @@ def _axis(scale: Scale, unit: Callable[[float], str], top: float, bottom: float,
     )
 
 
-def _side(scale: Scale, right: float) -> str:
+def _side(scale: Scale | Even, right: float) -> str:
     return "".join(
         _line("grid", 64, scale(tick), right, scale(tick)) + _text("tick", "end", 58, scale(tick) + 4, number(tick))
         for tick in scale.ticks()

@@ -33,7 +33,8 @@ details { margin-top: 10px; } summary { cursor: pointer; font-weight: 600; paddi
 .key svg { width: 10px; } .bar { width: 90px; display: block; }
 .chart { width: 100%; height: auto; display: block; font: 12px system-ui, "Segoe UI", sans-serif; }
 .grid { stroke: var(--line); } .rule { stroke: var(--line); stroke-dasharray: 1 4; }
-.one { stroke: var(--ink); stroke-width: 1.5; } .roof { stroke: var(--quiet); stroke-width: 1.5; }
+.one { stroke: var(--ink); stroke-width: 1.5; } .stair { stroke: var(--blue); stroke-width: 1.2; opacity: 0.7; }
+.roof { stroke: var(--quiet); stroke-width: 1.5; }
 .rail { fill: var(--line); } .tick { fill: var(--quiet); font-size: 11px; } .label { fill: var(--ink); }
 .whisker { stroke-width: 1.6; opacity: 0.55; }
 .hollow { fill: var(--card); stroke-width: 1.8; } .soft { opacity: 0.65; }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lithe.cli import searching
 from lithe.cli.output import bytes_text, print_json, working
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ ENDS = ("float32", "int8", "uint8", "int16")
 Examples:
   lithe quantize model.tflite --calibrate photos/ -o model_int8.tflite
   lithe quantize model.tflite --calibrate samples.npz --recipe int16x8 -o model_16x8.tflite
-  lithe quantize model.tflite --calibrate samples.npy --inputs uint8 --outputs uint8 -o model_u8.tflite""",
+  lithe quantize model.tflite --calibrate samples.npy --inputs uint8 --outputs uint8 -o model_u8.tflite
+  lithe quantize model.tflite --calibrate samples.npy --keep accuracy=0.99 --labels labels.npy -o small.tflite""",
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--calibrate", "data", type=click.Path(path_type=Path), metavar="DATA",
@@ -38,10 +40,12 @@ Examples:
 @click.option("--inputs", type=click.Choice(ENDS), default="float32", show_default=True, help="Type of real inputs.")
 @click.option("--outputs", type=click.Choice(ENDS), default="float32", show_default=True, help="Type of real outputs.")
 @click.option("--most", default=200, show_default=True, type=click.IntRange(1), help="How many samples are used.")
+@searching.options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     model: Path, data: Path | None, output: Path, recipe: str, ranges: str | None, inputs: str, outputs: str, most: int,
-    as_json: bool,
+    as_json: bool, keep: tuple[str, float] | None, labels: Path | None, labelled: Path | None, cost: str,
+    seconds: float | None, state: Path | None, picture: Path | None, workers: str | None,
 ) -> None:  # fmt: skip
     """Make MODEL smaller, and quicker where it then computes on integers.
 
@@ -52,7 +56,7 @@ def command(
     float16   weights in 16 bits: half the size, needs no samples
 
     Ranges of values are found by running the model on samples, a hundred of which do. Pictures in a folder are fitted
-    to the input as with `lithe run`.
+    to the input as with `lithe run`. With --keep the recipe is searched for (docs/search.md).
     """
     from itertools import islice
 
@@ -66,20 +70,36 @@ def command(
         used = done
 
     given = None if data is None else islice(samples(before, data), most)
-    with working(f"quantizing {model.name}"):
-        after = lithe.quantize(
-            before, given, recipe, ranges=ranges or "", inputs=inputs, outputs=outputs, progress=count
-        )
+    outcome = None
+    if keep is None:
+        searching.refuse({"--labels": labels, "--labelled": labelled, "--seconds": seconds, "--state": state,
+                          "--picture": picture})  # fmt: skip
+    else:
+        outcome = searching.find(
+            before, given, lambda path: samples(before, path), data, keep, labels, labelled, picture, state, cost=cost,
+            seconds=seconds, ranges=ranges or "min_max", inputs=inputs, outputs=outputs, workers=workers,
+        )  # fmt: skip
+        after = outcome.model
+    if outcome is None:
+        with working(f"quantizing {model.name}"):
+            after = lithe.quantize(
+                before, given, recipe, ranges=ranges or "", inputs=inputs, outputs=outputs, workers=workers,
+                progress=count,
+            )  # fmt: skip
     after.save(output)
+    if outcome is not None and picture is not None:
+        searching.draw(outcome, picture, model.name)
     sizes = model.stat().st_size, output.stat().st_size
-    real = [n.op.name for n in after.module.main.nodes if _computes_reals(n)]
+    real = [n.op.name for graph in after.module.graphs for n in graph.nodes if _computes_reals(n)]
     if as_json:
         facts = {"model": str(model), "output": str(output), "samples": used, "bytes_before": sizes[0],
                  "bytes": sizes[1], "operators": len(after.module.main.nodes), "operators_of_reals": real}  # fmt: skip
-        print_json("quantize", facts)
+        print_json("quantize", facts if outcome is None else {**facts, "search": searching.facts(outcome)})
         return
     ranges_from = f"; ranges from {used} samples" if used else ""
     click.echo(f"{output}: {bytes_text(sizes[1])}, was {bytes_text(sizes[0])}{ranges_from}")
+    if outcome is not None:
+        click.echo(str(outcome))
     if real and used:
         click.echo(f"still computed with real numbers: {', '.join(sorted(set(real)))}")
 

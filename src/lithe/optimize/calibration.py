@@ -1,78 +1,199 @@
-"""Calibration: a float model runs on samples, and observers watch its tensors."""
+"""Calibration: a float model runs on samples, and observers watch its tensors.
+
+Samples are streamed: they are run one after another, or, by workers, some parts at a time, and none is kept.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
+from functools import lru_cache
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
 
 from lithe.errors import InputError
-from lithe.ir.graph import Module, Tensor
+from lithe.ir.graph import Module, Node, Tensor
 from lithe.optimize.inside import Inside, Seen
 from lithe.optimize.ranges import Observer, within_reach
-from lithe.runtime.model import Model
+from lithe.optimize.recipes import WEIGHTS_OPERAND
+from lithe.optimize.workers import Workers, opened
+from lithe.runtime.instance import Options
+from lithe.runtime.model import Model, load
 
 Range = tuple[float, float]
+SPREAD = 64  # samples that a worker is given at once
 SAMPLES = "an iterable of what the model is called with: arrays, tuples of arrays, or dicts {input: array}"
 
 
 def calibrated(
     module: Module,
     samples: Iterable[Any],
-    make: Callable[[], Observer],
+    make: Callable[[Seen], Observer],
     progress: Callable[[int], None] = lambda count: None,
+    workers: str | Workers | None = None,
 ) -> dict[Seen, Range]:
     """Returns the range of each float input and of each float tensor that an operator computes, in the main graph and
     in those that it runs, and of the values inside of fused operators.
 
     samples   what the model is called with, one after another; they are never held together.
-    make      makes the observer of a tensor.
+    make      gives the observer of a tensor, or of a value inside of an operator.
     progress  is told how many samples were run.
+    workers   run a part of the samples each; None: they are run here. What a model keeps between calls begins anew with
+              each part.
 
     Raises InputError where there is no sample, one does not fit the model, or one makes the model compute something
     that is not finite.
     """
-    names = list(Model(module).inputs)
-    inside = Inside(module)
-    computed = [t for n in module.main.nodes for t in n.outputs if not t.is_variable]
-    watched = [t for t in computed if t.type.dtype.is_float or t in inside.given]
-    watching = module.copy()
-    same = dict(zip(module.main.tensors, watching.main.tensors, strict=True))
-    outputs = dict.fromkeys([*watching.main.outputs, *(same[t] for t in watched)])
-    watching.main.outputs = list(outputs)
-    watching.signatures = [s for s in watching.signatures if s.graph != 0]
-    model = Model(watching)
-    inputs = dict(zip(model.inputs, module.main.inputs, strict=True))
     observers: dict[Seen, Observer] = {}
+
+    def observer(seen: Seen) -> Observer:
+        if seen not in observers:
+            observers[seen] = make(seen)
+        return observers[seen]
+
     count = 0
-
-    def show(seen: Seen, array: np.ndarray) -> None:
-        if array.dtype.kind != "f" or not array.size:
-            return
-        if not np.isfinite(array).all():
-            name = seen if isinstance(seen, Tensor) else f"'{seen[1]}' of {seen[0]}"
-            raise InputError(
-                f"sample {count} gives {_odd(array)} in {name}",
-                hint="look for NaN and infinity in the samples, or leave this one out",
-            )
-        observers.setdefault(seen, make()).see(within_reach(array))
-
-    for sample in samples:
-        given = named_arrays(sample, names, count)
-        results = model(*given.values())
-        found = {t: np.asarray(array) for t, array in zip(inputs.values(), given.values(), strict=True)}
-        arrays = results.values() if isinstance(results, dict) else [results]
-        made = dict(zip(watching.main.outputs, arrays, strict=True))
-        found |= {t: made[same[t]] for t in watched}
-        for tensor, array in found.items():
-            show(tensor, array)
-        inside.see(found, show)
-        count += 1
-        progress(count)
+    if workers is None:
+        for count in Watched(module).run(samples, observer):
+            progress(count)
+    else:
+        for count, later in _spread(module, samples, make, workers):
+            for seen, o in later.items():
+                observer(seen).merge(o)
+            progress(count)
     if not count:
         raise InputError("there are no samples, and ranges come from samples", hint=f"samples are {SAMPLES}")
     return {seen: o.range() for seen, o in observers.items()}
+
+
+class Watched:
+    """A float model that shows what its tensors hold."""
+
+    def __init__(self, module: Module) -> None:
+        self.module = module
+        self._names = list(Model(module).inputs)
+        self._inside = Inside(module)
+        computed = [t for n in module.main.nodes for t in n.outputs if not t.is_variable]
+        watched = [t for t in computed if t.type.dtype.is_float or t in self._inside.given]
+        watching = module.copy()
+        same = dict(zip(module.main.tensors, watching.main.tensors, strict=True))
+        self._watched = {t: same[t] for t in watched}
+        self._outputs = watching.main.outputs = list(dict.fromkeys([*watching.main.outputs, *self._watched.values()]))
+        watching.signatures = [s for s in watching.signatures if s.graph != 0]
+        self._models = _models(watching)
+
+    def run(self, samples: Iterable[Any], observer: Callable[[Seen], Observer], first: int = 0) -> Iterator[int]:
+        """Runs one sample after another; yields how many it has run so far.
+
+        observer  gives what is shown the values of a tensor, or those inside of an operator.
+        first     the number of the first sample.
+        """
+        count = first
+
+        def show(seen: Seen, array: np.ndarray) -> None:
+            if array.dtype.kind != "f" or not array.size:
+                return
+            if not np.isfinite(array).all():
+                name = seen if isinstance(seen, Tensor) else f"'{seen[1]}' of {seen[0]}"
+                raise InputError(
+                    f"sample {count} gives {_odd(array)} in {name}",
+                    hint="look for NaN and infinity in the samples, or leave this one out",
+                )
+            observer(seen).see(within_reach(array))
+
+        for sample, model in zip(samples, self._models, strict=False):
+            given = named_arrays(sample, self._names, count)
+            results = model(*given.values())
+            found = {t: np.asarray(array) for t, array in zip(self.module.main.inputs, given.values(), strict=True)}
+            arrays = results.values() if isinstance(results, dict) else [results]
+            made = dict(zip(self._outputs, arrays, strict=True))
+            found |= {t: made[watching] for t, watching in self._watched.items()}
+            for tensor, array in found.items():
+                show(tensor, array)
+            self._inside.see(found, show)
+            count += 1
+            yield count
+
+
+# by workers: tensors are known by their places, as each has a model of its own
+
+Place = tuple[int, str]  # of a tensor, or of an operator and what is inside of it
+
+
+def _places(module: Module) -> list[Tensor | Node]:
+    """What may be seen, in an order that a file of the model keeps."""
+    found: list[Tensor | Node] = []
+    for graph in module.graphs:
+        found += graph.inputs
+        for node in graph.nodes:
+            found += [node, *node.outputs]
+    return found
+
+
+def _spread(
+    module: Module, samples: Iterable[Any], make: Callable[[Seen], Observer], workers: str | Workers
+) -> Iterator[tuple[int, dict[Seen, Observer]]]:
+    """What each part of the samples shows, in their order, and how many samples have been run with it."""
+    taken = iter(samples)
+    firsts = iter(range(0, sys.maxsize, SPREAD))
+    parts = ((next(firsts), part) for part in iter(lambda: list(islice(taken, SPREAD)), []))
+    at = _places(module)
+    begun = [make(x if isinstance(x, Tensor) else (x, "")) for x in at]
+    with opened(workers) as team:
+        for count, later in team.map(_seen, parts, team.share((bytes(Model(module)), begun))):
+            yield count, {_seen_at(at[place], name): o for (place, name), o in later.items()}
+
+
+def _seen_at(x: Tensor | Node, name: str) -> Seen:
+    return x if isinstance(x, Tensor) else (x, name)
+
+
+def _seen(part: tuple[int, list[Any]], common: tuple[bytes, list[Observer]]) -> tuple[int, dict[Place, Observer]]:
+    first, samples = part
+    model, begun = common
+    watched = _watched(model)
+    places = {x: n for n, x in enumerate(_places(watched.module))}
+    observers: dict[Place, Observer] = {}
+
+    def observer(seen: Seen) -> Observer:
+        place = (places[seen], "") if isinstance(seen, Tensor) else (places[seen[0]], seen[1])
+        if place not in observers:
+            observers[place] = deepcopy(begun[place[0]])
+        return observers[place]
+
+    *_, count = watched.run(samples, observer, first)
+    return count, observers
+
+
+@lru_cache(maxsize=1)
+def _watched(model: bytes) -> Watched:
+    return Watched(load(model, cache=False).module)
+
+
+# seconds that code of an operator takes to make, and without code: an operator, an element of its results, a product
+CODE_SECONDS, RUN_SECONDS, ELEMENT_SECONDS, PRODUCT_SECONDS = 3e-2, 1e-4, 1e-8, 1e-9
+
+
+def _models(module: Module) -> Iterator[Model]:
+    """The model, for one run after another: by the operators' definitions until code would have paid, then by code.
+
+    A model that keeps something between runs, or that runs other graphs, begins with its code.
+    """
+    nodes = module.main.nodes
+    keeps = any(n.op.stateful or n.op.calls or any(t is not None and t.is_variable for t in n.inputs) for n in nodes)
+    each = sum(RUN_SECONDS + sum(map(_seconds, n.outputs, repeat(n))) for n in nodes)
+    runs = 0 if keeps or not nodes else int(CODE_SECONDS * len(nodes) / each)
+    yield from repeat(Model(module, Options(reference=True)), runs)
+    yield from repeat(Model(module))
+
+
+def _seconds(made: Tensor, node: Node) -> float:
+    """What a result takes without code: a contraction multiplies each element of it with its output's weights."""
+    weights = node.inputs[WEIGHTS_OPERAND] if node.op.weights_axis is not None else None
+    products = weights.type.size / max(1, weights.type.shape[node.op.weights_axis]) if weights else 0
+    return made.type.size * (ELEMENT_SECONDS + products * PRODUCT_SECONDS)
 
 
 def named_arrays(sample: Any, names: list[str], count: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lithe.errors import InputError
@@ -16,6 +16,7 @@ from lithe.optimize.recipes import recipe as named
 from lithe.optimize.rewriting import Ends, as_integer_graphs
 from lithe.optimize.spelling import spell_out
 from lithe.optimize.weights import halve_constants, narrow_weights
+from lithe.optimize.workers import Workers
 from lithe.passes.activations import as_activation, fuse_activation
 from lithe.passes.fold_constants import fold_constants
 from lithe.passes.rewrite import rewrite
@@ -33,6 +34,13 @@ def quantize(
     ranges: str = "",
     inputs: str = "float32",
     outputs: str = "float32",
+    workers: str | Workers | None = None,
+    keep: Mapping[str, float] | None = None,
+    evaluate: Callable[[Model], float] | None = None,
+    labelled: tuple[Iterable[Any], Sequence[Any]] | None = None,
+    cost: str = "size",
+    seconds: float | None = None,
+    resume: str | os.PathLike[str] | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Model:
     """Returns a smaller copy of a float model.
@@ -48,7 +56,11 @@ def quantize(
     ranges   how the range of a tensor comes from what it held: "min_max", "moving_average", "percentile",
              "mean_squared_error" or "entropy"; default: the recipe's.
     inputs, outputs   "float32", or with "int8" the integers themselves, "int8" or "uint8"; "int16" with "int16x8".
-    progress is told how many samples were run.
+    workers  "dask", "dask://host:port", "ray" or "ray://host:port": who shares the samples.
+    keep     {"accuracy": 0.99}: in place of a recipe, the cheapest mixture is searched for that keeps this share of the
+             float model's accuracy, as the function `evaluate` or the data `labelled` judge it. These and `cost`,
+             `seconds` and `resume` are arguments of `lithe.optimize.search.search`, which says also what was tried.
+    progress is told how many samples were run, or how many trials of a search were made.
 
     Weights have a scale for each output channel, values one for each tensor. What has no integer form stays float,
     between a DEQUANTIZE and a QUANTIZE.
@@ -58,6 +70,12 @@ def quantize(
     >>> small = lithe.quantize("digits.tflite", digits[:100])                       # doctest: +SKIP
     >>> small.save("digits_int8.tflite")                                            # doctest: +SKIP
     """
+    searching = {"evaluate": evaluate, "labelled": labelled, "seconds": seconds, "resume": resume}
+    if keep is not None or any(v is not None for v in searching.values()):
+        from lithe.optimize.search.door import in_place_of
+
+        how = {"inputs": inputs, "outputs": outputs, "workers": workers, "ranges": ranges or "min_max"}
+        return in_place_of(recipe, model, samples, keep, searching, cost=cost, progress=progress, **how)
     chosen = named(recipe)
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
     module = (given.module if isinstance(given, Model) else given).copy()
@@ -71,7 +89,9 @@ def quantize(
         if samples is None:
             raise InputError(f"{_said(recipe)} needs samples", hint=f"samples are {SAMPLES}")
         plan = spell_out(module, plan)
-        became = as_integer_graphs(module, calibrated(module, samples, make, progress), plan, ends)
+        became = as_integer_graphs(
+            module, calibrated(module, samples, lambda seen: make(), progress, workers), plan, ends
+        )
         _sign(module, became)
         changed += len(became) + sum(n.op.name == "QUANTIZE" for graph in module.graphs for n in graph.nodes)
     if not changed:

@@ -6,19 +6,24 @@ integers should go. All but `MinMax` may leave out values that are so rare that 
     observer = Percentile(99.9)
     for array in arrays: observer.see(array)
     low, high = observer.range()
+
+Observers of parts of the samples become one of all: `first.merge(next)`, in the order of the samples, leaves `first` as
+if it had seen them one after another.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
 from lithe.errors import InputError
 
 BINS = 2048
+FINEST = 44  # bins are not narrower than 2**-44 of the largest value
+LEAST_EXPONENT = -144
 CLIPS = 96  # clipping points that are tried
 LEVELS = 256
 
@@ -51,6 +56,9 @@ class Observer(Protocol):
     def range(self) -> tuple[float, float]:
         """The least and the greatest number to be reached."""
 
+    def merge(self, later: Self) -> None:
+        """Takes in what another of its kind saw of the samples that follow."""
+
 
 class MinMax:
     """From the least value seen to the greatest."""
@@ -64,17 +72,32 @@ class MinMax:
     def range(self) -> tuple[float, float]:
         return self.low, self.high
 
+    def merge(self, later: MinMax) -> None:
+        self.low, self.high = min(self.low, later.low), max(self.high, later.high)
+
 
 class MovingAverage:
     """The least and greatest values of each sample, averaged: each new sample counts `rate`, those before less."""
 
     def __init__(self, rate: float = 0.05) -> None:
         self.rate = rate
+        self.count = 0
+        self.first: np.ndarray | None = None
         self.ends: np.ndarray | None = None
 
     def see(self, array: np.ndarray) -> None:
         ends = np.array([array.min(), array.max()], np.float64)
+        self.first = ends if self.first is None else self.first
         self.ends = ends if self.ends is None else self.ends + self.rate * (ends - self.ends)
+        self.count += 1
+
+    def merge(self, later: MovingAverage) -> None:
+        """The first sample of the later ones counted whole there; here it counts as what stood before them."""
+        if self.ends is None:
+            self.first, self.ends = later.first, later.ends
+        elif later.ends is not None:
+            self.ends = later.ends + (1 - self.rate) ** later.count * (self.ends - later.first)
+        self.count += later.count
 
     def range(self) -> tuple[float, float]:
         low, high = self.ends if self.ends is not None else (0.0, 0.0)
@@ -82,27 +105,56 @@ class MovingAverage:
 
 
 class Histogram:
-    """Counts of values in bins of one width; the bins grow twice as wide whenever a value lies outside."""
+    """Counts of values in bins. Bin n holds the values from n * width to (n + 1) * width.
+
+    The width is the least power of two with which BINS of them reach all values, so it follows from what was seen and
+    not from the order, and the sum of two histograms is the histogram of the sum.
+    """
 
     def __init__(self) -> None:
-        self.low = self.width = 0.0
+        self.least, self.greatest = np.inf, -np.inf
+        self.exponent = LEAST_EXPONENT
+        self.first = 0  # the bin that is counted at place 0
         self.counts = np.zeros(BINS, np.int64)
 
     def see(self, array: np.ndarray) -> None:
-        low, high = float(array.min()), float(array.max())
-        if not self.counts.any():
-            self.low, self.width = low, max(high - low, 1e-12 * max(abs(low), abs(high)), 1e-30) / (BINS - 1)
-        while low < self.low or high >= self.low + BINS * self.width:
-            self._widen(towards_low=low < self.low)
-        places = ((array.ravel().astype(np.float64) - self.low) / self.width).astype(np.int64)
-        self.counts += np.bincount(np.clip(places, 0, BINS - 1), minlength=BINS)
+        self._reach(float(array.min()), float(array.max()))
+        places = self._bins(array.ravel()) - self.first
+        self.counts += np.bincount(places, minlength=BINS)
 
-    def _widen(self, *, towards_low: bool) -> None:
-        pairs = self.counts.reshape(-1, 2).sum(1)
-        empty = np.zeros_like(pairs)
-        self.counts = np.concatenate([empty, pairs] if towards_low else [pairs, empty])
-        self.low -= BINS * self.width if towards_low else 0.0
-        self.width *= 2
+    def merge(self, later: Histogram) -> None:
+        if later.counts.any():
+            self._reach(later.least, later.greatest)
+            bins, counts = later._coarser(self.exponent)
+            np.add.at(self.counts, bins - self.first, counts)
+
+    def _reach(self, low: float, high: float) -> None:
+        """Makes the bins reach from low to high, beside what they hold."""
+        self.least, self.greatest = min(self.least, low), max(self.greatest, high)
+        largest = max(abs(self.least), abs(self.greatest))
+        exponent = max(self.exponent, int(np.frexp(largest)[1]) - FINEST if largest else LEAST_EXPONENT)
+        while _bin(self.greatest, exponent) - _bin(self.least, exponent) >= BINS:
+            exponent += 1
+        bins, counts = self._coarser(exponent)
+        self.exponent, self.first = exponent, _bin(self.least, exponent)
+        self.counts = np.zeros(BINS, np.int64)
+        np.add.at(self.counts, bins - self.first, counts)
+
+    def _coarser(self, exponent: int) -> tuple[np.ndarray, np.ndarray]:
+        """The bins of this width, or a greater one, that hold something, and how much; a bin may come several times."""
+        (used,) = np.nonzero(self.counts)
+        return (used + self.first) >> (exponent - self.exponent), self.counts[used]
+
+    def _bins(self, values: np.ndarray) -> np.ndarray:
+        return np.floor(np.ldexp(values.astype(np.float64), -self.exponent)).astype(np.int64)
+
+    @property
+    def width(self) -> float:
+        return float(np.ldexp(1.0, self.exponent))
+
+    @property
+    def low(self) -> float:
+        return self.first * self.width
 
     @property
     def centres(self) -> np.ndarray:
@@ -111,7 +163,11 @@ class Histogram:
     def ends(self) -> tuple[float, float]:
         """The outer edges of the bins that have counts."""
         (used,) = np.nonzero(self.counts)
-        return self.low + used[0] * self.width, self.low + (used[-1] + 1) * self.width
+        return self.low + float(used[0]) * self.width, self.low + float(used[-1] + 1) * self.width
+
+
+def _bin(value: float, exponent: int) -> int:
+    return int(np.floor(np.ldexp(value, -exponent)))
 
 
 class Percentile(Histogram):
@@ -158,13 +214,15 @@ class MeanSquaredError(_Clipped):
 class Entropy(_Clipped):
     """The range with the least Kullback-Leibler divergence of what is stored from the values.
 
+    Zeros do not count: every range stores them exactly, and after a ReLU they would outweigh all else.
     Source: Migacz, 8-bit inference with TensorRT, 2017.
     """
 
     def loss(self, low: float, high: float) -> float:
         levels, _ = self.stored(low, high)
         inside = (self.centres >= low) & (self.centres <= high)
-        counts = np.where(inside, self.counts, 0).astype(np.float64)
+        seen = np.where(np.arange(BINS) == -self.first, 0, self.counts)  # but for the bin that begins at zero
+        counts = np.where(inside, seen, 0).astype(np.float64)
         used = counts > 0
         if not used.any():
             return np.inf
@@ -172,8 +230,8 @@ class Entropy(_Clipped):
         bins_of_level = np.bincount(levels[used], minlength=LEVELS)
         stored = np.where(used, per_level[levels] / np.maximum(bins_of_level[levels], 1), 0)
         (kept,) = np.nonzero(inside)
-        counts[kept[0]] += self.counts[: kept[0]].sum()  # what is cut off is stored at the ends
-        counts[kept[-1]] += self.counts[kept[-1] + 1 :].sum()
+        counts[kept[0]] += seen[: kept[0]].sum()  # what is cut off is stored at the ends
+        counts[kept[-1]] += seen[kept[-1] + 1 :].sum()
         p, q = counts / counts.sum(), stored / stored.sum()
         there = p > 0
         return float((p[there] * np.log(p[there] / np.maximum(q[there], 1e-9))).sum())

@@ -166,6 +166,12 @@ class Model:
                 storage[...] = random.integers(0, 2, storage.shape).astype(storage.dtype)
         return measure(session.invoke, runs=runs, warmup=warmup, seconds=seconds)
 
+    def __bytes__(self) -> bytes:
+        """The model as a `.tflite` file holds it; `load` takes it."""
+        from lithe.formats.tflite import write
+
+        return write(self.module)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model as a `.tflite` file; a failure leaves no half-written file."""
         from pathlib import Path

@@ -147,6 +147,22 @@ def _digits() -> Any:
     )
 
 
+def _wide() -> Any:
+    """Two convolutions, and a dense layer that has most of the weights."""
+    return _sequence(
+        (16, 16, 1),
+        L.Conv2D(12, 3, padding="same", activation="relu"),
+        L.MaxPooling2D(2),
+        L.Conv2D(24, 3, padding="same", activation="relu"),
+        L.MaxPooling2D(2),
+        L.Flatten(),
+        L.Dropout(0.3),
+        L.Dense(256, activation="relu"),
+        L.Dropout(0.3),
+        L.Dense(10, activation="softmax"),
+    )
+
+
 def _depthwise() -> Any:
     """Depthwise and pointwise convolutions by turns, each with a batch normalization and a ReLU6."""
 
@@ -201,6 +217,7 @@ class Network:
 
 NETWORKS = {
     "digits": Network(_digits, pictures, 10),
+    "wide": Network(_wide, pictures, 8),
     "depthwise": Network(_depthwise, pictures, 10),
     "lstm": Network(_recurrent(lambda: L.LSTM(32)), words, 12),
     "gru": Network(_recurrent(lambda: L.GRU(32)), words, 12),

@@ -195,13 +195,13 @@ def test_checkpoints_keep_masks_and_interrupted_training_resumes(tmp_path):
     assert np.array_equal(predicted(again, given[0]), predicted(whole, given[0]))
 
 
-def test_another_process_loads_a_file_once_the_name_is_imported(tmp_path):
+def test_another_process_loads_a_file_once_strip_is_imported(tmp_path):
     pruned = fitted(prune(net("dense"), 0.5), data(net("dense")))
     pruned.save(tmp_path / "model.keras")
     code = (
         "import sys, lithe, lithe.optimize\n"
         "assert 'keras' not in sys.modules\n"
-        "from lithe.optimize import prune\n"
+        "from lithe.optimize import strip\n"
         "import keras\n"
         f"model = keras.saving.load_model({str(tmp_path / 'model.keras')!r})\n"
         "print(int(model.steps), len(model.masks))\n"

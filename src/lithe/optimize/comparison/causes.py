@@ -106,10 +106,10 @@ def _coarse(w: Watched) -> Cause | None:
 
 
 def _weights(w: Watched, others: Others) -> Cause | None:
-    for mine, theirs, node in _constants(w):
+    for mine, wanted, theirs, node in _constants(w):
         if mine.type.rank < 2 or not theirs.type.dtype.is_integer:
             continue
-        wanted, got = real(_data(mine), mine.type), real(_data(theirs), theirs.type)
+        got = real(_data(theirs), theirs.type)
         axis = node.op.weights_axis
         noise = (got - wanted) ** 2 * _power(node, wanted.shape[-1], others)  # of the sums, if errors are independent
         if _blame(w, _sums(noise, axis) * w.judged.count) < 1 / 3:
@@ -163,12 +163,12 @@ def _sums(noise: np.ndarray, axis: int | None) -> np.ndarray:
 
 
 def _bias(w: Watched) -> Cause | None:
-    for mine, theirs, _ in _constants(w):
+    for mine, wanted, theirs, _ in _constants(w):
         dtype, q = theirs.type.dtype, theirs.type.quantization
         if mine.type.rank != 1 or not dtype.is_integer or dtype.bits < 32 or q is None:
             continue
         data = _data(theirs)
-        wanted, got = real(_data(mine), mine.type), real(data, theirs.type)
+        got = real(data, theirs.type)
         noise = float(((wanted - got) ** 2).mean()) * w.judged.count  # each element of the result has one of them
         if not noise or noise < w.judged.noise / 2:
             continue
@@ -177,7 +177,7 @@ def _bias(w: Watched) -> Cause | None:
         evidence = f"'{mine.name}' [{worst}] is {_n(float(wanted[worst]))}, and {_n(float(got[worst]))} as {dtype}"
         step = q.scale[worst if q.per_channel else 0]
         evidence += f", the most that it holds at a step of {_n(step)}" if at_end else f", at a step of {_n(step)}"
-        tries = ("wider scales of the weights: lithe.quantize", 'repairs="bias_correction"', _keep(w))
+        tries = ("wider scales of the weights: lithe.quantize", 'repairs="bias"', _keep(w))
         return Cause("bias overflow" if at_end else "wrong bias", evidence, tries)
     return None
 
@@ -212,8 +212,8 @@ def _blame(w: Watched, noise: np.ndarray) -> float:
     return float(np.median(noise[worst] / len(noise) / np.maximum(whole[worst], 1e-300)))
 
 
-def _constants(w: Watched) -> Iterator[tuple[Tensor, Tensor, Node]]:
-    """Constants of the layer's nodes in A, those in B that are the same ones, and the node of A."""
+def _constants(w: Watched) -> Iterator[tuple[Tensor, np.ndarray, Tensor, Node]]:
+    """Constants of the layer's nodes in A, their numbers as B has them, those in B that are the same, the node of A."""
     if w.parts is None:
         return
     a, b = w.parts
@@ -224,7 +224,7 @@ def _constants(w: Watched) -> Iterator[tuple[Tensor, Tensor, Node]]:
                 continue
             same = [t for n, t in others if n.op.name == node.op.name and n.inputs.index(t) == place]
             same = [t for t in same if t.type.shape == mine.type.shape]
-            yield from ((mine, t, node) for t in same[:1])
+            yield from ((mine, w.factors.constant(node, place), t, node) for t in same[:1])
 
 
 def _data(t: Tensor) -> np.ndarray:
