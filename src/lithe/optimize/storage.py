@@ -1,8 +1,8 @@
 """How constants lie in a file: without their zeros, or as indices into a table, where that takes fewer bytes.
 
     sparse   only what is not zero, and where it lies, and a DENSIFY that runs once when the model is loaded
-    table    w = GATHER(table, CAST(DEQUANTIZE(indices)))    indices of 4 bits, or of 8: w = GATHER(table, CAST(indices));
-             one table, or one for each output where that takes fewer bytes
+    table    w = GATHER(table, CAST(DEQUANTIZE(indices)))    indices of 4 bits; of 8 w = GATHER(table, CAST(indices)).
+             One table, or one for each output where that takes fewer bytes
     rows     w = RESHAPE(GATHER(rows, indices))              indices of 16 bits, each of several neighbours
     micro    indices of 1 to 7 bits and a table beside the tensor, as TensorFlow Lite Micro reads them
 

@@ -170,7 +170,8 @@ def hosted(node: Node) -> Exact:
         def once(arrays: dict[int, np.ndarray], count: int) -> list[np.ndarray]:
             values = [arrays.get(i, x) for i, x in enumerate(constants)]
             stored = [_as_stored(v, t, count) for v, t in zip(values, node.inputs, strict=True)]
-            site = _sited(node, [None if v is None else v.shape for v in stored], known)
+            now = [None if k is None else v for v, k in zip(stored, known, strict=True)]
+            site = _sited(node, [None if v is None else v.shape for v in stored], now)
             with np.errstate(all="ignore"):
                 made = node.op.evaluate(site, *stored)
             return [_as_steps(np.asarray(y), t.type) for y, t in zip(made, node.outputs, strict=True)]
