@@ -12,9 +12,11 @@ import lithe
 from lithe.conversion.builder import Conversion
 from lithe.conversion.control import branch, while_loop
 from lithe.errors import InputError
+from lithe.formats import tflite
 from lithe.ir.graph import Node, Tensor
 from lithe.ops import REGISTRY
 from lithe.ops.official_table import UNANSWERED
+from lithe.optimize.recipes import BYTES, FLOAT, Recipe, Rule
 from lithe.types import BOOL, FLOAT32, INT8, INT16, TensorType
 from tests.conversion.official import official_runs
 from tests.grid import document
@@ -258,7 +260,7 @@ def svdf(b, x, activation="RELU", rank=2):
 
 @pytest.mark.parametrize("activation", ["RELU", "NONE", "RELU6"])
 def test_a_thin_layer_over_steps(activation):
-    made = judged(model(lambda b, x: {"y": svdf(b, x, activation)}, (1, DEPTH)), shape=(1, DEPTH))
+    made = judged(model(lambda b, x: {"y": svdf(b, x, activation)}, (1, DEPTH)), least=20, shape=(1, DEPTH))
     assert kinds(made) == ["QUANTIZE", "SVDF", "DEQUANTIZE"]
     node = made.module.main.nodes[1]
     assert np.abs(node.inputs[2].data).max() == 511  # ten bits
@@ -271,6 +273,26 @@ def test_what_cannot_be_integers_stays():
     module = model(lambda b, x: {"y": dense(b, lstm(b, x, normalized=True))})
     made = judged(module, "int16x8", 40)
     assert "UNIDIRECTIONAL_SEQUENCE_LSTM" in kinds(made)
+
+
+def test_steps_whose_number_is_open_stay():
+    module = model(lambda b, x: {"y": rnn(b, x)})
+    module.main.inputs[0].shape_signature = (1, -1, DEPTH)
+    with pytest.raises(InputError, match="nothing in the model can be quantized"):
+        lithe.quantize(module, samples())
+    module = model(lambda b, x: {"y": lstm(b, x)})
+    module.main.inputs[0].shape_signature = (1, -1, DEPTH)
+    made = judged(module)
+    assert kinds(made) == ["QUANTIZE", "UNIDIRECTIONAL_SEQUENCE_LSTM", "DEQUANTIZE"]
+    assert made.module.main.inputs[0].shape_signature == (1, -1, DEPTH)
+
+
+def test_intermediates_outlive_what_is_done_to_the_model_next():
+    mixed = Recipe((Rule(BYTES), Rule(FLOAT, operators=frozenset({"FULLY_CONNECTED"}))))
+    half = lithe.quantize(model(lambda b, x: {"y": dense(b, lstm(b, x))}), samples(), mixed)
+    made = lithe.quantize(lithe.Model(tflite.read(tflite.write(half.module))), recipe="float16")
+    x = samples(1)[0]
+    np.testing.assert_allclose(official_runs(made)({"x": x})[0], half(x), atol=0.03)
 
 
 # loops and branches

@@ -15,6 +15,7 @@ import lithe
 from lithe.errors import InputError
 from lithe.optimize import Schedule, cluster, prune, strip
 from lithe.optimize.clusters import members
+from lithe.optimize.training import clustering
 from lithe.optimize.training.weights import array_of
 from tests.optimize.trained.small_nets import (
     BATCH,
@@ -154,7 +155,7 @@ def test_zeros_need_not_be_kept():
 def test_what_cannot_be_clustered_is_refused():
     dense = net("dense")
     for call, message in (
-        (lambda: cluster([], 16), "only a Keras model can be clustered, this is list"),
+        (lambda: clustering.cluster([], 16), "only a Keras model can be clustered, this is list"),
         (lambda: cluster(keras.Sequential([L.Dense(4)]), 16), "has no weights yet"),
         (lambda: cluster(dense, 1), "cannot be 1 clusters"),
         (lambda: cluster(dense, 257), "cannot be 257 clusters"),

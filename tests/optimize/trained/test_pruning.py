@@ -16,6 +16,7 @@ import lithe
 from lithe.errors import InputError, StateError
 from lithe.optimize import Schedule, prune, strip
 from lithe.optimize.sparsity import mask, structure
+from lithe.optimize.training import pruning
 from lithe.optimize.training.weights import array_of
 from tests.optimize.trained.small_nets import (
     BATCH,
@@ -278,7 +279,7 @@ class OwnStep(keras.Model):
 def test_what_cannot_be_pruned_is_refused():
     dense = net("dense")
     for call, message in (
-        (lambda: prune("model.keras", 0.5), "only a Keras model can be pruned, this is str"),
+        (lambda: pruning.prune("model.keras", 0.5), "only a Keras model can be pruned, this is str"),
         (lambda: prune(keras.Sequential([L.Dense(4)]), 0.5), "has no weights yet"),
         (lambda: prune(dense), "nothing says how many"),
         (lambda: prune(dense, 1.0), "sparsity is 1.0"),

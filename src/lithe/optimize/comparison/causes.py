@@ -6,7 +6,6 @@ them is measured: `Watched.storing` is what A's own values lose when they are st
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,17 +13,21 @@ import numpy as np
 
 from lithe.ir.graph import Node, Tensor
 from lithe.optimize.comparison.agreement import Agreement, real
+from lithe.optimize.comparison.matching import BORDER
 from lithe.optimize.comparison.watching import Watched
 
 FAR = 8.0  # times: three of eight bits are lost on channels whose values are so much smaller
+UNLIKE = 0.5  # cosine: rounding to a few bits leaves more
 LESS = 6.0  # decibels: by which some are clearly worse than others
-WORDS = "Rule(Scheme(INT16, INT8), scope={scope})"
-FLOAT = "Rule(Scheme(), scope={scope})"
+WORDS = "Rule(Scheme(INT16, INT8), scope=layer)"
+FLOAT = "Rule(Scheme(), scope=layer)"
 
 
 @dataclass(frozen=True)
 class Cause:
-    """name: in a few words. evidence: the figures that say so. tries: what may repair it, the cheapest first."""
+    """name: in a few words. evidence: the figures that say so. tries: what may repair it, the cheapest first; `layer`
+    in them is `Layer.scope`.
+    """
 
     name: str
     evidence: str
@@ -107,10 +110,13 @@ def _coarse(w: Watched) -> Cause | None:
 
 def _weights(w: Watched, others: Others) -> Cause | None:
     for mine, wanted, theirs, node in _constants(w):
-        if mine.type.rank < 2 or not theirs.type.dtype.is_integer:
+        if mine.type.rank < 2:
             continue
-        got = real(_data(theirs), theirs.type)
-        axis = node.op.weights_axis
+        got, axis = real(_data(theirs), theirs.type), node.op.weights_axis
+        alike = _kept(wanted, got, -1).cosine
+        if alike < UNLIKE:
+            evidence = f"weights '{mine.name}' are others: the cosine of the angle between both is {alike:.2f}"
+            return Cause("other weights", evidence, ("compare a model with one made of it",))
         noise = (got - wanted) ** 2 * _power(node, wanted.shape[-1], others)  # of the sums, if errors are independent
         if _blame(w, _sums(noise, axis) * w.judged.count) < 1 / 3:
             continue
@@ -217,13 +223,14 @@ def _constants(w: Watched) -> Iterator[tuple[Tensor, np.ndarray, Tensor, Node]]:
     if w.parts is None:
         return
     a, b = w.parts
-    others = [(n, t) for n in b.nodes for t in n.inputs if t is not None and t.is_constant]
+    narrow = {n.outputs[0]: n.inputs[0] for n in b.nodes if n.op.name in BORDER}
+    others = [(n, i, narrow.get(t) or t) for n in b.nodes for i, t in enumerate(n.inputs) if t is not None]
     for node in a.nodes:
         for place, mine in enumerate(node.inputs):
             if mine is None or not mine.is_constant or not mine.type.dtype.is_float:
                 continue
-            same = [t for n, t in others if n.op.name == node.op.name and n.inputs.index(t) == place]
-            same = [t for t in same if t.type.shape == mine.type.shape]
+            same = [t for n, i, t in others if n.op.name == node.op.name and i == place]
+            same = [t for t in same if t.is_constant and t.type.shape == mine.type.shape]
             yield from ((mine, w.factors.constant(node, place), t, node) for t in same[:1])
 
 
@@ -232,16 +239,12 @@ def _data(t: Tensor) -> np.ndarray:
     return t.data
 
 
-def _scope(w: Watched) -> str:
-    return repr(f"^{re.escape(w.a.name)}$")
-
-
 def _wider(w: Watched) -> str:
-    return 'recipe="int16x8"' if w.is_input else WORDS.format(scope=_scope(w))
+    return 'recipe="int16x8"' if w.is_input else WORDS
 
 
 def _keep(w: Watched) -> str:
-    return "keep its readers float" if w.is_input else FLOAT.format(scope=_scope(w))
+    return "keep its readers float" if w.is_input else FLOAT
 
 
 def _n(value: float) -> str:

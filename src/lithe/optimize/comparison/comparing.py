@@ -206,7 +206,8 @@ def _findings(
     seen = [w for w in watched if w.total.count]
     poor = [w for w in seen if w.judged.level < least]
     wrong = [w for w in poor if w.own is not None or w.is_input] or poor  # by themselves, if known
-    explained = set(wrong) or set(sorted(seen, key=lambda w: w.judged.level)[:1])
+    adds_up = not wrong and any(w.total.snr < least for w in seen)
+    explained = sorted(seen, key=lambda w: w.judged.level)[:1] if adds_up else wrong
     others = {w.a: w for w in seen}
     why = {w: causes(w, others) for w in explained}
     layers = tuple(_layer(w, found.a, w in wrong, why.get(w, ()), w.a in outputs) for w in seen)
