@@ -15,7 +15,7 @@ from lithe.ir.graph import Module, Node, Tensor
 from lithe.ops.verify import verify
 from lithe.optimize.calibration import calibrated
 from lithe.optimize.ranges import observer
-from lithe.optimize.recipes import Recipe
+from lithe.optimize.recipes import Given, Recipe
 from lithe.optimize.recipes import recipe as named
 from lithe.optimize.rewriting import Ends, as_integer_graphs
 from lithe.optimize.spelling import spell_out
@@ -30,7 +30,7 @@ ADDED = ("QUANTIZE", "DEQUANTIZE")  # what stands between integers and the rest
 def quantize_aware(
     model: Any,
     samples: Iterable[Any],
-    recipe: str | Recipe = "int8",
+    recipe: Given = "int8",
     *,
     ranges: str = "",
     inputs: Any = None,
@@ -57,20 +57,27 @@ def quantize_aware(
     """
     keras = keras_of(model)
     from lithe.optimize.training.aware_layer import IntegerGraph, QuantizeAware
-    from lithe.optimize.training.aware_weights import converted, depends
+    from lithe.optimize.training.aware_weights import converted, depends, tensors_of
 
     whole = converted(model, inputs)
     trained = depends(model, inputs, whole)
     first: list[Any] = []
     small, found = _integers(whole, _remembered(samples, first), named(recipe), ranges)
+    sources = {t: list(place) for place, t in reversed(tensors_of(whole).items())}
     masters: dict[Tensor, dict[str, Any]] = {}
     for tensor, place in found:
-        new = {"places": [], "shape": list(tensor.type.shape), "trainable": tensor in trained, "keeps": _keeps(tensor)}
+        new = {
+            "places": [],
+            "source": sources.get(tensor),
+            "shape": list(tensor.type.shape),
+            "trainable": tensor in trained,
+            "keeps": _keeps(tensor),
+        }
         masters.setdefault(tensor, new)["places"].append(list(place))
     _require_gradients(small.module, {tuple(p) for m in masters.values() if m["trainable"] for p in m["places"]})
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    layer = IntegerGraph(_file(small), list(masters.values()), copy, name="integers")
+    layer = IntegerGraph(_file(small), list(masters.values()), copy, _shapes(whole), name="integers")
     aware = _assembled(keras, model, layer, list(small.outputs), QuantizeAware)
     layer.set_masters([np.asarray(t.data) for t in masters])
     _agree(aware, first)
@@ -91,7 +98,8 @@ def _integers(
         raise InputError("the model is quantized already", hint="give the float model")
     plan = spell_out(module, plan)
     before = [(n.op.name, list(n.inputs)) for n in module.main.nodes]
-    seen = calibrated(module, samples, observer(ranges or recipe.ranges))
+    make = observer(ranges or recipe.ranges)
+    seen = calibrated(module, samples, lambda seen: make())
     became = as_integer_graphs(module, seen, plan, Ends())
     for s in module.signatures:
         s.inputs = {name: became.get(t, t) for name, t in s.inputs.items()}
@@ -164,6 +172,13 @@ def _assembled(keras: Any, model: Any, layer: Any, names: list[str], kind: Any) 
     ]
     outputs = results if len(results) > 1 else results[0]
     return kind(given if len(given) > 1 else given[0], outputs, name=f"{model.name}_aware")
+
+
+def _shapes(model: Model) -> dict[str, list[int | None]]:
+    """The inputs' shapes as they were converted."""
+    tensors = model.module.main.inputs
+    shapes = [t.shape_signature or t.type.shape for t in tensors]
+    return {name: [None if n == -1 else n for n in s] for name, s in zip(model.inputs, shapes, strict=True)}
 
 
 def _file(model: Model) -> str:
