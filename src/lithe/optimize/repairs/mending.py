@@ -44,7 +44,7 @@ class Mending:
         self.weights: dict[Node, Tensor | None] = {}
         self.pairs = pairs(graph, plan) if EQUALIZATION in self.names else []
         bits = FEW_BITS if repairs is None else 8
-        self.products = {n: Products(n) for n in graph.nodes if ROUNDING in self.names and self._in_bits(n, bits)}
+        self.products = {n: Products(n) for n in graph.nodes if ROUNDING in self.names and self._is_rounded(n, bits)}
         self.biased = [n for n in graph.nodes if BIAS in self.names and self._is_stored(n) and has_bias(n)]
         wanted = watched(self.pairs) | {n.inputs[0] for n in self.biased if n.inputs[0] is not None}
         self.channels = {t: Channels() for t in wanted if t.type.rank}
@@ -59,15 +59,17 @@ class Mending:
         return bool(self.products)
 
     def _is_stored(self, node: Node, bits: int = FEW_BITS) -> bool:
+        """Whether a node's weights become integers, with a scale for each output; beside real numbers, of few bits."""
         scheme = self.plan.of(node)
-        return (
-            scheme.weights is not None and scheme.weights.is_integer and (scheme.values is not None or _is_few(scheme))
-        )
+        if scheme.weights is None or not scheme.weights.is_integer or not scheme.channels:
+            return False
+        few = scheme.weights.stored_bits <= bits
+        return few if scheme.values is None else integer_form(node, scheme) is not None
 
-    def _in_bits(self, node: Node, bits: int) -> bool:
+    def _is_rounded(self, node: Node, bits: int) -> bool:
         kind = self.plan.of(node).weights
         few = kind is not None and kind.is_integer and kind.stored_bits <= bits
-        return few and self.plan.of(node).channels and Products.fits(node) and self._is_stored(node, bits)
+        return few and self._is_stored(node, bits) and Products.fits(node)
 
     def observed(self, seen: Any, observer: Observer) -> Observer:
         """The observer of a tensor, which then sees for the repairs too."""
@@ -99,6 +101,7 @@ class Mending:
             bias = corrected(node, scheme, x.mean, weights, stored)
             if bias is not None:
                 node.inputs[2] = bias
+        self.graph.renumber()
 
     def _rounded(self, ranges: Ranges) -> dict[Node, Tensor]:
         factors = {
