@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lithe.errors import InputError, MissingDependency, ModelError, UnsupportedOp
+from lithe.errors import InputError, ModelError, UnsupportedOp
 from lithe.ir.graph import Module, Node, Tensor
 from lithe.ops.verify import verify
 from lithe.optimize.calibration import calibrated
@@ -19,6 +19,9 @@ from lithe.optimize.recipes import Given, Recipe
 from lithe.optimize.recipes import recipe as named
 from lithe.optimize.rewriting import Ends, as_integer_graphs
 from lithe.optimize.spelling import spell_out
+from lithe.optimize.training.aware_layer import IntegerGraph, QuantizeAware  # known to Keras from here on
+from lithe.optimize.training.aware_rules import rule_of
+from lithe.optimize.training.aware_weights import converted, depends, tensors_of
 from lithe.runtime.model import Model
 from lithe.types import FLOAT32
 
@@ -56,9 +59,6 @@ def quantize_aware(
     >>> lithe.convert(aware).save("small.tflite")                               # doctest: +SKIP
     """
     keras = keras_of(model)
-    from lithe.optimize.training.aware_layer import IntegerGraph, QuantizeAware
-    from lithe.optimize.training.aware_weights import converted, depends, tensors_of
-
     whole = converted(model, inputs)
     trained = depends(model, inputs, whole)
     first: list[Any] = []
@@ -117,10 +117,8 @@ def _integers(
 
 def keras_of(model: Any) -> Any:
     """Keras, of which the model is one."""
-    try:
-        import keras
-    except ImportError as cause:
-        raise MissingDependency(f"Keras cannot be imported: {cause}", hint="pip install 'lithe[keras,jax]'") from cause
+    import keras
+
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise InputError(
             f"a functional or sequential model of Keras 3 is needed, this is {type(model).__name__}",
@@ -141,16 +139,16 @@ def _keeps(t: Tensor) -> str | int:
 
 
 def _require_gradients(module: Module, trained: set[tuple[int, int]]) -> None:
-    from lithe.optimize.training.aware_rules import rule_of
-
     reached: set[Tensor] = set()
     missing: list[Node] = []
     for number, node in enumerate(module.main.nodes):
+        if node.op.calls:  # what it runs has weights of its own
+            missing.append(node)
         if not any(t in reached or (number, i) in trained for i, t in enumerate(node.inputs) if t is not None):
             continue
         real = [t for t in node.outputs if t.type.dtype.is_float or t.type.quantization is not None]
         reached.update(real)
-        if real and rule_of(node) is None:
+        if real and rule_of(node) is None and node not in missing:
             missing.append(node)
     if missing:
         names = ", ".join(sorted({n.op.name for n in missing}))

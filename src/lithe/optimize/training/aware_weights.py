@@ -152,7 +152,7 @@ def solved(model: Any, inputs: Any, wanted: dict[tuple[int, int], np.ndarray]) -
             hint="lithe.convert gives the trained model of integers all the same",
         )
     for v, array in zip(variables, values, strict=True):
-        v.assign(array.astype(np.float32))
+        v.assign(np.where(np.abs(array) < 1e3 * TINY, 0, array).astype(np.float32))
 
 
 def _added(values: Sequence[np.ndarray], places: dict[int, np.ndarray], what: Any) -> list[np.ndarray]:
