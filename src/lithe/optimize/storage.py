@@ -50,11 +50,12 @@ def opened(model: Source) -> tuple[Module, str]:
 def unfolded(module: Module) -> Module:
     """A copy whose weights are constants themselves, whatever form they are stored in."""
     copy = module.copy()
-    fold_constants(copy.main)
+    for graph in (g for g in copy.graphs if g.refusal is None):
+        fold_constants(graph)
+        graph.renumber()
     for tensor in copy.constants():
         tensor.extras.pop("sparsity", None)
         tensor.extras.pop("table", None)
-    copy.main.renumber()
     return copy
 
 
