@@ -31,6 +31,9 @@ test-conversion: $(VENV)/test.stamp $(VENV)/conversion.stamp  ## run the tests o
 
 test-training: $(VENV)/test.stamp $(VENV)/conversion.stamp  ## train small networks, make them smaller, and see what they still know
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -q -n $(JOBS) tests/optimize/trained
+	for backend in torch tensorflow; do \
+	  KERAS_BACKEND=$$backend $(BIN)/python -m pytest -q -n $(JOBS) tests/optimize/trained/test_pruning.py \
+	    tests/optimize/trained/test_clustering.py || exit; done
 
 check: lint types house test  ## everything that a change must pass: lint, types, house rules, fast tests
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lithe import lite as lite
+    from lithe import optimize as optimize
     from lithe.conversion.door import convert
     from lithe.errors import (
         CompileError,
@@ -88,6 +89,7 @@ __all__ = [
     "deflex",
     "lite",
     "load",
+    "optimize",
     "quantize",
     "register_op",
     "unregister_op",
@@ -97,8 +99,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), name)
-    elif name == "lite":
-        value = importlib.import_module("lithe.lite")
+    elif name in ("lite", "optimize"):
+        value = importlib.import_module(f"lithe.{name}")
     elif name == "__version__":
         value = importlib.import_module("importlib.metadata").version("lithe")
     else:

@@ -47,13 +47,30 @@ def test_samples_are_an_array_a_file_of_arrays_or_a_folder(images, tmp_path, cap
     assert facts["bytes"] < facts["bytes_before"] / 2
 
 
-@pytest.mark.parametrize("recipe", ["float16", "dynamic"])
+@pytest.mark.parametrize("recipe", ["float16", "dynamic", "weights", "weights_int4_block32", "dynamic_wi8_afp32"])
 def test_weights_alone_need_no_samples(recipe, tmp_path, capsys):
     out = tmp_path / "out.tflite"
     code, printed = run(capsys, FLOAT, "--recipe", recipe, "-o", out)
     assert code == 0
     assert "ranges" not in printed.out
     assert out.stat().st_size < 0.7 * Path(FLOAT).stat().st_size
+
+
+def test_recipes_are_listed(capsys):
+    code, printed = run(capsys, "--list-recipes")
+    assert code == 0
+    assert "int8                     int8 values, int8 weights\n" in printed.out
+    assert "weights_int4_block32     real values, int4 weights in blocks of 32\n" in printed.out
+
+
+def test_a_recipe_is_a_file(images, tmp_path, capsys):
+    np.save(tmp_path / "samples.npy", images)
+    rules = [{"values": "int8", "weights": "int8"}, {"operators": ["SOFTMAX"]}]
+    (tmp_path / "mine.json").write_text(json.dumps({"rules": rules}))
+    arguments = ["--calibrate", tmp_path / "samples.npy", "--recipe", tmp_path / "mine.json", "--json"]
+    code, printed = run(capsys, FLOAT, *arguments, "-o", tmp_path / "out.tflite")
+    assert code == 0
+    assert json.loads(printed.out)["operators_of_reals"] == ["SOFTMAX"]
 
 
 def test_operators_that_stay_are_named(tmp_path, capsys):
@@ -75,7 +92,8 @@ def test_operators_that_stay_are_named(tmp_path, capsys):
         ([FLOAT, "--calibrate", "one.txt"], 4, "holds one sample"),
         ([FLOAT, "--calibrate", "other.npz"], 4, "has no array"),
         (["none.tflite", "--recipe", "float16"], 4, "none.tflite"),
-        ([FLOAT, "--recipe", "int7"], 2, "int7"),
+        ([FLOAT, "--recipe", "int7"], 4, "there is no recipe 'int7'"),
+        ([FLOAT, "--recipe", "none.json"], 4, "cannot open the recipe"),
     ],
 )
 def test_a_mistake_is_one_error_and_no_file(arguments, code, message, tmp_path, capsys, monkeypatch):

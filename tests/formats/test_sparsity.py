@@ -64,8 +64,7 @@ def test_the_smallest_structure_is_chosen():
     blocks = np.repeat(drawn((64, 64)), 4, axis=1)
     assert sparse.smallest(blocks).block == 4
     assert sparse.smallest(np.repeat(drawn((16, 256)), 4, axis=0)).block_map == (0,)
-    assert sparse.smallest(blocks, [1]).block == 1
-    assert sparse.smallest(drawn((64, 250)), [16]) is None  # blocks do not divide rows
+    assert sparse.smallest(drawn((64, 250))).block == 1  # others do not divide rows
     deep = drawn((512, 3, 3, 8), 0.2)
     assert sparse.smallest(deep).traversal_order[-1] == 0  # fewer lists
 

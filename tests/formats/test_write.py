@@ -14,7 +14,7 @@ from lithe.formats.tflite.versions import minimum_runtime, operator_version
 from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.ops import REGISTRY
 from lithe.ops.op import unknown
-from lithe.types import DTYPES, FLOAT32, INT8, Quantization, TensorType
+from lithe.types import DTYPES, FLOAT32, INT4, INT8, Quantization, TensorType
 from tests.formats.models import add_model, schema
 
 
@@ -127,6 +127,40 @@ def test_operators_without_a_rule_keep_the_version_they_had():
 def test_the_runtime_is_that_of_the_newest_operator():
     assert minimum_runtime([]) == "1.5.0"
     assert minimum_runtime([("ADD", 1), ("ADD", 4), ("CONV_2D", 99), ("?", 1)]) == "2.6.0"
+
+
+def in_blocks(scale, zero=0):
+    """FULLY_CONNECTED on int4 weights [4, 64] of which each 32 have a scale."""
+    x, y = (Tensor(name, TensorType(FLOAT32, (1, n))) for name, n in (("x", 64), ("y", 4)))
+    data = (np.arange(4 * 64) % 15 - 7).astype(np.int8).reshape(4, 64)
+    q = Quantization(tuple(scale), (zero,) * 8, 0, 32)
+    op = REGISTRY.by_name["FULLY_CONNECTED"]
+    graph = Graph(
+        "main", [x], [y], [], [Node(op, op.Attrs(), [x, Tensor("w", TensorType(INT4, (4, 64), q), data)], [y])]
+    )
+    graph.renumber()
+    return Module([graph])
+
+
+def test_scales_of_blocks_become_a_tensor_of_halves():
+    scale = [2.0**-i for i in range(8)]
+    made = in_blocks(scale)
+    again = read(write(made))
+    weights = again.main.nodes[0].inputs[1]
+    assert weights.type == made.main.nodes[0].inputs[1].type
+    np.testing.assert_array_equal(weights.data, made.main.nodes[0].inputs[1].data)
+    name, places = weights.extras["quantization_details"]
+    halves = again.main.tensors[places["scales"]]
+    assert (name, str(halves.type), places["zero_points"]) == ("BlockwiseQuantization", "float16[4, 2]", -1)
+    assert halves.data.ravel().tolist() == scale
+    assert len(made.main.tensors) + 1 == len(again.main.tensors)
+    assert write(read(write(again))) == write(again)  # they are there already, and stay one tensor
+
+
+@pytest.mark.parametrize(("scale", "zero", "what"), [(0.1, 0, "scales that are no float16"), (0.5, 1, "zero points")])
+def test_blocks_that_a_file_cannot_hold(scale, zero, what):
+    with pytest.raises(InputError, match=f"blocks of 32 elements have {what}"):
+        write(in_blocks([scale] * 8, zero))
 
 
 # A 4 x 4 matrix of 2 x 2 blocks of which the first and the last are stored.

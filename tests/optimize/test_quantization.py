@@ -60,7 +60,7 @@ def agree(module, shape=(1, 8, 8, 4), least=25.0, **how):
         noise = ((want - ours) ** 2).sum()
         assert 10 * np.log10((want**2).sum() / max(noise, 1e-30)) > least
         step = max(t.type.quantization.scale[0] for t in made.module.main.tensors if len(_scales(t)) == 1)
-        assert np.abs(ours - theirs).max() <= step
+        assert np.abs(ours - theirs).max() <= step * 1.001
     return made
 
 

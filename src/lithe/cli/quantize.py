@@ -14,9 +14,19 @@ from lithe.cli.output import bytes_text, print_json, working
 if TYPE_CHECKING:
     from lithe.runtime.model import Model
 
-RECIPES = ("int8", "int16x8", "dynamic", "float16")
 RANGES = ("min_max", "moving_average", "percentile", "mean_squared_error", "entropy")
 ENDS = ("float32", "int8", "uint8", "int16")
+
+
+def show_recipes(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    """Prints the recipes that have names, and ends."""
+    if not asked:
+        return
+    from lithe.optimize.recipes import RECIPES
+
+    for name, recipe in RECIPES.items():
+        click.echo(f"{name:24} {recipe}")
+    context.exit()
 
 
 @click.command(
@@ -25,6 +35,8 @@ ENDS = ("float32", "int8", "uint8", "int16")
 Examples:
   lithe quantize model.tflite --calibrate photos/ -o model_int8.tflite
   lithe quantize model.tflite --calibrate samples.npz --recipe int16x8 -o model_16x8.tflite
+  lithe quantize model.tflite --recipe weights_int4_block32 -o model_4bit.tflite
+  lithe quantize model.tflite --calibrate samples.npy --recipe mine.json -o model_mixed.tflite
   lithe quantize model.tflite --calibrate samples.npy --inputs uint8 --outputs uint8 -o model_u8.tflite
   lithe quantize model.tflite --calibrate samples.npy --keep accuracy=0.99 --labels labels.npy -o small.tflite""",
 )
@@ -33,9 +45,10 @@ Examples:
               help="Samples of what the model will be given: a folder of files, or .npy or .npz with samples along the "
               "first axis. int8 and int16x8 need them.")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Where the new model is written.")
-@click.option(
-    "--recipe", type=click.Choice(RECIPES), default="int8", show_default=True, help="Bits of values x weights."
-)
+@click.option("--recipe", default="int8", show_default=True, metavar="NAME|FILE.json",
+              help="What is stored in how many bits: a name, or a file of rules for operators.")  # fmt: skip
+@click.option("--list-recipes", is_flag=True, is_eager=True, expose_value=False, callback=show_recipes,
+              help="Print the recipes that have names.")  # fmt: skip
 @click.option("--ranges", type=click.Choice(RANGES), help="How a tensor's range comes from what it held.")
 @click.option("--inputs", type=click.Choice(ENDS), default="float32", show_default=True, help="Type of real inputs.")
 @click.option("--outputs", type=click.Choice(ENDS), default="float32", show_default=True, help="Type of real outputs.")
@@ -53,7 +66,14 @@ def command(
     int8      weights and values in 8 bits: a quarter of the size
     int16x8   values in 16 bits, weights in 8: nearer to the float model
     dynamic   weights in 8 bits, values quantized while the model runs: needs no samples
+    weights   weights in 8 bits, values stay real numbers: needs no samples
     float16   weights in 16 bits: half the size, needs no samples
+
+    There are dynamic_int4 and weights_int4 too, and int2, all in blocks as well (weights_int4_block32); the names and
+    files of ai-edge-quantizer are taken. A recipe of one's own is a file of rules; the last that applies counts:
+
+    \b
+    {"rules": [{"values": "int8", "weights": "int8"}, {"scope": "head", "operators": ["FULLY_CONNECTED"]}]}
 
     Ranges of values are found by running the model on samples, a hundred of which do. Pictures in a folder are fitted
     to the input as with `lithe run`. With --keep the recipe is searched for (docs/search.md).
@@ -90,7 +110,7 @@ def command(
     if outcome is not None and picture is not None:
         searching.draw(outcome, picture, model.name)
     sizes = model.stat().st_size, output.stat().st_size
-    real = [n.op.name for n in after.module.main.nodes if _computes_reals(n)]
+    real = [n.op.name for graph in after.module.graphs for n in graph.nodes if _computes_reals(n)]
     if as_json:
         facts = {"model": str(model), "output": str(output), "samples": used, "bytes_before": sizes[0],
                  "bytes": sizes[1], "operators": len(after.module.main.nodes), "operators_of_reals": real}  # fmt: skip

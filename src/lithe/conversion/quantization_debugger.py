@@ -25,6 +25,7 @@ from lithe.errors import InputError, StateError
 from lithe.formats import tflite
 from lithe.ir.graph import Module, Node, Tensor
 from lithe.ops.op import REGISTRY
+from lithe.optimize.comparison.factors import moved
 from lithe.optimize.comparison.grafting import Host, can_become, layer
 from lithe.optimize.comparison.matching import matched
 from lithe.optimize.quantization import quantize
@@ -194,7 +195,7 @@ class QuantizationDebugger:
         assert self._float is not None
         made, whole = self._quantized().module, self._float.module
         found = matched(whole.main, made.main, dict(zip(whole.main.inputs, made.main.inputs, strict=True)))
-        host = Host(made)
+        host, factors = Host(made), moved(found)
         for x, y in found.pairs.items():
             part = layer(whole.main, found.a.makers, x, found.pairs) if x in found.a.makers else None
             stored = found.b.root(y)
@@ -204,7 +205,8 @@ class QuantizationDebugger:
             read = {t: found.b.stored(there) for t, there in read.items()}
             if not all(can_become(there.type, t.type) for t, there in read.items()):
                 continue
-            real = host.add(part, {t: host.same[there] for t, there in read.items()}, x, "float/")
+            leaves = {t: host.unscaled(host.same[there], factors.of.get(t)) for t, there in read.items()}
+            real = host.scaled(host.add(part, leaves, x, "float/"), factors.of.get(x))
             here = host.same[stored]
             name = f"{VERIFY}/{x.name}:{here.index}"
             verified = Tensor(name, x.type, shape_signature=x.shape_signature)

@@ -118,6 +118,8 @@ LeakyRelu = unary(
     "LEAKY_RELU", 98, lambda x, attrs: where(x < 0.0, x * attrs.alpha, x), "y = x if x >= 0 else alpha * x",
     REAL_OR_STORED, LeakyReluAttrs,
 )  # fmt: skip
+Relu.keeps, ReluN1To1.keeps, Relu6.keeps, Relu0To1.keeps = (0.0, None), (-1.0, 1.0), (0.0, 6.0), (0.0, 1.0)
+Relu.homogeneous = LeakyRelu.homogeneous = True
 Elu = unary(
     "ELU", 111, lambda x: where(x < 0.0, expm1(minimum(x, 0.0)), x), "y = x if x >= 0 else exp(x) - 1",
     REAL_OR_STORED, sixteen=curve,

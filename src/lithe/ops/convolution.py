@@ -111,6 +111,11 @@ class Conv2D(Op):
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         lower_image(b, site, xs[0], xs[1], xs[2] if len(xs) > 2 else None, ys[0])
 
+    def per_input(site: Site, places: np.ndarray) -> np.ndarray:
+        outputs, _, _, depth = site.inputs[1].shape
+        grouped = places.reshape(-1, depth)
+        return grouped.repeat(outputs // len(grouped), 0).reshape(outputs, 1, 1, depth)
+
 
 def lower_image(b: Builder, site: Site, x: Buffer, w: Buffer, bias: Buffer | None, y: Buffer) -> None:
     """The convolution of x with w [O, KH, KW, C / groups], by the builder's schedule."""

@@ -74,3 +74,6 @@ class DepthwiseConv2D(Op):
             turned = b.local(w.dtype, (outputs, kh, kw, 1), "filter")
             b.compute(turned, lambda o, i, j, _: w[0, i, j, o])
         lower_image(b, site, x, turned, xs[2] if len(xs) > 2 else None, ys[0])
+
+    def per_input(site: Site, places: np.ndarray) -> np.ndarray:
+        return places.repeat(site.inputs[1].shape[3] // len(places)).reshape(1, 1, 1, -1)

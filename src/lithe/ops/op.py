@@ -269,6 +269,12 @@ class Axes:
     weights: int | None = None
 
 
+FUNCTIONS = (
+    "infer", "evaluate", "lower", "lowers", "changes", "parse_options", "fused", "inside", "spelled", "factors",
+    "per_input",
+)  # fmt: skip
+
+
 class Op:
     """Base of operators; see the module's text for what a subclass holds."""
 
@@ -295,7 +301,7 @@ class Op:
     broadcasts: ClassVar[bool] = False  # operands of other shapes are repeated to one shape, as in numpy
     contracts: ClassVar[bool] = False  # its output is written by one contraction of the builder, as epilogues of sums
     blocks: ClassVar[bool] = False  # input 1 may have a scale for each block (see `lithe.types.Quantization`)
-    # the types of constant weights that runtimes of the format take beside real values, of those in `types`; and in blocks
+    # of `types`: what constant weights runtimes of the format take beside real values; and which of them in blocks
     beside_reals: ClassVar[tuple[str, ...]] = ("int8",)
     blocks_beside_reals: ClassVar[tuple[str, ...]] = ()
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
@@ -303,6 +309,12 @@ class Op:
 
     # quantized: the elements of the outputs are elements of the inputs of their type, or lie between such: one scale
     keeps_scale: ClassVar[bool] = False
+    homogeneous: ClassVar[bool] = False  # of reals: f(c * x) = c * f(x) for c > 0, whatever c is for each channel
+    keeps: ClassVar[tuple[float | None, float | None] | None] = None  # the bounds between which it keeps its input
+    # of a product of input 0 with constant weights, input 1, to which input 2 may be added:
+    # per_input(site, places): for something known of each place along the input's last axis, that of the place that
+    # each weight is multiplied with, in a shape that is broadcast to the weights'; None where it is several
+    per_input: ClassVar[Callable[..., np.ndarray | None] | None] = None
     # {element type: (scale, zero point)} of quantized outputs, where the format has one for all models
     result_scales: ClassVar[Mapping[str, tuple[float, int]]] = {}
 
@@ -322,18 +334,7 @@ class Op:
     lowers: ClassVar[Callable[..., bool]] = staticmethod(lambda site: True)
 
     def __init_subclass__(cls) -> None:
-        for key in (
-            "infer",
-            "evaluate",
-            "lower",
-            "lowers",
-            "changes",
-            "parse_options",
-            "fused",
-            "inside",
-            "spelled",
-            "factors",
-        ):
+        for key in FUNCTIONS:
             function = cls.__dict__.get(key)
             if callable(function) and not isinstance(function, staticmethod):
                 setattr(cls, key, staticmethod(function))

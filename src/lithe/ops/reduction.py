@@ -308,7 +308,7 @@ ReduceMax = reduction("REDUCE_MAX", 82, "the greatest number; NaN counts as none
                       np.fmax, lambda t, v: maximum(v, t), least, logic=either)  # fmt: skip
 ReduceMin = reduction("REDUCE_MIN", 89, "the least number; NaN counts as none", f"{NUMBERS} {NARROW} bool",
                       np.fmin, lambda t, v: minimum(v, t), greatest, logic=both)  # fmt: skip
-ReduceMax.keeps_scale = ReduceMin.keeps_scale = True
+Mean.homogeneous = ReduceMax.keeps_scale = ReduceMin.keeps_scale = True
 ReduceAny = reduction("REDUCE_ANY", 91, "whether one is true", "bool int32 -> bool",
                       np.logical_or, lambda t, v: t | v, False)  # fmt: skip
 ReduceAll = reduction("REDUCE_ALL", 140, "whether all are true", "bool int32 -> bool",

@@ -3,7 +3,11 @@
 ranges        what values a tensor takes, from what it was seen to hold
 calibration   running a float model on samples, to see
 recipes       what becomes of each operator
-integers      a float graph as a graph of integers
+inside        what graphs and values operators have inside, on samples
+calls         operators that run graphs, and what they hand on
+spelling      operators without an integer form, as others
+integers      which operators can be computed on integers, and in which scales
+rewriting     a float model as one of integers
 weights       smaller weights beside real numbers
 quantization  the door: `lithe.quantize`
 sparsity      which weights become zero
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from lithe.optimize.storage import compact
     from lithe.optimize.training.aware import quantize_aware
     from lithe.optimize.training.schedules import Schedule
-    from lithe.optimize.training.substitution import strip
+    from lithe.optimize.training.strip import strip
 
 _HOME = {
     "Schedule": "lithe.optimize.training.schedules",
@@ -35,7 +39,7 @@ _HOME = {
     "compact": "lithe.optimize.storage",
     "prune": "lithe.optimize.doors",
     "quantize_aware": "lithe.optimize.training.aware",
-    "strip": "lithe.optimize.training.substitution",
+    "strip": "lithe.optimize.training.strip",
 }
 
 __all__ = [

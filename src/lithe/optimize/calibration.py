@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from lithe.errors import InputError
 from lithe.ir.graph import Module, Node, Tensor
 from lithe.optimize.inside import Inside, Seen
 from lithe.optimize.ranges import Observer, within_reach
+from lithe.optimize.recipes import WEIGHTS_OPERAND
 from lithe.optimize.workers import Workers, opened
+from lithe.runtime.instance import Options
 from lithe.runtime.model import Model, load
 
 Range = tuple[float, float]
@@ -80,7 +82,7 @@ class Watched:
         self._watched = {t: same[t] for t in watched}
         self._outputs = watching.main.outputs = list(dict.fromkeys([*watching.main.outputs, *self._watched.values()]))
         watching.signatures = [s for s in watching.signatures if s.graph != 0]
-        self._model = Model(watching)
+        self._models = _models(watching)
 
     def run(self, samples: Iterable[Any], observer: Callable[[Seen], Observer], first: int = 0) -> Iterator[int]:
         """Runs one sample after another; yields how many it has run so far.
@@ -101,9 +103,9 @@ class Watched:
                 )
             observer(seen).see(within_reach(array))
 
-        for sample in samples:
+        for sample, model in zip(samples, self._models, strict=False):
             given = named_arrays(sample, self._names, count)
-            results = self._model(*given.values())
+            results = model(*given.values())
             found = {t: np.asarray(array) for t, array in zip(self.module.main.inputs, given.values(), strict=True)}
             arrays = results.values() if isinstance(results, dict) else [results]
             made = dict(zip(self._outputs, arrays, strict=True))
@@ -168,6 +170,30 @@ def _seen(part: tuple[int, list[Any]], common: tuple[bytes, list[Observer]]) -> 
 @lru_cache(maxsize=1)
 def _watched(model: bytes) -> Watched:
     return Watched(load(model, cache=False).module)
+
+
+# seconds that code of an operator takes to make, and without code: an operator, an element of its results, a product
+CODE_SECONDS, RUN_SECONDS, ELEMENT_SECONDS, PRODUCT_SECONDS = 3e-2, 1e-4, 1e-8, 1e-9
+
+
+def _models(module: Module) -> Iterator[Model]:
+    """The model, for one run after another: by the operators' definitions until code would have paid, then by code.
+
+    A model that keeps something between runs, or that runs other graphs, begins with its code.
+    """
+    nodes = module.main.nodes
+    keeps = any(n.op.stateful or n.op.calls or any(t is not None and t.is_variable for t in n.inputs) for n in nodes)
+    each = sum(RUN_SECONDS + sum(map(_seconds, n.outputs, repeat(n))) for n in nodes)
+    runs = 0 if keeps or not nodes else int(CODE_SECONDS * len(nodes) / each)
+    yield from repeat(Model(module, Options(reference=True)), runs)
+    yield from repeat(Model(module))
+
+
+def _seconds(made: Tensor, node: Node) -> float:
+    """What a result takes without code: a contraction multiplies each element of it with its output's weights."""
+    weights = node.inputs[WEIGHTS_OPERAND] if node.op.weights_axis is not None else None
+    products = weights.type.size / max(1, weights.type.shape[node.op.weights_axis]) if weights else 0
+    return made.type.size * (ELEMENT_SECONDS + products * PRODUCT_SECONDS)
 
 
 def named_arrays(sample: Any, names: list[str], count: int) -> dict[str, Any]:

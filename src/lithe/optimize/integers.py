@@ -99,12 +99,13 @@ def integer_forms(
     """The forms of all nodes of some graphs that have one, and of the nodes that run graphs in which there are such;
     and the values that those hand on as integers, as what.
 
-    known  the tensors that have a range; others are constant, or their operators were never run.
+    known  the tensors that have a range. Others are constant, variable, without elements, or their operators were never
+           run, if not one of these is known.
     """
     forms = {}
     for node, scheme in ((n, s) for graph in graphs for n, s in plan.integers(graph).items()):
         form = integer_form(node, scheme)
-        if form is not None and all(t in known or t.is_constant or t.is_variable for t in stored_operands(node, form)):
+        if form is not None and any(t in known for t in stored_operands(node, form)):
             forms[node] = form
     groups, values = carried(module, graphs), {n: plan.of(n).values for graph in graphs for n in graph.nodes}
     handed: dict[frozenset[Place], DType] = {}

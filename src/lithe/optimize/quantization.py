@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from lithe.errors import InputError
-from lithe.ir.graph import Module, Tensor
+from lithe.ir.graph import Module, Node, Tensor
 from lithe.ops.verify import verify
 from lithe.optimize.calibration import SAMPLES, calibrated
 from lithe.optimize.ranges import observer
-from lithe.optimize.recipes import Given, Plan, stored_types
+from lithe.optimize.recipes import WEIGHTS_OPERAND, Given, Plan, stored_types
 from lithe.optimize.recipes import recipe as named
+from lithe.optimize.repairs.mending import Mending, Ranges
 from lithe.optimize.rewriting import Ends, as_integer_graphs
 from lithe.optimize.spelling import spell_out
 from lithe.optimize.weights import halve_constants, narrow_weights
@@ -32,6 +33,7 @@ def quantize(
     recipe: Given = "int8",
     *,
     ranges: str = "",
+    repairs: Collection[str] | None = None,
     inputs: str = "float32",
     outputs: str = "float32",
     workers: str | Workers | None = None,
@@ -49,12 +51,16 @@ def quantize(
     samples  what the model is called with, as it will be in use; a hundred do. An iterable of arrays, of tuples of
              arrays, or of dicts {input: array}. They are run one after another and not kept. Recipes for weights alone
              need none.
-    recipe   a name. "int8": weights and values in 8 bits, computed on integers. "int16x8": values in 16 bits. "dynamic":
-             weights in 8 bits, values are quantized while the model runs. "weights": weights in 8 bits, values stay
-             real numbers. "float16": weights in half the bits. What else there is: `lithe.optimize.recipes`. Or a file
-             of rules, what such a file holds, or a `Recipe`; also names and files of ai-edge-quantizer.
+    recipe   a name. "int8": weights and values in 8 bits, computed on integers. "int16x8": values in 16 bits.
+             "dynamic": weights in 8 bits, values are quantized while the model runs. "weights": weights in 8 bits,
+             values stay real numbers. "float16": weights in half the bits. What else there is:
+             `lithe.optimize.recipes`. Or a file of rules, what such a file holds, or a `Recipe`; also names and files
+             of ai-edge-quantizer.
     ranges   how the range of a tensor comes from what it held: "min_max", "moving_average", "percentile",
              "mean_squared_error" or "entropy"; default: the recipe's.
+    repairs  of what quantization breaks, by name: "folding", "equalization", "bias" and "rounding", see
+             `lithe.optimize.repairs`; (): none. Default: all, of which rounding is for weights of 4 bits and fewer;
+             named, it is for those of 8 bits too.
     inputs, outputs   "float32", or with "int8" the integers themselves, "int8" or "uint8"; "int16" with "int16x8".
     workers  "dask", "dask://host:port", "ray" or "ray://host:port": who shares the samples.
     keep     {"accuracy": 0.99}: in place of a recipe, the cheapest mixture is searched for that keeps this share of the
@@ -79,19 +85,28 @@ def quantize(
     chosen = named(recipe)
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
     module = (given.module if isinstance(given, Model) else given).copy()
-    fold_constants(module.main)
+    for graph in module.graphs:
+        fold_constants(graph)
     rewrite(module.main, as_activation, fuse_activation)  # what an activation cuts off takes no steps
     plan = chosen.plan(module)
     ends = Ends(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
     make = observer(ranges or chosen.ranges)
-    changed = halve_constants(module, plan) + narrow_weights(module, plan)
+    if plan.has_integers and samples is None:
+        raise InputError(f"{_said(recipe)} needs samples", hint=f"samples are {SAMPLES}")
     if plan.has_integers:
-        if samples is None:
-            raise InputError(f"{_said(recipe)} needs samples", hint=f"samples are {SAMPLES}")
         plan = spell_out(module, plan)
-        became = as_integer_graphs(
-            module, calibrated(module, samples, lambda seen: make(), progress, workers), plan, ends
-        )
+    mending = Mending(module.main, plan, repairs)
+    seen: Ranges = {}
+    rounded: dict[Node, Tensor] = {}
+    if samples is not None and (plan.has_integers or mending.wants_samples):
+        found = calibrated(module, samples, lambda t: mending.observed(t, make()), progress, workers)
+        seen, rounded = mending.mend(found)
+    changed = halve_constants(module, plan) + narrow_weights(module, plan, rounded)
+    if plan.has_integers:
+        for node, weights in rounded.items():
+            if plan.of(node).values is not None:
+                node.inputs[WEIGHTS_OPERAND] = weights
+        became = as_integer_graphs(module, seen, plan, ends)
         _sign(module, became)
         changed += len(became) + sum(n.op.name == "QUANTIZE" for graph in module.graphs for n in graph.nodes)
     if not changed:

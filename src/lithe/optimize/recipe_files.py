@@ -189,7 +189,7 @@ def _scheme(algorithm: Any, config: Any, where: str) -> Scheme:
     _choice(values.get("granularity", "TENSORWISE"), ("TENSORWISE",), "granularity of values", where)
     if block:
         raise InputError(f"{where}: weights in blocks beside integer values", hint="leave out activation_tensor_config")
-    return Scheme(stored, kept, channels=channels, least=least)
+    return Scheme(stored, kept, channels=channels)
 
 
 # what both hold

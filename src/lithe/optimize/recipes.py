@@ -53,6 +53,13 @@ class Scheme:
     channels: bool = True
     least: int = LEAST_WEIGHTS
 
+    def __str__(self) -> str:
+        if self.weights is None:
+            return "real numbers"
+        how = ", values quantized while the model runs" if self.dynamic else ""
+        block = f" in blocks of {self.block}" if self.block else "" if self.channels else " with one scale"
+        return f"{self.values or 'real'} values, {self.weights} weights{block}{how}"
+
     @property
     def bias(self) -> DType:
         """The type of a bias of integers: as wide as the sums that it is added to."""
@@ -106,8 +113,11 @@ class Recipe:
     rules: tuple[Rule, ...]
     ranges: str = "min_max"
 
+    def __str__(self) -> str:
+        return "; else ".join(str(rule.scheme) for rule in reversed(self.rules))
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the recipe as JSON, which `lithe.quantize(..., recipe=path)` reads. Raises InputError where it cannot."""
+        """Writes the recipe as JSON, which `lithe.quantize(..., recipe=path)` reads. Raises InputError if it cannot."""
         from lithe.optimize.recipe_files import write
 
         write(self, path)

@@ -51,6 +51,8 @@ class Speller(Writer):
 
     def loop(self, count: int, body: Body, carried: Sequence[Tensor], given: Tensor) -> list[Tensor]:
         """values = body(number, values, given) for each number below count, from the carried values on."""
+        open_sizes = any(-1 in (t.shape_signature or ()) for t in self.module.main.inputs)
+        self.require(not open_sizes, "the number of steps may change")
         start = [self.constant(0), *carried, given]
         condition, w, values = self._graph("condition", start)
         self._finish(condition, w, [w("LESS", values[0], w.constant(count), dtype=BOOL)])

@@ -1,6 +1,6 @@
 """How constants lie in a file: without their zeros, or as indices into a table, where that takes fewer bytes.
 
-    sparse   only what is not zero, and where it lies; read by an operator itself, or by a DENSIFY before it
+    sparse   only what is not zero, and where it lies, and a DENSIFY that runs once when the model is loaded
     table    w = GATHER(table, CAST(DEQUANTIZE(indices)))    indices of 4 bits, or w = GATHER(table, CAST(indices)) of 8
     rows     w = RESHAPE(GATHER(rows, indices))              indices of 16 bits, each of several neighbours
     micro    indices of 1 to 7 bits and a table beside the tensor, as TensorFlow Lite Micro reads them
@@ -63,8 +63,8 @@ def compact(model: Source, forms: Collection[str] = ("sparse", "table"), *, read
     forms   "sparse": zeros are left out. "table": constants of few values as indices of 4 or 8 bits and a table.
             "rows": likewise, several neighbours an index of 16 bits. "micro": the tables of TensorFlow Lite Micro,
             which no other runtime but Lithe reads.
-    reader  "official": only what the official runtime computes correctly. "lithe": every sparse structure that gets
-            smaller, of weights of all types.
+    reader  "official": only what the official runtime computes correctly, and with zeros left out as quickly as before.
+            "lithe": also int8 weights of matrix products, and those beside float32 values, without their zeros.
 
     Results are the same bits. What is larger in every form stays as it is: a layer without zeros, a small one.
     Raises InputError for forms and readers that there are not, and what `lithe.load` raises.
@@ -140,7 +140,7 @@ def sparse_free(tensor: Tensor) -> int:
 
 
 def _sparse(tensor: Tensor, using: list[tuple[Node, int]], reader: str) -> Iterator[Stored]:
-    """The tensor without its zeros, and a DENSIFY after it where readers need one."""
+    """The tensor without its zeros, and a DENSIFY after it where the reader needs one."""
     dtype = tensor.type.dtype
     assert tensor.data is not None
     if dtype.stored_bits < 8 or dtype.kind not in ("float", "int"):
@@ -150,12 +150,7 @@ def _sparse(tensor: Tensor, using: list[tuple[Node, int]], reader: str) -> Itera
         if structure is not None:
             yield Stored(sparse.stored_bytes(structure, dtype.bytes), _as(tensor, sparsity=structure))
         return
-    taken = [_taken(node, place, dtype) for node, place in using]
-    blocks = set.intersection(*(set(t.blocks) for t in taken))
-    structure = sparse.smallest(tensor.data, sorted(blocks)) if blocks else None
-    if structure is not None:
-        yield Stored(sparse.stored_bytes(structure, dtype.bytes), _as(tensor, sparsity=structure))
-    structure = sparse.smallest(tensor.data) if all(t.densify for t in taken) else None
+    structure = sparse.smallest(tensor.data) if all(_densified(*use, dtype) for use in using) else None
     if structure is not None:
         stored = _as(tensor, sparsity=structure)
         dense = Tensor(f"{tensor.name}_dense", tensor.type)
@@ -164,10 +159,11 @@ def _sparse(tensor: Tensor, using: list[tuple[Node, int]], reader: str) -> Itera
         yield Stored(size, dense, [_node("DENSIFY", [stored], dense)])
 
 
-def _taken(node: Node, place: int, dtype: DType) -> sparse.Taken:
-    values = node.inputs[0].type.dtype.name if node.inputs and node.inputs[0] is not None else ""
-    found = sparse.TAKEN.get((node.op.name, values, dtype.name)) if place == WEIGHTS_OPERAND else None
-    return found or sparse.Taken()
+def _densified(node: Node, place: int, dtype: DType) -> bool:
+    """Whether the official runtime takes weights of this operand from a DENSIFY."""
+    values = node.inputs[0]
+    types = values.type.dtype.name if values is not None else "", dtype.name
+    return place == WEIGHTS_OPERAND and (node.op.name, *types) in sparse.DENSIFIED
 
 
 def _as(tensor: Tensor, **extras: Any) -> Tensor:

@@ -4,13 +4,15 @@ halve    every constant is stored in half the bits; a DEQUANTIZE that runs once 
 narrow   weights become integers of 8, 4 or 2 bits, with a scale for each output, for all, or for each block of a row
          dynamic    the operator takes them: values are quantized while the model runs, by the operators that have a
                     combination of types for that (`Op.types`). Of tables, the rows that were looked up are widened
-         otherwise  a DEQUANTIZE that runs once gives back float32. Blocks are its channels: they lie in rows of their
-                    own, [row * blocks + block, element], and a RESHAPE gives the weights their shape
+         otherwise  a DEQUANTIZE that runs once gives back float32. Blocks are rows of their own, [row * blocks + block,
+                    element]: a MUL gives them their scales, which are float16, and a RESHAPE the weights their shape
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from lithe.ops.layout import Movement
 from lithe.ops.op import REGISTRY, NoAttrs
 from lithe.optimize.integers import as_weights, weights_scale
 from lithe.optimize.recipes import LEAST_WEIGHTS, WEIGHTS_OPERAND, Plan, Scheme
-from lithe.types import FLOAT16, FLOAT32, INT8, INT32, DType, Quantization, TensorType
+from lithe.types import FLOAT16, FLOAT32, INT8, INT32, DType, Quantization, Shape, TensorType
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
 SHRINKS = np.linspace(1.0, 0.3, 29)  # of the largest weight, tried as the greatest number that few bits reach
@@ -47,11 +49,14 @@ def halve_constants(module: Module, plan: Plan) -> int:
     return count
 
 
-def narrow_weights(module: Module, plan: Plan) -> int:
-    """Stores weights of operators on real values as integers where the plan says so, in place; returns how many."""
+def narrow_weights(module: Module, plan: Plan, rounded: Mapping[Node, Tensor] = MappingProxyType({})) -> int:
+    """Stores weights of operators on real values as integers where the plan says so, in place; returns how many.
+
+    rounded  the weights of some operators, which are integers of their scheme already.
+    """
     count = 0
     for graph in module.graphs:
-        narrowing = _Narrowing(graph)
+        narrowing = _Narrowing(graph, rounded)
         for node in list(graph.nodes):
             scheme = plan.of(node)
             if scheme.values is not None or scheme.weights is None or scheme.weights.is_float:
@@ -71,6 +76,7 @@ class _Narrowing:
     """The new constants of one graph, each made once for all that want it alike, and the nodes that widen them."""
 
     graph: Graph
+    rounded: Mapping[Node, Tensor]
     before: list[Node] = field(default_factory=list)
     made: dict[tuple[Tensor, int | None, Scheme], Tensor] = field(default_factory=dict)
     wide: dict[Tensor, Tensor] = field(default_factory=dict)
@@ -89,7 +95,7 @@ class _Narrowing:
         if max((_constant(node, i).type.size for i in places), default=0) <= scheme.least:
             return
         for i in places:
-            node.inputs[i] = self.stored(_constant(node, i), _axis(node, i), scheme)
+            node.inputs[i] = self.stored(_constant(node, i), _axis(node, i), scheme, node)
         if any(f.name == "asymmetric_quantize_inputs" for f in fields(node.attrs)):
             node.attrs = replace(node.attrs, asymmetric_quantize_inputs=True)
 
@@ -99,13 +105,15 @@ class _Narrowing:
             t = _constant(node, i)
             if t.type.size > scheme.least and t.type.rank > 1:
                 axis = _axis(node, i)
-                stored = self.stored(t, _best_axis(t, scheme) if axis is None else axis, scheme)
+                stored = self.stored(t, _best_axis(t, scheme) if axis is None else axis, scheme, node)
                 node.inputs[i] = self.widened(stored, t.type)
 
-    def stored(self, t: Tensor, axis: int | None, scheme: Scheme) -> Tensor:
-        """The constant as integers; in blocks of rows for operators that take such, else with a scale for each slice
-        of the axis.
+    def stored(self, t: Tensor, axis: int | None, scheme: Scheme, node: Node | None = None) -> Tensor:
+        """The constant as integers: those that are known for a node, else the nearest; in blocks of rows for operators
+        that take such, else with a scale for each slice of the axis.
         """
+        if node is not None and node in self.rounded:
+            return self.made.setdefault((t, axis, scheme), self.rounded[node])
         if (t, axis, scheme) not in self.made:
             in_blocks = scheme.block and axis is not None and axis < t.type.rank - 1
             if in_blocks and t.type.shape[-1] % scheme.block == 0:
@@ -117,13 +125,31 @@ class _Narrowing:
     def widened(self, stored: Tensor, kind: TensorType) -> Tensor:
         """The constant as real numbers again, of a DEQUANTIZE."""
         if stored not in self.wide:
-            source = _blocks_as_rows(stored)
-            wide = Tensor(f"{stored.name}_wide", replace(kind, shape=source.type.shape))
-            self.before.append(Node(REGISTRY.by_name["DEQUANTIZE"], NoAttrs(), [source], [wide]))
-            if source is not stored:
-                wide = _reshaped(self.before, wide, kind)
+            q = stored.type.quantization
+            assert q is not None
+            wide = self._from_blocks(stored, q, kind) if q.block else self._dequantized(stored)
             self.wide[stored] = wide
         return self.wide[stored]
+
+    def _dequantized(self, stored: Tensor) -> Tensor:
+        return self._made("DEQUANTIZE", f"{stored.name}_wide", stored.type.shape, stored)
+
+    def _from_blocks(self, stored: Tensor, q: Quantization, kind: TensorType) -> Tensor:
+        assert stored.data is not None
+        rows = stored.data.reshape(-1, q.block)
+        scales = np.asarray(q.scale, np.float16).reshape(-1, 1)
+        steps = Tensor(stored.name, TensorType(stored.type.dtype, rows.shape, Quantization((1.0,), (0,))), rows)
+        halves = Tensor(f"{stored.name}_scales", TensorType(FLOAT16, scales.shape), scales)
+        wide, each = self._dequantized(steps), self._dequantized(halves)
+        shape = np.asarray(kind.shape, np.int32)
+        wanted = Tensor(f"{stored.name}_shape", TensorType(INT32, shape.shape), shape)
+        product = self._made("MUL", f"{stored.name}_blocks", rows.shape, wide, each)
+        return self._made("RESHAPE", f"{stored.name}_whole", kind.shape, product, wanted, new_shape=kind.shape)
+
+    def _made(self, name: str, result: str, shape: Shape, *operands: Tensor, **attrs: object) -> Tensor:
+        op, made = REGISTRY.by_name[name], Tensor(result, TensorType(FLOAT32, shape))
+        self.before.append(Node(op, op.Attrs(**attrs), list(operands), [made]))
+        return made
 
 
 def _constant(node: Node, i: int) -> Tensor:
@@ -216,25 +242,6 @@ def _scales(weights: np.ndarray, axis: int, dtype: DType) -> Quantization:
         loss = ((stored * tried[:, None] - rows) ** 2).sum(1)
         best, least = np.where(loss < least, tried, best), np.minimum(loss, least)
     return replace(widest, scale=tuple(map(float, best)))
-
-
-def _blocks_as_rows(t: Tensor) -> Tensor:
-    """A constant in blocks as one with a row for each block, which has a scale for each row; another as it is."""
-    q = t.type.quantization
-    assert q is not None
-    assert t.data is not None
-    if not q.block:
-        return t
-    rows = t.data.reshape(-1, q.block)
-    return Tensor(t.name, TensorType(t.type.dtype, rows.shape, replace(q, block=0)), rows)
-
-
-def _reshaped(nodes: list[Node], rows: Tensor, kind: TensorType) -> Tensor:
-    shape = np.asarray(kind.shape, np.int32)
-    wanted = Tensor(f"{rows.name}_shape", TensorType(INT32, shape.shape), shape)
-    op, made = REGISTRY.by_name["RESHAPE"], Tensor(f"{rows.name}_whole", kind)
-    nodes.append(Node(op, op.Attrs(new_shape=kind.shape), [rows, wanted], [made]))
-    return made
 
 
 def weights_beside_reals(node: Node, dtype: DType) -> list[int]:

@@ -80,8 +80,8 @@ def _advice(node: Node, environment: Environment | None, target: Target) -> Advi
     assert w is not None
     assert w.data is not None
     shape, size, itemsize = w.type.shape, w.data.size, w.type.dtype.bytes
-    taken = encoding.TAKEN.get((node.op.name, x.type.dtype.name, w.type.dtype.name), encoding.Taken())
-    ways = {b: encoding.pays_from(shape, itemsize, b) for b in (NAMES if taken.densify else taken.blocks)}
+    taken = (node.op.name, x.type.dtype.name, w.type.dtype.name) in encoding.DENSIFIED
+    ways = {b: encoding.pays_from(shape, itemsize, b) for b in NAMES} if taken else {}
     first = [block for block, share in ways.items() if share <= ENOUGH]
     block = min(first or ways, key=lambda b: b if first else ways[b], default=0)
     smaller = ways.get(block, np.inf)

@@ -44,9 +44,10 @@ def by_channel(array: np.ndarray) -> np.ndarray | None:
 
 
 class Agreement:
-    """Sums of what was wanted and of what was got."""
+    """Sums of what was wanted and of what was got. `by_channel`: whether each channel counts by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, by_channel: bool = True) -> None:
+        self.by_channel = by_channel
         self.count = 0
         self.signal = self.noise = self.power = self.product = self.largest = 0.0
         self.channels: np.ndarray | None = None  # two rows: signal, noise
@@ -66,7 +67,7 @@ class Agreement:
         self.product += float((wanted * got).sum())
         self.largest = max(self.largest, float(np.abs(difference).max(initial=0.0)))
         rows, apart = by_channel(wanted), by_channel(difference)
-        if rows is None or apart is None or not (first or self.channels is not None):
+        if not self.by_channel or rows is None or apart is None or not (first or self.channels is not None):
             self.channels = None
             return
         sums = np.stack([(rows**2).sum(0), (apart**2).sum(0)])

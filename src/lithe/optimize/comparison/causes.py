@@ -6,7 +6,6 @@ them is measured: `Watched.storing` is what A's own values lose when they are st
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,17 +13,21 @@ import numpy as np
 
 from lithe.ir.graph import Node, Tensor
 from lithe.optimize.comparison.agreement import Agreement, real
+from lithe.optimize.comparison.matching import BORDER
 from lithe.optimize.comparison.watching import Watched
 
 FAR = 8.0  # times: three of eight bits are lost on channels whose values are so much smaller
+UNLIKE = 0.5  # cosine: rounding to a few bits leaves more
 LESS = 6.0  # decibels: by which some are clearly worse than others
-WORDS = "Rule(Scheme(INT16, INT8), scope={scope})"
-FLOAT = "Rule(Scheme(), scope={scope})"
+WORDS = "Rule(Scheme(INT16, INT8), scope=layer)"
+FLOAT = "Rule(Scheme(), scope=layer)"
 
 
 @dataclass(frozen=True)
 class Cause:
-    """name: in a few words. evidence: the figures that say so. tries: what may repair it, the cheapest first."""
+    """name: in a few words. evidence: the figures that say so. tries: what may repair it, the cheapest first; `layer`
+    in them is `Layer.scope`.
+    """
 
     name: str
     evidence: str
@@ -106,11 +109,14 @@ def _coarse(w: Watched) -> Cause | None:
 
 
 def _weights(w: Watched, others: Others) -> Cause | None:
-    for mine, theirs, node in _constants(w):
-        if mine.type.rank < 2 or not theirs.type.dtype.is_integer:
+    for mine, wanted, theirs, node in _constants(w):
+        if mine.type.rank < 2:
             continue
-        wanted, got = real(_data(mine), mine.type), real(_data(theirs), theirs.type)
-        axis = node.op.weights_axis
+        got, axis = real(_data(theirs), theirs.type), node.op.weights_axis
+        alike = _kept(wanted, got, -1).cosine
+        if alike < UNLIKE:
+            evidence = f"weights '{mine.name}' are others: the cosine of the angle between both is {alike:.2f}"
+            return Cause("other weights", evidence, ("compare a model with one made of it",))
         noise = (got - wanted) ** 2 * _power(node, wanted.shape[-1], others)  # of the sums, if errors are independent
         if _blame(w, _sums(noise, axis) * w.judged.count) < 1 / 3:
             continue
@@ -163,12 +169,12 @@ def _sums(noise: np.ndarray, axis: int | None) -> np.ndarray:
 
 
 def _bias(w: Watched) -> Cause | None:
-    for mine, theirs, _ in _constants(w):
+    for mine, wanted, theirs, _ in _constants(w):
         dtype, q = theirs.type.dtype, theirs.type.quantization
         if mine.type.rank != 1 or not dtype.is_integer or dtype.bits < 32 or q is None:
             continue
         data = _data(theirs)
-        wanted, got = real(_data(mine), mine.type), real(data, theirs.type)
+        got = real(data, theirs.type)
         noise = float(((wanted - got) ** 2).mean()) * w.judged.count  # each element of the result has one of them
         if not noise or noise < w.judged.noise / 2:
             continue
@@ -177,7 +183,7 @@ def _bias(w: Watched) -> Cause | None:
         evidence = f"'{mine.name}' [{worst}] is {_n(float(wanted[worst]))}, and {_n(float(got[worst]))} as {dtype}"
         step = q.scale[worst if q.per_channel else 0]
         evidence += f", the most that it holds at a step of {_n(step)}" if at_end else f", at a step of {_n(step)}"
-        tries = ("wider scales of the weights: lithe.quantize", 'repairs="bias_correction"', _keep(w))
+        tries = ("wider scales of the weights: lithe.quantize", 'repairs="bias"', _keep(w))
         return Cause("bias overflow" if at_end else "wrong bias", evidence, tries)
     return None
 
@@ -212,19 +218,20 @@ def _blame(w: Watched, noise: np.ndarray) -> float:
     return float(np.median(noise[worst] / len(noise) / np.maximum(whole[worst], 1e-300)))
 
 
-def _constants(w: Watched) -> Iterator[tuple[Tensor, Tensor, Node]]:
-    """Constants of the layer's nodes in A, those in B that are the same ones, and the node of A."""
+def _constants(w: Watched) -> Iterator[tuple[Tensor, np.ndarray, Tensor, Node]]:
+    """Constants of the layer's nodes in A, their numbers as B has them, those in B that are the same, the node of A."""
     if w.parts is None:
         return
     a, b = w.parts
-    others = [(n, t) for n in b.nodes for t in n.inputs if t is not None and t.is_constant]
+    narrow = {n.outputs[0]: n.inputs[0] for n in b.nodes if n.op.name in BORDER}
+    others = [(n, i, narrow.get(t) or t) for n in b.nodes for i, t in enumerate(n.inputs) if t is not None]
     for node in a.nodes:
         for place, mine in enumerate(node.inputs):
             if mine is None or not mine.is_constant or not mine.type.dtype.is_float:
                 continue
-            same = [t for n, t in others if n.op.name == node.op.name and n.inputs.index(t) == place]
-            same = [t for t in same if t.type.shape == mine.type.shape]
-            yield from ((mine, t, node) for t in same[:1])
+            same = [t for n, i, t in others if n.op.name == node.op.name and i == place]
+            same = [t for t in same if t.is_constant and t.type.shape == mine.type.shape]
+            yield from ((mine, w.factors.constant(node, place), t, node) for t in same[:1])
 
 
 def _data(t: Tensor) -> np.ndarray:
@@ -232,16 +239,12 @@ def _data(t: Tensor) -> np.ndarray:
     return t.data
 
 
-def _scope(w: Watched) -> str:
-    return repr(f"^{re.escape(w.a.name)}$")
-
-
 def _wider(w: Watched) -> str:
-    return 'recipe="int16x8"' if w.is_input else WORDS.format(scope=_scope(w))
+    return 'recipe="int16x8"' if w.is_input else WORDS
 
 
 def _keep(w: Watched) -> str:
-    return "keep its readers float" if w.is_input else FLOAT.format(scope=_scope(w))
+    return "keep its readers float" if w.is_input else FLOAT
 
 
 def _n(value: float) -> str:

@@ -12,6 +12,7 @@ from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
 from lithe.optimize.calibration import SAMPLES
 from lithe.optimize.comparison.causes import Cause, causes
+from lithe.optimize.comparison.factors import Factors, moved
 from lithe.optimize.comparison.findings import Comparison, Layer, spread
 from lithe.optimize.comparison.grafting import Host, Watch, can_become, layer
 from lithe.optimize.comparison.grafting import Layer as Part
@@ -45,9 +46,9 @@ def compare(
     progress is told how many samples were run.
 
     For each tensor: 10 log10(sum x^2 / sum (x - y)^2) of the float values x and the other model's y, over the whole,
-    and over each channel and each sample, for a large one hides what becomes of the others. Both also for the layer
-    alone, run on the float model's values, so that its own error stands apart from what it inherits. Causes are named
-    for the layers that go wrong by themselves.
+    and over each channel and each sample, for a large one hides what becomes of the others (the channels of outputs
+    and of shares do not count by themselves). Both also for the layer alone, run on the float model's values, so that
+    its own error stands apart from what it inherits. Causes are named for the layers that go wrong by themselves.
     Raises InputError where the models have different inputs, `a` has no real numbers, there is no sample, or one does
     not fit or gives NaN or infinity in `a`.
 
@@ -56,7 +57,8 @@ def compare(
     first, second = (_opened(model) for model in (a, b))
     pairs = _same_inputs(first, second)
     found = matched(first.module.main, second.module.main, pairs)
-    watched = _watched(found)
+    factors = moved(found)
+    watched = _watched(found, factors)
     if not any(w.a not in pairs for w in watched):
         raise InputError(
             f"{_said(first, 'the first model')} and {_said(second, 'the second')} have no computed tensor of real "
@@ -99,15 +101,18 @@ def _fits(mine: TensorInfo, theirs: TensorInfo) -> bool:
     return rank and sizes and (mine.dtype == theirs.dtype or theirs.quantization is not None)
 
 
-def _watched(found: Matching) -> list[Watched]:
+def _watched(found: Matching, factors: Factors) -> list[Watched]:
     """The tensors of real numbers that both have, with the layers that compute them."""
     made = []
     for x, y in found.pairs.items():
         stored = found.b.stored(y)
         if not x.type.dtype.is_float or not (stored.type.dtype.is_float or stored.type.quantization is not None):
             continue
-        parts = _parts(found, x, stored) if x in found.a.makers else None
-        made.append(Watched(x, stored, parts, x in found.a.graph.inputs))
+        maker = found.a.makers.get(x)
+        parts = _parts(found, x, stored) if maker is not None else None
+        scaled = maker is not None and bool(maker.op.result_scales)  # as shares are, of which small ones are nothing
+        final = x in found.a.graph.outputs
+        made.append(Watched(x, stored, parts, factors, is_input=maker is None, by_channel=not (scaled or final)))
     return made
 
 
@@ -165,8 +170,9 @@ def _grafted(host: Host, w: Watched, ends: Mapping[Tensor, Tensor]) -> tuple[Ten
     """Where, behind A's graph, A's layer and B's give the tensor: both on A's values, as B stores them."""
     assert w.parts is not None
     mine, theirs = w.parts
-    leaves_b = {t: host.same[ends[t]] for t in theirs.leaves}
-    rounded = {ends[t]: host.cast(there, t.type) for t, there in leaves_b.items()}
+    of = w.factors.of
+    leaves_b = {t: host.cast(host.scaled(host.same[ends[t]], of.get(ends[t])), t.type) for t in theirs.leaves}
+    rounded = {ends[t]: host.unscaled(there, of.get(ends[t])) for t, there in leaves_b.items()}
     leaves_a = {t: rounded.get(t, host.same[t]) for t in mine.leaves}
     return host.add(mine, leaves_a, w.a, "alone/a/"), host.add(theirs, leaves_b, w.b, "alone/b/")
 
@@ -200,7 +206,8 @@ def _findings(
     seen = [w for w in watched if w.total.count]
     poor = [w for w in seen if w.judged.level < least]
     wrong = [w for w in poor if w.own is not None or w.is_input] or poor  # by themselves, if known
-    explained = set(wrong) or set(sorted(seen, key=lambda w: w.judged.level)[:1])
+    adds_up = not wrong and any(w.total.snr < least for w in seen)
+    explained = sorted(seen, key=lambda w: w.judged.level)[:1] if adds_up else wrong
     others = {w.a: w for w in seen}
     why = {w: causes(w, others) for w in explained}
     layers = tuple(_layer(w, found.a, w in wrong, why.get(w, ()), w.a in outputs) for w in seen)

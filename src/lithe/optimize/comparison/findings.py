@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -62,6 +63,11 @@ class Layer:
     is_output: bool
     causes: tuple[Cause, ...] = ()
     spreads: tuple[Spread, ...] = field(default=(), repr=False)
+
+    @property
+    def scope(self) -> str:
+        """A regular expression for the layer, for a `Rule` of a recipe."""
+        return f"^{re.escape(self.name)}$"
 
     @property
     def level(self) -> float:
@@ -165,6 +171,8 @@ def _why(layer: Layer, what: str) -> str:
     lines = [f"{what}: '{layer.name}' ({layer.operator}), {by}, its worst quarter {_db(quarter)} dB"]
     for cause in layer.causes:
         lines += [f"  {cause.name}: {cause.evidence}", f"  try: {'; '.join(cause.tries)}"]
+    if any("scope=layer" in text for cause in layer.causes for text in cause.tries):
+        lines.append(f"  layer = {layer.scope!r}")
     return "\n".join(lines)
 
 

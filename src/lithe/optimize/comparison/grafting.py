@@ -100,6 +100,23 @@ class Host:
             self._cast[t, wanted] = made
         return self._cast[t, wanted]
 
+    def scaled(self, t: Tensor, factors: np.ndarray | None) -> Tensor:
+        """The tensor of real numbers, multiplied."""
+        if factors is None:
+            return t
+        shape = tuple(factors.shape)
+        by = Tensor(f"{t.name}_factors", TensorType(FLOAT32, shape), factors.astype(np.float32))
+        made = Tensor(f"{t.name}_scaled", t.type, shape_signature=t.shape_signature)
+        op = REGISTRY.by_name["MUL"]
+        self.module.main.nodes.append(Node(op, op.Attrs(), [t, by], [made]))
+        return made
+
+    def unscaled(self, t: Tensor, factors: np.ndarray | None) -> Tensor:
+        """The same undone, of integers too."""
+        if factors is None:
+            return t
+        return self.scaled(self.cast(t, TensorType(FLOAT32, t.type.shape)), 1 / factors)
+
     def watched(self, tensors: Sequence[Tensor]) -> Watch:
         return Watch(self.module, tensors)
 

@@ -5,7 +5,8 @@ graphs are read without the first, each tensor standing for those that are the s
 
     root(t)   what t was before any QUANTIZE and DEQUANTIZE
 
-Roots are paired from the inputs onwards and from the outputs backwards, and by name where the operators agree.
+Roots are paired from the inputs onwards, from the outputs backwards, and only then by name: converters number the names
+of layers anew.
 """
 
 from __future__ import annotations
@@ -84,9 +85,10 @@ def matched(a: Graph, b: Graph, inputs: Mapping[Tensor, Tensor]) -> Matching:
     search = _Search(Side(a), Side(b))
     for x, y in inputs.items():
         search.pair(x, y)
-    if len(a.outputs) == len(b.outputs):
-        for x, y in zip(a.outputs, b.outputs, strict=True):
-            search.pair(search.a.root(x), search.b.root(y))
+    while search.onwards():
+        pass
+    search.outputs()
+    search.by_structure()
     search.by_name(same_operator=True)
     search.by_structure()
     search.by_name(same_operator=False)
@@ -112,6 +114,15 @@ class _Search:
         self.taken.add(y)
         return True
 
+    def outputs(self) -> None:
+        """The graphs' outputs, by name where these are the same, else in order."""
+        mine, theirs = self.a.graph.outputs, self.b.graph.outputs
+        if {t.name for t in mine} == {t.name for t in theirs}:
+            theirs = [next(t for t in theirs if t.name == x.name) for x in mine]
+        if len(mine) == len(theirs):
+            for x, y in zip(mine, theirs, strict=True):
+                self.pair(self.a.root(x), self.b.root(y))
+
     def by_name(self, *, same_operator: bool) -> None:
         named: dict[str, list[Tensor]] = {}
         for t in (t for n in self.b.graph.nodes for t in n.outputs):
@@ -124,10 +135,10 @@ class _Search:
     def by_structure(self) -> None:
         changed = True
         while changed:
-            changed = self._onwards()
+            changed = self.onwards()
             changed |= self._backwards()
 
-    def _onwards(self) -> bool:
+    def onwards(self) -> bool:
         """Nodes whose operands are paired, and that are the same operator, give pairs."""
         changed = False
         for node in self.a.nodes:
@@ -143,18 +154,17 @@ class _Search:
     def _partner(self, node: Node, operands: list[Tensor | None]) -> Node | None:
         first = operands[0]
         assert first is not None
-        named = {t.name for t in node.outputs}
         candidates = [
             n for n in self.b.readers.get(first, ())
             if n.op.name == node.op.name and len(n.outputs) == len(node.outputs)
             and sorted(map(id, self.b.operands(n))) == sorted(map(id, operands))
             and any(y not in self.taken for _, y in self._results(node, n))
         ]  # fmt: skip
-        same_name = [n for n in candidates if named & {t.name for t in n.outputs}]
-        candidates = same_name or candidates
         if len(candidates) < 2:
             return candidates[0] if candidates else None
-        return min(candidates, key=lambda n: _distance(self.a.constants(node), self.b.constants(n)))
+        named = {t.name for t in node.outputs}
+        apart = {n: _distance(self.a.constants(node), self.b.constants(n)) for n in candidates}
+        return min(candidates, key=lambda n: (apart[n], not named & {t.name for t in n.outputs}))
 
     def _results(self, node: Node, partner: Node) -> list[tuple[Tensor, Tensor]]:
         """What two nodes give alike; an activation that is fused into one of them follows on the other."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from lithe.ir.graph import Tensor
 from lithe.optimize.comparison.agreement import Agreement, by_channel, real
+from lithe.optimize.comparison.factors import Factors
 from lithe.optimize.comparison.grafting import Layer
 from lithe.optimize.integers import as_stored
 from lithe.optimize.ranges import Percentile
@@ -51,12 +52,24 @@ class Watched:
     storing   A's values as the integers of B, beside themselves: what the scale alone makes wrong.
     beyond    how many values of A the integers of B do not reach; clipped: the noise that comes of it.
     odd       how many values are infinite or NaN in B and not in A.
+
+    factors     what A's values are multiplied with in B: all that is seen is as it is there.
+    by_channel  whether each channel counts by itself, as weights after it may make much of a small one.
     """
 
-    def __init__(self, a: Tensor, b: Tensor, parts: tuple[Layer, Layer] | None, is_input: bool) -> None:
-        self.a, self.b, self.parts, self.is_input = a, b, parts, is_input
-        self.total, self.storing = Agreement(), Agreement()
-        self.own = Agreement() if parts is not None else None
+    def __init__(
+        self,
+        a: Tensor,
+        b: Tensor,
+        parts: tuple[Layer, Layer] | None,
+        factors: Factors,
+        *,
+        is_input: bool,
+        by_channel: bool,
+    ) -> None:
+        self.a, self.b, self.parts, self.factors, self.is_input = a, b, parts, factors, is_input
+        self.total, self.storing = Agreement(by_channel), Agreement(by_channel)
+        self.own = Agreement(by_channel) if parts is not None else None
         self.values, self.got, self.integers = Extremes(), Extremes(), Extremes()
         self.histograms = Percentile(MOST_USED), Percentile(MOST_USED)
         self.beyond = self.odd = 0
@@ -70,7 +83,7 @@ class Watched:
 
     def see(self, wanted: np.ndarray, stored: np.ndarray) -> None:
         """Takes in a sample's values in A, and in B as it stores them."""
-        wanted, got = real(wanted, self.a.type), real(stored, self.b.type)
+        wanted, got = self._as_there(wanted), real(stored, self.b.type)
         if not wanted.size:
             return
         self.odd += int((~np.isfinite(got)).sum())
@@ -87,9 +100,12 @@ class Watched:
     def see_own(self, wanted: np.ndarray, stored: np.ndarray) -> None:
         """The same of the layer alone."""
         assert self.own is not None
-        wanted, got = real(wanted, self.a.type), real(stored, self.b.type)
+        wanted, got = self._as_there(wanted), real(stored, self.b.type)
         if wanted.size:
             self.own.see(_finite(wanted), _finite(got))
+
+    def _as_there(self, wanted: np.ndarray) -> np.ndarray:
+        return real(wanted, self.a.type) * self.factors.of.get(self.a, 1.0)
 
     def _store(self, wanted: np.ndarray) -> None:
         q, dtype = self.b.type.quantization, self.b.type.dtype

@@ -14,15 +14,17 @@ from lithe.errors import InputError, MissingDependency, ModelError, UnsupportedO
 from lithe.ir.graph import Module, Node, Tensor
 from lithe.ops.verify import verify
 from lithe.optimize.calibration import calibrated
-from lithe.optimize.integers import Ends, as_integer_graph
 from lithe.optimize.ranges import observer
 from lithe.optimize.recipes import Recipe
 from lithe.optimize.recipes import recipe as named
+from lithe.optimize.rewriting import Ends, as_integer_graphs
+from lithe.optimize.spelling import spell_out
 from lithe.runtime.model import Model
 from lithe.types import FLOAT32
 
 SHARED = 0.25  # of a constant: with so many zeros these are kept; with so few different values, too
 CHECKED = 8  # samples
+ADDED = ("QUANTIZE", "DEQUANTIZE")  # what stands between integers and the rest
 
 
 def quantize_aware(
@@ -60,38 +62,49 @@ def quantize_aware(
     whole = converted(model, inputs)
     trained = depends(model, inputs, whole)
     first: list[Any] = []
-    small = _integers(whole, _remembered(samples, first), named(recipe), ranges)
-    masters: dict[int, dict[str, Any]] = {}
-    arrays: dict[int, np.ndarray] = {}
-    for tensor, place in constants(whole.module, small.module):
-        key = id(tensor)
-        known = masters.setdefault(key, {"places": [], "shape": list(tensor.type.shape), "trainable": tensor in trained,
-                                         "keeps": _keeps(tensor)})  # fmt: skip
-        known["places"].append(list(place))
-        arrays[key] = np.asarray(tensor.data)
+    small, found = _integers(whole, _remembered(samples, first), named(recipe), ranges)
+    masters: dict[Tensor, dict[str, Any]] = {}
+    for tensor, place in found:
+        new = {"places": [], "shape": list(tensor.type.shape), "trainable": tensor in trained, "keeps": _keeps(tensor)}
+        masters.setdefault(tensor, new)["places"].append(list(place))
     _require_gradients(small.module, {tuple(p) for m in masters.values() if m["trainable"] for p in m["places"]})
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     layer = IntegerGraph(_file(small), list(masters.values()), copy, name="integers")
     aware = _assembled(keras, model, layer, list(small.outputs), QuantizeAware)
-    layer.set_masters(list(arrays.values()))
+    layer.set_masters([np.asarray(t.data) for t in masters])
     _agree(aware, first)
     return aware
 
 
-def _integers(whole: Model, samples: Iterable[Any], recipe: Recipe, ranges: str) -> Model:
-    """The float model as one of integers, before any repair of its weights: training is to repair them."""
+def _integers(
+    whole: Model, samples: Iterable[Any], recipe: Recipe, ranges: str
+) -> tuple[Model, list[tuple[Tensor, tuple[int, int]]]]:
+    """The float model as one of integers, before any repair of its weights, as training is to repair them; and each
+    constant of real numbers, with where it is an operand now."""
     module = whole.module.copy()
+    own = dict(zip(module.main.tensors, whole.module.main.tensors, strict=True))
     plan = recipe.plan(module)
     if not plan.has_integers:
         raise InputError("the recipe computes with real numbers", hint="recipes for training are int8 and int16x8")
+    if any(n.op.name in ADDED for n in module.main.nodes):
+        raise InputError("the model is quantized already", hint="give the float model")
+    plan = spell_out(module, plan)
+    before = [(n.op.name, list(n.inputs)) for n in module.main.nodes]
     seen = calibrated(module, samples, observer(ranges or recipe.ranges))
-    became = as_integer_graph(module.main, seen, plan.integers(module.main), Ends())
+    became = as_integer_graphs(module, seen, plan, Ends())
     for s in module.signatures:
         s.inputs = {name: became.get(t, t) for name, t in s.inputs.items()}
         s.outputs = {name: became.get(t, t) for name, t in s.outputs.items()}
     verify(module)
-    return Model(module)
+    after = [(i, n) for i, n in enumerate(module.main.nodes) if n.op.name not in ADDED]
+    found = [
+        (own.get(t, t), (number, i))
+        for (name, inputs), (number, node) in zip(before, after, strict=True)
+        for i, t in enumerate(inputs)
+        if t is not None and t.data is not None and t.type.dtype == FLOAT32 and name == node.op.name
+    ]
+    return Model(module), found
 
 
 def keras_of(model: Any) -> Any:
@@ -106,20 +119,6 @@ def keras_of(model: Any) -> Any:
             hint="a subclassed model can be wrapped: keras.Model(x, model(x)) with x = keras.Input(...)",
         )
     return keras
-
-
-def constants(whole: Module, small: Module) -> Iterator[tuple[Tensor, tuple[int, int]]]:
-    """Each constant of real numbers, and where it is an operand in the graph of integers."""
-    added = ("QUANTIZE", "DEQUANTIZE")
-    if any(n.op.name in added for n in whole.main.nodes):
-        raise InputError("the model is quantized already", hint="give the float model")
-    theirs = [(i, n) for i, n in enumerate(small.main.nodes) if n.op.name not in added]
-    if [n.op.name for n in whole.main.nodes] != [n.op.name for _, n in theirs]:
-        raise ModelError("the operators of the quantized model are not those of the model", hint="report this model")
-    for before, (number, after) in zip(whole.main.nodes, theirs, strict=True):
-        for i, (a, b) in enumerate(zip(before.inputs, after.inputs, strict=True)):
-            if a is not None and a.data is not None and a.type.dtype == FLOAT32 and b is not None:
-                yield a, (number, i)
 
 
 def _keeps(t: Tensor) -> str | int:
@@ -207,5 +206,4 @@ def _agree(aware: Any, samples: Sequence[Any]) -> None:
 
 def exact(module: Module) -> bool:
     """Whether all of a model but its ends is computed on integers, so that every bit is known."""
-    ends = ("QUANTIZE", "DEQUANTIZE")
-    return all(not t.type.dtype.is_float for n in module.main.nodes if n.op.name not in ends for t in n.outputs)
+    return all(not t.type.dtype.is_float for n in module.main.nodes if n.op.name not in ADDED for t in n.outputs)

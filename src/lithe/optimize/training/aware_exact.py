@@ -20,6 +20,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from lithe.errors import ModelError
 from lithe.ir.arithmetic import activation_range
 from lithe.ir.graph import Node
 from lithe.ops.contraction import multipliers
@@ -56,7 +57,9 @@ def table_of(node: Node) -> np.ndarray | None:
     if not node.op.elementwise or len(types) != len(site.inputs) or not all(map(is_stored, (*types, *site.outputs))):
         return None
     sizes = [1 << t.dtype.bits for t in types]
-    if math.prod(sizes) > LARGEST_TABLE or any(t.quantization is not None and t.quantization.per_channel for t in types):
+    if math.prod(sizes) > LARGEST_TABLE or any(
+        t.quantization is not None and t.quantization.per_channel for t in types
+    ):
         return None
     values = [np.arange(t.dtype.minimum, t.dtype.maximum + 1).astype(t.dtype.numpy) for t in types]
     grid = [v.ravel() for v in np.meshgrid(*values, indexing="ij")]
@@ -71,9 +74,17 @@ def looked_up(node: Node, table: np.ndarray) -> Exact:
         place: Any = 0.0
         for x, t in zip(steps, types, strict=True):
             place = place * (1 << t.dtype.bits) + (x + float(zero_of(t) - t.dtype.minimum))
-        return [ops.take(ops.convert_to_tensor(table), ops.cast(place, "int32"), axis=0)]
+        return [_entries(ops.convert_to_tensor(table), ops.cast(place, "int32"))]
 
     return exact
+
+
+def _entries(table: Any, places: Any) -> Any:
+    """Where all places are in the table. JAX's own look-up minds others, which XLA compiles ten times as long: it goes
+    through all look-ups before to know whether they were such."""
+    if keras.backend.backend() == "jax":
+        return table.at[places].get(mode="promise_in_bounds")
+    return ops.take(table, places, axis=0)
 
 
 # sums of products
@@ -140,48 +151,59 @@ def _sited(node: Node, shapes: Sequence[Any], values: Sequence[Any]) -> Site:
 
 
 def hosted(node: Node) -> Exact:
-    """The node by `Op.evaluate`. What it keeps from run to run begins with zeros in each."""
-    fixed = [None if t is None else t.data for t in node.inputs]
+    """The node by `Op.evaluate`. What it keeps from run to run begins with zeros in each.
+
+    A whole batch at a time, or one example after another where a constant says that there is one.
+    """
 
     def exact(operands: Sequence[Any]) -> list[Any]:
         given = [i for i, x in enumerate(operands) if x is not None and not isinstance(x, np.ndarray)]
-        batch = next((operands[i].shape[0] for i in given if len(operands[i].shape)), 1)
         constants = [x if isinstance(x, np.ndarray) else None for x in operands]
+        known = [None if t is None else t.data for t in node.inputs]
+        computed = [i for i in given if node.inputs[i].data is None and operands[i].shape]  # type: ignore[union-attr]
+        batch = operands[computed[0]].shape[0] if computed else 1
+        shapes = [
+            None if t is None else _with_batch(t.type, batch) if t.is_variable else x.shape
+            for x, t in zip(operands, node.inputs, strict=True)
+        ]
 
-        def shape_of(i: int) -> Any:
-            t = node.inputs[i]
-            if t is None:
-                return None
-            if t.is_variable:
-                return (batch, *t.type.shape[1:])
-            return t.type.shape if operands[i] is None else tuple(operands[i].shape)
-
-        shapes = [shape_of(i) for i in range(len(operands))]
-        known = [x if x is not None and not is_stored(t) else f
-                 for x, f, t in zip(constants, fixed, Site.of(node).inputs, strict=True)]  # fmt: skip
-
-        def run(*arrays: Any) -> list[np.ndarray]:
-            values = list(constants)
-            for i, a in zip(given, arrays, strict=True):
-                values[i] = np.asarray(a)
-            stored = [_as_stored(v, t, batch_of(arrays)) for v, t in zip(values, node.inputs, strict=True)]
-            site = _sited(node, [None if v is None else v.shape for v in stored], known)
+        def once(arrays: dict[int, np.ndarray], count: int) -> list[np.ndarray]:
+            values = [arrays.get(i, x) for i, x in enumerate(constants)]
+            stored = [_as_stored(v, t, count) for v, t in zip(values, node.inputs, strict=True)]
+            now = [None if k is None else v for v, k in zip(stored, known, strict=True)]
+            site = _sited(node, [None if v is None else v.shape for v in stored], now)
             with np.errstate(all="ignore"):
                 made = node.op.evaluate(site, *stored)
             return [_as_steps(np.asarray(y), t.type) for y, t in zip(made, node.outputs, strict=True)]
 
-        if any(n is None for s in shapes if s is not None for n in s):
-            results = [(None, *t.type.shape[1:]) for t in node.outputs]
-        else:
-            results = [t.shape for t in _sited(node, shapes, known).outputs]
+        def run(*tensors: Any) -> list[np.ndarray]:
+            arrays = {i: np.asarray(a) for i, a in zip(given, tensors, strict=True)}
+            count = arrays[computed[0]].shape[0] if computed else 1
+            if together:
+                return once(arrays, count)
+            rows = (once({i: a[n : n + 1] if i in computed else a for i, a in arrays.items()}, 1) for n in range(count))
+            return [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+
+        results, together = _results(node, shapes, known, batch)
         kinds = [_kind(t.type) for t in node.outputs]
         return on_host(run, results, kinds, [ops.stop_gradient(operands[i]) for i in given])
 
     return exact
 
 
-def batch_of(arrays: Sequence[Any]) -> int:
-    return next((a.shape[0] for a in arrays if np.ndim(a)), 1)
+def _results(node: Node, shapes: Sequence[Any], known: Sequence[Any], batch: int | None) -> tuple[list[Any], bool]:
+    """The shapes of the results for a batch, and whether the operator takes it as a whole."""
+    declared = [_with_batch(t.type, batch) if t.type.shape[:1] == (1,) else t.type.shape for t in node.outputs]
+    tried = [None if s is None else tuple(2 if n is None else n for n in s) for s in shapes]
+    try:
+        found = [t.shape for t in _sited(node, tried, known).outputs]
+    except ModelError:
+        return declared, False
+    return (declared, True) if any(None in s for s in shapes if s is not None) else (found, True)
+
+
+def _with_batch(t: TensorType, batch: int | None) -> tuple[int | None, ...]:
+    return (batch, *t.shape[1:])
 
 
 def _as_stored(value: Any, t: Any, batch: int) -> np.ndarray | None:

@@ -56,7 +56,9 @@ class IntegerGraph(keras.layers.Layer):  # type: ignore[misc, name-defined, unus
             )
             kind = "int32" if isinstance(m["keeps"], int) else "float32"
             self.kept.append(
-                self.add_weight(shape=tuple(m["shape"]), initializer="ones", dtype=kind, trainable=False, name=f"kept{i}")
+                self.add_weight(
+                    shape=tuple(m["shape"]), initializer="ones", dtype=kind, trainable=False, name=f"kept{i}"
+                )
                 if m["keeps"]
                 else None
             )
@@ -120,7 +122,9 @@ class IntegerGraph(keras.layers.Layer):  # type: ignore[misc, name-defined, unus
             steps = constant_steps(array, t.type) if is_stored(t.type) else array
             data = np.asarray(ops.convert_to_numpy(steps))
             if is_stored(t.type):
-                data = np.rint(data).astype(np.int64) + (t.type.quantization.zero_point[0] if t.type.quantization else 0)
+                data = np.rint(data).astype(np.int64) + (
+                    t.type.quantization.zero_point[0] if t.type.quantization else 0
+                )
             t.data = data.astype(t.type.dtype.numpy)
         return module
 
@@ -173,7 +177,10 @@ class _Step:
         exact = self.exact([x if x is None or isinstance(x, np.ndarray) else ops.stop_gradient(x) for x in operands])
         if not training or self.rule is None:
             return exact
-        reals = [real(x, t.type) if t is not None else x for x, t in zip(operands, node.inputs, strict=True)]
+        reals = [
+            real(x, t.type) if t is not None and x is not None else None
+            for x, t in zip(operands, node.inputs, strict=True)
+        ]
         return [
             _followed(e, s, t) for e, s, t in zip(exact, _listed(self.rule(node, *reals)), node.outputs, strict=True)
         ]
@@ -212,7 +219,7 @@ def _end(node: Node, x: Any) -> Any:
 def _followed(exact: Any, soft: Any, t: Tensor) -> Any:
     """An exact result with the gradient of a real one."""
     if not is_stored(t.type):
-        return ops.stop_gradient(exact) + (soft - ops.stop_gradient(soft)) if t.type.dtype.is_float else exact
+        return _instead(ops.stop_gradient(exact), soft) if t.type.dtype.is_float else exact
     assert t.type.quantization is not None
     zero = t.type.quantization.zero_point[0]
     low, high = t.type.dtype.minimum - zero, t.type.dtype.maximum - zero
@@ -221,8 +228,28 @@ def _followed(exact: Any, soft: Any, t: Tensor) -> Any:
 
 def straight(exact: Any, soft: Any, low: float, high: float) -> Any:
     """`exact`, with the gradient of `soft` where that is between two bounds."""
-    soft = ops.clip(soft, low, high)
-    return ops.stop_gradient(exact) + (soft - ops.stop_gradient(soft))
+    return _instead(ops.stop_gradient(exact), ops.clip(soft, low, high))
+
+
+@ops.custom_gradient
+def _instead(exact: Any, soft: Any) -> Any:
+    """`exact`, with the gradient of `soft`, which need not be computed where nobody wants that."""
+
+    def gradient(*given: Any, upstream: Any = None) -> Any:
+        (of_result,) = given if upstream is None else (upstream,)
+        return ops.zeros_like(of_result), apart(of_result)
+
+    return apart(exact), gradient
+
+
+def apart(x: Any) -> Any:
+    """The same tensor, which XLA computes once: it would write what several operators read into each of them, and
+    what these read in turn, which is without end in recurrent layers."""
+    if keras.backend.backend() != "jax":
+        return x
+    import jax
+
+    return jax.lax.optimization_barrier(x)
 
 
 # real numbers and steps

@@ -11,7 +11,7 @@ import numpy as np
 from lithe.errors import InputError
 from lithe.optimize.clusters import check, clustered, members
 from lithe.optimize.training.substitution import Substituted, checked, strip
-from lithe.optimize.training.weights import Scope, chosen, places
+from lithe.optimize.training.weights import Scope, array_of, chosen, places
 
 ROUNDS = 10  # of k-means, from where the centroids start
 
@@ -55,7 +55,7 @@ def cluster(
     indices = chosen(within, scope)
     found = [
         clustered(
-            place.rows(keras.ops.convert_to_numpy(place.variable)),
+            place.rows(array_of(place.variable)),
             clusters,
             start,
             per_channel=per_channel,
@@ -69,7 +69,7 @@ def cluster(
     for i, one in enumerate(found):
         made.centroids[i].assign(one.centroids)
         made.kept[i].assign(made.places[i].whole(one.stays))
-    made.choose(0)
+    made.choose_at(0)
     return made
 
 
@@ -112,14 +112,14 @@ class Clustered(Substituted):
 
     def choose(self, step: int) -> None:
         for i, place in enumerate(self.places):
-            rows = place.rows(keras.ops.convert_to_numpy(place.variable))
-            centroids = keras.ops.convert_to_numpy(self.centroids[i])
+            rows = place.rows(array_of(place.variable))
+            centroids = array_of(self.centroids[i])
             first = np.arange(len(centroids))[:, None] * centroids.shape[1]
             self.members[i].assign(place.whole(members(rows, centroids) + first))
 
     def final(self, index: int, weight: np.ndarray) -> np.ndarray:
-        numbers = keras.ops.convert_to_numpy(self.centroids[index]).reshape(-1)
-        members, kept = (keras.ops.convert_to_numpy(v[index]) for v in (self.members, self.kept))
+        numbers = array_of(self.centroids[index]).reshape(-1)
+        members, kept = (array_of(v[index]) for v in (self.members, self.kept))
         return np.where(kept, numbers[members], 0).astype(weight.dtype)
 
     def get_config(self) -> dict[str, Any]:

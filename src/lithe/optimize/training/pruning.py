@@ -13,7 +13,7 @@ from lithe.optimize.sparsity import Structure, masks
 from lithe.optimize.sparsity import structure as structured
 from lithe.optimize.training.schedules import Schedule
 from lithe.optimize.training.substitution import Substituted, checked, unfinished
-from lithe.optimize.training.weights import Scope, chosen
+from lithe.optimize.training.weights import Scope, array_of, chosen
 
 THRESHOLDS = ("layer", "model")
 NEAR = 1e-3  # a third is not written exactly
@@ -48,18 +48,16 @@ def prune(
         raise InputError(f"there is no threshold for {threshold!r}", hint=f"thresholds are {', '.join(THRESHOLDS)}")
     times = _schedule(schedule, made)
     within = checked(model, "pruned")
-    return Pruned(within, chosen(within, scope), asdict(times), str(made), threshold)
+    pruned = Pruned(within, chosen(within, scope), asdict(times), str(made), threshold)
+    pruned.advance()  # to zeros from the start
+    return pruned
 
 
 def _schedule(given: Schedule | float | None, of: Structure) -> Schedule:
     if given is None and not of.group:
         raise InputError("nothing says how many weights are to become zero", hint="give a Schedule, or a share")
-    if given is None or (isinstance(given, float | int) and not isinstance(given, bool)):
-        times = Schedule.once(of.most if given is None else given)
-    else:
-        times = given
-    if not isinstance(times, Schedule):
-        raise InputError(f"{given!r} is no schedule", hint="give a Schedule, or a share")
+    share = of.most if given is None else given
+    times = share if isinstance(share, Schedule) else Schedule.once(share)
     if of.group and abs(times.final - of.most) > NEAR:
         raise InputError(
             f"{of} leaves {1 - of.most:.3g} of the weights, and the schedule ends where {1 - times.final:.3g} are left",
@@ -93,7 +91,7 @@ class Pruned(Substituted):
         return self.schedule.moment(step)
 
     def choose(self, step: int) -> None:
-        rows = [p.rows(keras.ops.convert_to_numpy(p.variable)) for p in self.places]
+        rows = [p.rows(array_of(p.variable)) for p in self.places]
         groups = [rows] if self.threshold == "model" else [[one] for one in rows]
         share, of = self.schedule.sparsity(step), structured(self.structure)
         found = [kept for group in groups for kept in masks(group, share, of)]
@@ -101,10 +99,10 @@ class Pruned(Substituted):
             variable.assign(place.whole(kept))
 
     def final(self, index: int, weight: np.ndarray) -> np.ndarray:
-        if int(keras.ops.convert_to_numpy(self.updated)) < self.schedule.reached:
+        if int(array_of(self.updated)) < self.schedule.reached:
             wanted = f"the sparsity {self.schedule.final} is reached at step {self.schedule.reached}"
             raise unfinished(self, wanted)
-        return np.where(keras.ops.convert_to_numpy(self.masks[index]), weight, np.zeros((), weight.dtype))
+        return np.where(array_of(self.masks[index]), weight, np.zeros((), weight.dtype))
 
     def get_config(self) -> dict[str, Any]:
         own = {"schedule": asdict(self.schedule), "structure": self.structure, "threshold": self.threshold}

@@ -15,8 +15,8 @@ class Schedule:
         sparsity(t) = final + (initial - final) * (1 - (t - begin) / (end - begin)) ** power,  begin <= t <= end
 
     initial, final  shares of weights that are zero, at `begin` and from `end` on; 0 <= share < 1.
-    begin, end      in steps of the optimizer; no weight is zeroed before `begin`, and after `end` none changes its side.
-                    `end=None`: they go on to be chosen, with the sparsity `final`.
+    begin, end      in steps of training; no weight is zeroed before `begin`, and after `end` the zeros stay where they
+                    are. `end=None`: they go on to be chosen, with the sparsity `final`.
     frequency       so many steps lie between two choices.
 
     Source: Zhu and Gupta, To prune, or not to prune, 2017 (power 3).

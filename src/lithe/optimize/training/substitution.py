@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from lithe.errors import InputError, StateError
-from lithe.optimize.training.weights import places, standing
+from lithe.optimize.training.weights import array_of, places, standing
 
 
 def checked(model: Any, doing: str) -> Any:
@@ -81,9 +81,10 @@ class Substituted(keras.Model):
 
     def advance(self) -> None:
         """Chooses stand-ins anew where it is time for that: before each step of a training loop of one's own."""
-        due = self.moment(_whole(self.steps))
-        if due > _whole(self.updated):
-            self._choose(due)
+        for model in _chain(self):
+            due = model.moment(_whole(model.steps))
+            if due > _whole(model.updated):
+                model.choose_at(due)
 
     def fit(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.fit`; stand-ins are chosen anew where it is time for that."""
@@ -101,7 +102,7 @@ class Substituted(keras.Model):
 
     def stripped(self) -> Any:
         """The model within, with what stood for its weights as its weights."""
-        values = [self.final(i, keras.ops.convert_to_numpy(place.variable)) for i, place in enumerate(self.places)]
+        values = [self.final(i, array_of(place.variable)) for i, place in enumerate(self.places)]
         for place, value in zip(self.places, values, strict=True):
             place.variable.assign(value)
         return self.model
@@ -115,7 +116,8 @@ class Substituted(keras.Model):
         within = keras.saving.deserialize_keras_object(config.pop("model"), custom_objects=custom_objects)
         return cls(within, **config)
 
-    def _choose(self, step: int) -> None:
+    def choose_at(self, step: int) -> None:
+        """Chooses stand-ins anew, and keeps in mind when that was."""
         self.choose(step)
         self.updated.assign(step)
 
@@ -128,22 +130,31 @@ class Advance(keras.callbacks.Callback):
     """Lets a model choose its stand-ins while it is trained. `fit` of such a model adds it by itself."""
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self.first, self.updated = _whole(self.model.steps), _whole(self.model.updated)
+        self.models = list(_chain(self.model))
+        self.first = [_whole(m.steps) for m in self.models]
+        self.updated = [_whole(m.updated) for m in self.models]
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._advance(self.first + batch)
+        self._advance([first + batch for first in self.first])
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._advance(_whole(self.model.steps))
+        self._advance([_whole(m.steps) for m in self.models])
 
-    def _advance(self, step: int) -> None:
-        due = self.model.moment(step)
-        if due <= self.updated:
-            return
-        if hasattr(self.model, "jax_state_sync"):  # JAX trains on copies, which are written back for this
-            self.model.jax_state_sync()
-        self.model._choose(due)
-        self.updated = due
+    def _advance(self, steps: Sequence[int]) -> None:
+        for i, (model, step) in enumerate(zip(self.models, steps, strict=True)):
+            due = model.moment(step)
+            if due > self.updated[i]:
+                if hasattr(self.model, "jax_state_sync"):  # JAX trains on copies, which are written back for this
+                    self.model.jax_state_sync()
+                model.choose_at(due)
+                self.updated[i] = due
+
+
+def _chain(model: Any) -> Iterator[Substituted]:
+    """A model, and those within it that have stand-ins too, from the outside to the inside."""
+    while isinstance(model, Substituted):
+        yield model
+        model = model.model
 
 
 def strip(model: Any) -> Any:
@@ -172,4 +183,4 @@ def unfinished(model: Substituted, problem: str) -> StateError:
 
 
 def _whole(variable: Any) -> int:
-    return int(keras.ops.convert_to_numpy(variable))
+    return int(array_of(variable))

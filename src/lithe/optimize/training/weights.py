@@ -77,6 +77,11 @@ class Place:
         return order, [self.variable.shape[i] for i in order]
 
 
+def array_of(variable: Any) -> np.ndarray:
+    """What a variable holds."""
+    return np.asarray(keras.ops.convert_to_numpy(variable.value))
+
+
 def places(model: Any) -> list[Place]:
     """Every weight of rank 2 or more, in the order of `model.weights`."""
     holders: dict[int, list[tuple[Any, Any]]] = {}

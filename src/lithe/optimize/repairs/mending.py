@@ -1,0 +1,127 @@
+"""The repairs in order: what they have to see while the float model runs, and what they then change in it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from lithe.errors import InputError
+from lithe.ir.graph import Graph, Node, Tensor
+from lithe.optimize.integers import LARGEST_BIAS
+from lithe.optimize.ranges import Observer
+from lithe.optimize.recipes import Plan, Scheme
+from lithe.optimize.repairs.bias import corrected, has_bias
+from lithe.optimize.repairs.equalization import equalize, pairs, watched
+from lithe.optimize.repairs.folding import folded
+from lithe.optimize.repairs.rounding import FEW_BITS, Products, as_rows, rounded
+from lithe.optimize.repairs.watching import Channels, Watched, Watcher
+from lithe.types import DType
+
+Ranges = Mapping[Any, tuple[float, float]]
+FOLDING, EQUALIZATION, BIAS, ROUNDING = "folding", "equalization", "bias", "rounding"
+REPAIRS = (FOLDING, EQUALIZATION, BIAS, ROUNDING)
+
+
+def chosen(repairs: Collection[str] | None) -> Collection[str]:
+    """The names of repairs, all for None. Raises InputError for what is none."""
+    if repairs is None:
+        return REPAIRS
+    names = [repairs] if isinstance(repairs, str) else list(repairs)
+    for name in names:
+        if name not in REPAIRS:
+            raise InputError(f"there is no repair {name!r}", hint=f"repairs are {', '.join(REPAIRS)}; () is none")
+    return names
+
+
+class Mending:
+    """What repairs do to the main graph of a float model."""
+
+    def __init__(self, graph: Graph, plan: Plan, repairs: Collection[str] | None = None) -> None:
+        """repairs  names; None: all, of which rounding is for weights of few bits."""
+        self.graph, self.plan, self.names = graph, plan, chosen(repairs)
+        self.pairs = pairs(graph, plan) if EQUALIZATION in self.names else []
+        bits = FEW_BITS if repairs is None else 8
+        self.products = {n: Products(n) for n in graph.nodes if ROUNDING in self.names and self._in_bits(n, bits)}
+        self.biased = [n for n in graph.nodes if BIAS in self.names and self._is_stored(n) and has_bias(n)]
+        wanted = watched(self.pairs) | {n.inputs[0] for n in self.biased if n.inputs[0] is not None}
+        self.channels = {t: Channels() for t in wanted if t.type.rank}
+        self.watchers: dict[Any, list[Watcher]] = {t: [c] for t, c in self.channels.items()}
+        for node, products in self.products.items():
+            if node.inputs[0] is not None:
+                self.watchers.setdefault(node.inputs[0], []).append(products)
+
+    @property
+    def wants_samples(self) -> bool:
+        """Whether samples are of use even where no ranges are needed."""
+        return bool(self.products)
+
+    def _is_stored(self, node: Node) -> bool:
+        scheme = self.plan.of(node)
+        return (
+            scheme.weights is not None and scheme.weights.is_integer and (scheme.values is not None or _is_few(scheme))
+        )
+
+    def _in_bits(self, node: Node, bits: int) -> bool:
+        kind = self.plan.of(node).weights
+        few = kind is not None and kind.is_integer and kind.stored_bits <= bits
+        return few and self.plan.of(node).channels and Products.fits(node)
+
+    def observed(self, seen: Any, observer: Observer) -> Observer:
+        """The observer of a tensor, which then sees for the repairs too."""
+        watchers = self.watchers.get(seen)
+        return Watched(observer, watchers) if watchers else observer
+
+    def mend(self, ranges: Ranges) -> tuple[dict[Any, tuple[float, float]], dict[Node, Tensor]]:
+        """Changes weights and biases in place. Returns the ranges as they are now, and weights that are integers.
+
+        ranges  as they were found.
+        """
+        found = dict(ranges)
+        found |= equalize(self.pairs, self.channels, self.plan, found)
+        if FOLDING in self.names:
+            found |= folded(self.graph, found)
+        made = self._rounded(found)
+        for node in self.biased:
+            x = self.channels.get(node.inputs[0])  # type: ignore[arg-type]
+            if x is None or not x.count:
+                continue
+            bias = corrected(node, self.plan.of(node), x.mean, made.get(node))
+            if bias is not None:
+                node.inputs[2] = bias
+        return found, made
+
+    def _rounded(self, ranges: Ranges) -> dict[Node, Tensor]:
+        factors = {
+            n: pair.factors[c] for pair in self.pairs if pair.factors is not None for n, c in pair.channels.items()
+        }
+        made = {}
+        for node, products in self.products.items():
+            if products.sums is None or not np.isfinite(products.sums).all():
+                continue
+            sums, weights = products.sums, node.inputs[1]
+            assert weights is not None
+            if node in factors:
+                spread = np.broadcast_to(factors[node], weights.type.shape)
+                each = as_rows(node, spread, len(sums))[:, 0]
+                sums = sums * each[:, :, None] * each[:, None]
+            scheme = self.plan.of(node)
+            stored = rounded(node, scheme, sums)
+            if scheme.values is None or _bias_fits(node, stored, ranges, scheme.values):
+                made[node] = stored
+        return made
+
+
+def _is_few(scheme: Scheme) -> bool:
+    return scheme.weights is not None and scheme.weights.stored_bits <= FEW_BITS
+
+
+def _bias_fits(node: Node, stored: Tensor, ranges: Ranges, values: DType) -> bool:
+    """Whether the bias is small enough as integers with the scale of these weights, which else has to be wider."""
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    q, (low, high) = stored.type.quantization, ranges.get(node.inputs[0], (0.0, 0.0))
+    if bias is None or bias.data is None or q is None:
+        return True
+    step = max((high - low) / (values.maximum - values.minimum), 1e-30)
+    return bool((np.abs(bias.data) <= LARGEST_BIAS * step * np.asarray(q.scale)).all())
