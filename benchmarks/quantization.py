@@ -5,8 +5,8 @@
 Without models: every float model of the corpus (LITHE_CORPUS, or ../shared/corpus), where there is one. Each model gets
 the same samples from all: pictures from the corpus where it takes pictures, else numbers from a seeded generator. Each
 quantizer runs in a process of its own, from the model's file to the file that it writes; imports are not counted.
-Results of quantizers that are left out stay in the file. All are judged in the official runtime: signal-to-noise in dB at each float output against the float model, on
-samples that were not calibrated with, averaged over outputs.
+All results are judged in the official runtime: signal-to-noise in dB at each float output against the float model, on
+samples that were not calibrated with, averaged over outputs. Results of quantizers that are left out stay in the file.
 
     ai-edge-quantizer    its recipes static_wi8_ai8 and dynamic_wi8_afp32; run by --peer-python, where it is installed
     tensorflow           the converter's calibrator and quantizer, on the float model's file
@@ -286,8 +286,9 @@ def summary(entries: list[dict[str, Any]]) -> list[str]:
             typical, lost = statistics.median(g for g, _ in gains), sum(g < -0.5 for g, _ in gains)
             worst = ", ".join(f"{m} {g:+.2f}" for g, m in gains[:5])
             typical_time, longest = statistics.median(r for r, _ in ratios), ratios[-1]
+            title = f"{recipe}: {mine} against {name}"
             lines += [
-                f"{recipe}: {mine} against {name}: {len(both)} models, median {typical:+.2f} dB, {lost} lower by over 0.5 dB",
+                f"{title}: {len(both)} models, median {typical:+.2f} dB, {lost} lower by over 0.5 dB",
                 f"  least {worst}",
                 f"  time {typical_time:.2f} of theirs, at most {longest[0]:.2f} ({longest[1]})",
                 f"  {alone} more models that it does not do",
