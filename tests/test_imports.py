@@ -36,6 +36,7 @@ ALLOWED["cli"] = set(ALLOWED) | PUBLIC | {"data"}
 ALLOWED["studio"] = set(ALLOWED) | PUBLIC
 ALLOWED["lite"] = {"lithe", "runtime", "conversion", "optimize", *GROUND}
 ALLOWED["data"] = set()
+ALLOWED["optimize"] |= PUBLIC  # training goes on with models of Keras, which `lithe.convert` reads
 FRONT = {"lithe"}  # __init__.py of the package gathers public names from any room but the doors
 
 

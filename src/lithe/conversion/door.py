@@ -161,6 +161,8 @@ def convert(
     >>> model = lithe.convert(keras_model)                            # doctest: +SKIP
     >>> model.save("model.tflite")                                    # doctest: +SKIP
     """
+    if hasattr(source, "to_lithe"):  # it knows what it is here, as a model that is trained with integers
+        source = source.to_lithe()
     layers = isinstance(verify, str)
     if layers and verify != LAYERS:
         raise InputError(f"verify={verify!r} is not known", hint="verify=True, 'layers', or {input: array}")

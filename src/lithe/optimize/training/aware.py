@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from lithe.errors import InputError, MissingDependency, ModelError, UnsupportedOp
+from lithe.errors import InputError, ModelError, UnsupportedOp
 from lithe.ir.graph import Module, Node, Tensor
 from lithe.ops.verify import verify
 from lithe.optimize.calibration import calibrated
 from lithe.optimize.ranges import observer
-from lithe.optimize.recipes import Recipe
+from lithe.optimize.recipes import Given, Recipe
 from lithe.optimize.recipes import recipe as named
 from lithe.optimize.rewriting import Ends, as_integer_graphs
 from lithe.optimize.spelling import spell_out
+from lithe.optimize.training.aware_layer import IntegerGraph, QuantizeAware  # known to Keras from here on
+from lithe.optimize.training.aware_rules import rule_of
+from lithe.optimize.training.aware_weights import converted, depends, tensors_of
 from lithe.runtime.model import Model
 from lithe.types import FLOAT32
 
@@ -30,7 +33,7 @@ ADDED = ("QUANTIZE", "DEQUANTIZE")  # what stands between integers and the rest
 def quantize_aware(
     model: Any,
     samples: Iterable[Any],
-    recipe: str | Recipe = "int8",
+    recipe: Given = "int8",
     *,
     ranges: str = "",
     inputs: Any = None,
@@ -56,21 +59,25 @@ def quantize_aware(
     >>> lithe.convert(aware).save("small.tflite")                               # doctest: +SKIP
     """
     keras = keras_of(model)
-    from lithe.optimize.training.aware_layer import IntegerGraph, QuantizeAware
-    from lithe.optimize.training.aware_weights import converted, depends
-
     whole = converted(model, inputs)
     trained = depends(model, inputs, whole)
     first: list[Any] = []
     small, found = _integers(whole, _remembered(samples, first), named(recipe), ranges)
+    sources = {t: list(place) for place, t in reversed(tensors_of(whole).items())}
     masters: dict[Tensor, dict[str, Any]] = {}
     for tensor, place in found:
-        new = {"places": [], "shape": list(tensor.type.shape), "trainable": tensor in trained, "keeps": _keeps(tensor)}
+        new = {
+            "places": [],
+            "source": sources.get(tensor),
+            "shape": list(tensor.type.shape),
+            "trainable": tensor in trained,
+            "keeps": _keeps(tensor),
+        }
         masters.setdefault(tensor, new)["places"].append(list(place))
     _require_gradients(small.module, {tuple(p) for m in masters.values() if m["trainable"] for p in m["places"]})
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
-    layer = IntegerGraph(_file(small), list(masters.values()), copy, name="integers")
+    layer = IntegerGraph(_file(small), list(masters.values()), copy, _shapes(whole), name="integers")
     aware = _assembled(keras, model, layer, list(small.outputs), QuantizeAware)
     layer.set_masters([np.asarray(t.data) for t in masters])
     _agree(aware, first)
@@ -91,7 +98,8 @@ def _integers(
         raise InputError("the model is quantized already", hint="give the float model")
     plan = spell_out(module, plan)
     before = [(n.op.name, list(n.inputs)) for n in module.main.nodes]
-    seen = calibrated(module, samples, observer(ranges or recipe.ranges))
+    make = observer(ranges or recipe.ranges)
+    seen = calibrated(module, samples, lambda seen: make())
     became = as_integer_graphs(module, seen, plan, Ends())
     for s in module.signatures:
         s.inputs = {name: became.get(t, t) for name, t in s.inputs.items()}
@@ -109,10 +117,8 @@ def _integers(
 
 def keras_of(model: Any) -> Any:
     """Keras, of which the model is one."""
-    try:
-        import keras
-    except ImportError as cause:
-        raise MissingDependency(f"Keras cannot be imported: {cause}", hint="pip install 'lithe[keras,jax]'") from cause
+    import keras
+
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise InputError(
             f"a functional or sequential model of Keras 3 is needed, this is {type(model).__name__}",
@@ -133,16 +139,16 @@ def _keeps(t: Tensor) -> str | int:
 
 
 def _require_gradients(module: Module, trained: set[tuple[int, int]]) -> None:
-    from lithe.optimize.training.aware_rules import rule_of
-
     reached: set[Tensor] = set()
     missing: list[Node] = []
     for number, node in enumerate(module.main.nodes):
+        if node.op.calls:  # what it runs has weights of its own
+            missing.append(node)
         if not any(t in reached or (number, i) in trained for i, t in enumerate(node.inputs) if t is not None):
             continue
         real = [t for t in node.outputs if t.type.dtype.is_float or t.type.quantization is not None]
         reached.update(real)
-        if real and rule_of(node) is None:
+        if real and rule_of(node) is None and node not in missing:
             missing.append(node)
     if missing:
         names = ", ".join(sorted({n.op.name for n in missing}))
@@ -164,6 +170,13 @@ def _assembled(keras: Any, model: Any, layer: Any, names: list[str], kind: Any) 
     ]
     outputs = results if len(results) > 1 else results[0]
     return kind(given if len(given) > 1 else given[0], outputs, name=f"{model.name}_aware")
+
+
+def _shapes(model: Model) -> dict[str, list[int | None]]:
+    """The inputs' shapes as they were converted."""
+    tensors = model.module.main.inputs
+    shapes = [t.shape_signature or t.type.shape for t in tensors]
+    return {name: [None if n == -1 else n for n in s] for name, s in zip(model.inputs, shapes, strict=True)}
 
 
 def _file(model: Model) -> str:

@@ -34,12 +34,16 @@ class IntegerGraph(keras.layers.Layer):  # type: ignore[misc, name-defined, unus
     graph     a `.tflite` file in base64.
     masters   of each trained constant: the "places" where it is an operand, (node, operand) each; its "shape"; whether
               it is "trainable"; and what it "keeps": "", its "zeros", or its "clusters" of equal values, so many.
+              And its "source": a place in the converted model, where it has one.
     original  the model of which it was made, for `lithe.optimize.strip`.
+    shapes    of the inputs with which that was converted.
     """
 
-    def __init__(self, graph: str, masters: list[dict[str, Any]], original: Any, **options: Any) -> None:
+    def __init__(self, graph: str, masters: list[dict[str, Any]], original: Any, shapes: dict[str, list[int | None]],
+                 **options: Any) -> None:  # fmt: skip
         super().__init__(**options)
-        self.graph, self.masters, self.original = graph, masters, original
+        self.graph, self.masters, self.original, self.shapes = graph, masters, original, shapes
+        self.described = keras.saving.serialize_keras_object(original)  # with what of it is to be trained
         original.trainable = False
         self.module = load(base64.b64decode(graph), cache=False).module
         self._places = {tuple(p): i for i, m in enumerate(masters) for p in m["places"]}
@@ -129,8 +133,8 @@ class IntegerGraph(keras.layers.Layer):  # type: ignore[misc, name-defined, unus
         return module
 
     def get_config(self) -> dict[str, Any]:
-        own = {"graph": self.graph, "masters": self.masters}
-        return {**super().get_config(), **own, "original": keras.saving.serialize_keras_object(self.original)}
+        own = {"graph": self.graph, "masters": self.masters, "shapes": self.shapes}
+        return {**super().get_config(), **own, "original": self.described}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
@@ -151,6 +155,21 @@ class QuantizeAware(keras.Model):  # type: ignore[misc, name-defined, unused-ign
         from lithe.runtime.model import Model
 
         return Model(self.integer_graph.integers(), name=self.name)
+
+    def stripped(self) -> Any:
+        """The plain model with the trained weights, a copy; what `lithe.optimize.strip` gives."""
+        from lithe.optimize.training.aware_weights import solved
+
+        layer = self.integer_graph
+        plain = keras.saving.deserialize_keras_object(layer.described)
+        plain.set_weights(layer.original.get_weights())
+        wanted = {
+            tuple(m["source"]): np.asarray(ops.convert_to_numpy(layer.master(i)), np.float64)
+            for i, m in enumerate(layer.masters)
+            if m["trainable"] and m["source"]
+        }
+        solved(plain, {name: tuple(s) for name, s in layer.shapes.items()}, wanted)
+        return plain
 
 
 class _Step:

@@ -182,7 +182,8 @@ def _whole_batch(axis: int, begin: int, size: int) -> bool:
 def _strided(node: Node, x: Any, begin: np.ndarray, end: np.ndarray, step: np.ndarray) -> Any:
     before = node.inputs[0]
     assert before is not None
-    taken, _ = strides(before.type.shape, *(list(map(int, v)) for v in (begin, end, step)), node.attrs)
+    first, last, each = (list(map(int, v)) for v in (begin, end, step))
+    taken, _ = strides(before.type.shape, first, last, each, node.attrs)
     for axis, one in enumerate(taken):
         size = before.type.shape[axis]
         if (one.start, one.step, one.count) == (0, 1, size):
@@ -200,8 +201,8 @@ def _split(node: Node, axis: np.ndarray, x: Any) -> list[Any]:
 
 def _split_by(node: Node, x: Any, sizes: np.ndarray, axis: np.ndarray) -> list[Any]:
     place = int(np.ravel(axis)[0])
-    sizes = [t.type.shape[place] for t in node.outputs]
-    return list(ops.split(x, list(map(int, np.cumsum(sizes)[:-1])), axis=place))
+    ends = np.cumsum([t.type.shape[place] for t in node.outputs])[:-1]
+    return list(ops.split(x, list(map(int, ends)), axis=place))
 
 
 def _unpacked(node: Node, x: Any) -> list[Any]:
@@ -268,30 +269,35 @@ def _lstm(node: Node, x: Any, *operands: Any) -> Any:
     act = ACTIVATIONS[node.attrs.fused_activation_function]
     kernel = ops.concatenate(weights, axis=0)
     inner = ops.concatenate(recurrent, axis=0)
-    axis = 0 if node.attrs.time_major else 1
     ahead = ops.matmul(x, ops.transpose(kernel)) + ops.concatenate(bias, axis=0)
-    h = c = ops.zeros_like(ops.take(ahead, 0, axis=axis)[:, : bias[1].shape[0]])
     clip = node.attrs.cell_clip
-    outputs = []
-    for t in range(x.shape[axis]):
-        i, f, g, o = ops.split(ops.take(ahead, t, axis=axis) + ops.matmul(h, ops.transpose(inner)), 4, axis=-1)
+
+    def step(state: Any, row: Any) -> Any:
+        h, c = state
+        i, f, g, o = ops.split(row + ops.matmul(h, ops.transpose(inner)), 4, axis=-1)
         c = ops.sigmoid(f) * c + ops.sigmoid(i) * act(g)
         c = ops.clip(c, -clip, clip) if clip > 0 else c
         h = ops.sigmoid(o) * act(c)
-        outputs.append(h)
-    return ops.stack(outputs, axis=axis)
+        return (h, c), h
+
+    return _walked(node, step, lambda first: (first, first), ahead, bias[1].shape[0])
 
 
 def _rnn(node: Node, x: Any, w: Any, recurrent: Any, bias: Any, *rest: Any) -> Any:
     act = ACTIVATIONS[node.attrs.fused_activation_function]
-    axis = 0 if node.attrs.time_major else 1
-    ahead = ops.matmul(x, ops.transpose(w)) + bias
-    h = ops.zeros_like(ops.take(ahead, 0, axis=axis))
-    outputs = []
-    for t in range(x.shape[axis]):
-        h = act(ops.take(ahead, t, axis=axis) + ops.matmul(h, ops.transpose(recurrent)))
-        outputs.append(h)
-    return ops.stack(outputs, axis=axis)
+
+    def step(h: Any, row: Any) -> Any:
+        h = act(row + ops.matmul(h, ops.transpose(recurrent)))
+        return h, h
+
+    return _walked(node, step, lambda first: first, ops.matmul(x, ops.transpose(w)) + bias, w.shape[0])
+
+
+def _walked(node: Node, step: Callable[..., Any], state: Callable[[Any], Any], ahead: Any, units: int) -> Any:
+    """The outputs of all steps of a layer, from a state of zeros on."""
+    rows = ahead if node.attrs.time_major else ops.swapaxes(ahead, 0, 1)
+    _, outputs = ops.scan(step, state(ops.zeros_like(rows[0][:, :units])), rows)
+    return outputs if node.attrs.time_major else ops.swapaxes(outputs, 0, 1)
 
 
 RULES: dict[str, Rule] = {
