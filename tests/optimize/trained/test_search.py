@@ -18,10 +18,10 @@ def test_a_mixture_is_much_smaller_than_the_best_uniform_recipe():
     half = len(x) // (2 * BATCH) * BATCH  # the search sees these; what it finds is judged on the others too
     batches = [x[i : i + BATCH] for i in range(0, half, BATCH)], y[:half].reshape(-1, BATCH)
     model = trained.converted(BATCH)
-    outcome = search(model, list(trained.samples(BATCH)), keep={"accuracy": 0.99}, labelled=batches)
+    outcome = search(model, list(trained.samples(BATCH)), keep={"accuracy": 0.995}, labelled=batches)
     exact = accuracy(model, x[:half], y[:half])
     assert outcome.exact.accuracy == pytest.approx(exact, abs=1e-9)
-    assert accuracy(outcome.model, x[:half], y[:half]) >= 0.99 * exact
+    assert accuracy(outcome.model, x[:half], y[:half]) >= 0.995 * exact
     uniform = {str(t.choice): t for t in outcome.trials if t.is_uniform}
     assert set(uniform) >= {"float16", "int8", "int16x8", "dynamic", "weights", "weights_int4", "weights_int2"}
     assert outcome.chosen.bytes <= 0.6 * outcome.uniform.bytes
