@@ -25,6 +25,7 @@ from itertools import chain
 import numpy as np
 
 from lithe.ir.arithmetic import ACTIVATION_BOUNDS
+from lithe.errors import ExecutionError
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import Site
 from lithe.optimize.recipes import Plan
@@ -154,7 +155,10 @@ def _evaluated(node: Node, t: Tensor, values: np.ndarray) -> np.ndarray | None:
     given = [values.astype(np.float32) if x is t else None if x is None else x.data for x in node.inputs]
     if any(x is None and there is not None for x, there in zip(given, node.inputs, strict=True)):
         return None
-    (made,) = node.op.evaluate(Site.of(node), *given)
+    try:
+        (made,) = node.op.evaluate(Site.of(node), *given)
+    except ExecutionError:  # of a model that takes other sizes than it declares: what it declares need not fit
+        return None
     return np.asarray(made, np.float64) if made.shape == node.outputs[0].type.shape else None
 
 
