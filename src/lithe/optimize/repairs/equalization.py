@@ -24,8 +24,8 @@ from itertools import chain
 
 import numpy as np
 
-from lithe.ir.arithmetic import ACTIVATION_BOUNDS
 from lithe.errors import ExecutionError
+from lithe.ir.arithmetic import ACTIVATION_BOUNDS
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ops.op import Site
 from lithe.optimize.recipes import Plan
