@@ -134,3 +134,18 @@ def test_figures_are_rounded() -> None:
     assert script("compare").rounded({"a": [1.234567, 3, "x", (0.00001234567,)]}) == {
         "a": [1.2346, 3, "x", [1.2346e-05]]
     }
+
+
+def test_forms_of_a_model_are_measured_in_turns(tmp_path: Path) -> None:
+    import lithe
+    from lithe.optimize import compact, prune
+
+    smaller = script("smaller")
+    plain = lithe.load(DATA / "digits_float32.tflite")
+    forms = {"dense": plain, "half": prune(plain, 0.5), "alone": compact(prune(plain, 0.5), reader="lithe")}
+    found = list(smaller.measured(forms, 0.0, tmp_path))
+    assert [entry["form"] for entry in found] == list(forms)
+    assert found[0]["bytes_of_dense"] == 1
+    assert found[1]["bytes"] == (tmp_path / "1.tflite").stat().st_size < found[0]["bytes"]
+    assert all(entry["lithe"]["turns"] >= 5 for entry in found)
+    assert all(smaller.line(entry) for entry in found)

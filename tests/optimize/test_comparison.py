@@ -105,12 +105,20 @@ def test_every_recipe_can_be_compared(recipe, least):
     assert (of(found, "y").saturated is None) == (recipe != "int16x8")
 
 
+def test_what_the_next_operator_cuts_off_is_no_loss():
+    module = model(lambda b, x: {"y": b("RELU", b("NEG", convolution(b, x, scale=100)))})
+    found = lithe.compare(module, lithe.quantize(module, SAMPLES), SAMPLES)
+    assert found.first is None
+    assert [layer.low for layer in found.layers[2:]] == [0, 0]
+    assert found.layers[2].saturated == 0
+
+
 def test_what_a_layer_inherits_is_not_its_own():
     module = model(lambda b, x: {"y": b("RELU", b("NEG", convolution(b, x, scale=100)))})
     made = lithe.quantize(module, SAMPLES, repairs=())
     weights = only(made.module, "CONV_2D").inputs[1]
     weights.data = weights.data[::-1].copy()  # of other channels: all wrong from here on
-    found = lithe.compare(module, made, SAMPLES)
+    found = lithe.compare(module, made, SAMPLES)  # the values below 0 in front of the RELU are left out by both
     assert [(layer.wrong, layer.snr < 3) for layer in found.layers] == [
         (False, False), (True, True), (False, True), (False, True),
     ]  # fmt: skip
@@ -143,6 +151,18 @@ def test_depthwise_ranges_of_a_thousand_to_one_are_named():
     repaired = lithe.compare(module, lithe.quantize(module, SAMPLES, "int16x8"), SAMPLES)
     assert of(repaired, "y").snr > of(found, "y").snr
     assert not of(repaired, found.first.name).wrong
+
+
+@pytest.mark.parametrize("build", [outlier_channel, depthwise_ranges])
+def test_what_is_named_is_what_repairs_it(build):
+    module = model(build)
+    broken, repaired = (
+        lithe.compare(module, lithe.quantize(module, SAMPLES, repairs=repairs), SAMPLES)
+        for repairs in ((), ["equalization"])
+    )
+    assert 'repairs="equalization"' in broken.first.causes[0].tries
+    assert repaired.first is None
+    assert of(repaired, "y").snr > of(broken, "y").snr + 10
 
 
 def test_a_clipped_range_is_named():

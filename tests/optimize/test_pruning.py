@@ -46,7 +46,7 @@ def network(b, x):
     y = b("CONV_2D", x, b.constant(floats(32, 3, 3, 8) / 8, FLOAT32), b.constant(floats(32), FLOAT32),
           fused_activation_function="RELU", stride_h=2)  # fmt: skip
     y = b("CONV_2D", y, b.constant(floats(32, 3, 3, 16) / 12, FLOAT32), b.constant(floats(32), FLOAT32))
-    y = b("DEPTHWISE_CONV_2D", y, b.constant(floats(1, 3, 3, 32) / 3, FLOAT32), b.constant(floats(32), FLOAT32))
+    y = b("DEPTHWISE_CONV_2D", y, b.constant(floats(1, 7, 7, 32) / 3, FLOAT32), b.constant(floats(32), FLOAT32))
     y = b(
         "CONV_2D",
         y,

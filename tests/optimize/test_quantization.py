@@ -12,11 +12,11 @@ import lithe
 from lithe.conversion.builder import Conversion
 from lithe.errors import InputError
 from lithe.formats import tflite
-from lithe.ir.graph import Module
+from lithe.ir.graph import Module, Tensor
 from lithe.ops import REGISTRY
 from lithe.optimize.integers import as_weights, integer_form, stored_scale, weights_scale
 from lithe.optimize.recipes import BYTES, WORDS
-from lithe.types import DTYPES, FLOAT32, INT8, INT16, INT32, UINT8
+from lithe.types import DTYPES, FLOAT32, INT8, INT16, INT32, UINT8, TensorType
 from tests.conversion.official import run_official
 from tests.ops.cases import every_case
 
@@ -233,6 +233,35 @@ def test_scales_reach_the_ends_and_zero_exactly():
             assert dtype.minimum <= zero <= dtype.maximum
             assert (dtype.minimum - zero) * scale <= min(low, 0) + scale / 2
             assert (dtype.maximum - zero) * scale >= max(high, 0) - scale / 2
+
+
+def test_a_division_by_constants_is_a_product_and_others_stay_real():
+    """A kernel on integers ends the run where a divisor is stored as zero."""
+
+    def build(b, x):
+        rows = b.reshape(b("EXP", convolution(b, x)), (1, 64, 8))
+        return {"y": b("DIV", b.reshape(convolution(b, x), (1, 64, 8)), rows)}
+
+    module = model(build)
+    made = agree(module, least=15)
+    assert kinds_of(made)["DIV"] == 1
+    reals = {n.op.name for n in made.module.main.nodes if n.outputs[0].type.dtype == FLOAT32}
+    assert reals - {"RESHAPE"} == {"DEQUANTIZE", "EXP", "DIV"}
+    (division,) = [n for n in module.main.nodes if n.op.name == "DIV"]
+    division.inputs[1] = Tensor("c", TensorType(FLOAT32, (8,)), np.float32([1, 2, 3, 4, 5, 6, 7, 8]))
+    assert "DIV" not in kinds_of(agree(module))
+    division.inputs[1].data[0] = 0
+    assert integer_form(division, BYTES) is None
+
+
+def test_a_layer_of_zeros_runs():
+    """Official kernels do not run products whose scale is more than 256 times that of their sum."""
+
+    def build(b, x):
+        nothing = b("FULLY_CONNECTED", x, b.constant(np.zeros((8, 16), np.float32), FLOAT32))
+        return {"y": b("ADD", nothing, b("FULLY_CONNECTED", x, b.constant(floats(8, 16), FLOAT32)))}
+
+    agree(model(build, (4, 16)), (4, 16))
 
 
 def test_results_with_a_scale_have_a_form_in_that_type():

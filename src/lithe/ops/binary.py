@@ -282,6 +282,15 @@ def _floored(a: Any, b: Any) -> Any:
     return cast(floor(cast(a, FLOAT64) / cast(b, FLOAT64)), DTYPES[str(a.dtype)])
 
 
+def _times_reciprocal(w: Any, site: Site, a: Any, b: Any) -> Any:
+    """a / c = a * (1 / c)"""
+    if b.data is None or not b.data.all() or not np.isfinite(1 / b.data).all():
+        return None
+    return w(
+        "MUL", a, w.constant(1 / b.data, b.type.dtype), fused_activation_function=site.attrs.fused_activation_function
+    )
+
+
 NUMBERS = f"T T -> T: {FLOATS}"
 STORED = "int8q uint8q int16q"
 WHOLE = "int8 uint8 int16 int32 int64"
@@ -296,6 +305,8 @@ Mul = binary("MUL", 18, lambda a, b: a * b, "y = a * b",
 Div = binary("DIV", 42, lambda a, b: a / b, "y = a / b, towards zero in integers", f"{NUMBERS} int32 {STORED}",
              attrs=FusedAttrs, whole=truncated_quotient, quantized=quantized_quotient,
              check=nonzero, failure="division by zero")  # fmt: skip
+Div.never_zero = 1
+Div.spelled = staticmethod(_times_reciprocal)
 Maximum = binary("MAXIMUM", 55, maximum, "the greater one, of integers as they are stored", f"{NUMBERS} {WHOLE}")
 Minimum = binary("MINIMUM", 57, minimum, "the lesser one, of integers as they are stored", f"{NUMBERS} {WHOLE}")
 Maximum.keeps_scale = Minimum.keeps_scale = True

@@ -307,6 +307,8 @@ class Op:
     alias: ClassVar[bool] = False  # output 0 has the bytes of input 0 (a reshape): no code is needed
     updates: ClassVar[bool] = False  # loops may be given the memory of input 0 for output 0: only a part of it changes
 
+    # quantized: the input of which a kernel ends the run where an element is stored as zero, as small ones are
+    never_zero: ClassVar[int | None] = None
     # quantized: the elements of the outputs are elements of the inputs of their type, or lie between such: one scale
     keeps_scale: ClassVar[bool] = False
     homogeneous: ClassVar[bool] = False  # of reals: f(c * x) = c * f(x) for c > 0, whatever c is for each channel

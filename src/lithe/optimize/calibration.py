@@ -55,6 +55,10 @@ def calibrated(
         return observers[seen]
 
     count = 0
+    if not isinstance(samples, Iterable):
+        raise InputError(
+            f"samples are {type(samples).__name__}, which cannot be gone through", hint=f"samples are {SAMPLES}"
+        )
     if workers is None:
         for count in Watched(module).run(samples, observer):
             progress(count)

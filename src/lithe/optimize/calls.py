@@ -12,8 +12,9 @@ Place = Tensor | tuple[Node, int]  # a value; or what a calling node is given in
 
 
 def called(module: Module, node: Node) -> Iterator[tuple[Call, Graph]]:
-    """The graphs that an operator runs, and how."""
-    for option, call in node.op.calls.items() if node.has_rules else ():
+    """The graphs that an operator runs, and how. What stands for a graph (a composite) is known by its name, too, so
+    its graph is left alone."""
+    for option, call in node.op.calls.items() if node.has_rules and not node.op.inlined else ():
         numbers = getattr(node.attrs, option)
         for number in numbers if isinstance(numbers, tuple) else (numbers,):
             yield call, module.graphs[number]

@@ -28,7 +28,7 @@ def hides(module: Module, node: Node) -> bool:
     seen: graphs that keep strings or resources are not run twice."""
     if not node.has_rules:
         return False
-    if node.op.calls:
+    if any(called(module, node)):
         return all(_plain(module, graph) for _, graph in called(module, node))
     return node.op.fused is not None and node.op.fused(Site.of(node)) is not None
 

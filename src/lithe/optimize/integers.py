@@ -103,8 +103,9 @@ def integer_forms(
            run, if not one of these is known.
     """
     forms = {}
+    divisors = {t for graph in graphs for t in _never_zero(graph)}
     for node, scheme in ((n, s) for graph in graphs for n, s in plan.integers(graph).items()):
-        form = integer_form(node, scheme)
+        form = None if divisors.intersection(node.outputs) else integer_form(node, scheme)
         if form is not None and any(t in known for t in stored_operands(node, form)):
             forms[node] = form
     groups, values = carried(module, graphs), {n: plan.of(n).values for graph in graphs for n in graph.nodes}
@@ -123,6 +124,17 @@ def integer_forms(
     return forms, handed
 
 
+def _never_zero(graph: Graph) -> set[Tensor]:
+    """The tensors of which no element may be stored as zero, and those whose elements they take."""
+    found: set[Tensor] = set()
+    for node in reversed(graph.nodes):
+        if node.op.never_zero is not None:
+            found.update(t for t in node.inputs[node.op.never_zero :][:1] if t is not None)
+        if node.op.keeps_scale and found.intersection(node.outputs):
+            found.update(t for t in node.inputs if t is not None)
+    return found
+
+
 def handed_on(handed: Mapping[frozenset[Place], DType]) -> Iterator[list[Stored]]:
     """For each value that calls hand on, the tensors that hold it."""
     for group, dtype in handed.items():
@@ -138,6 +150,8 @@ def _part(node: Node, i: int, word: str, scheme: Scheme) -> str | None:
     t = node.inputs[i]
     if t is None:
         return OTHER
+    if i == node.op.never_zero:
+        return None
     if node.op.weights_axis is not None and i == WEIGHTS_OPERAND:
         weights = scheme.weights
         fits = weights is not None and t.data is not None and t.type.dtype in (FLOAT32, weights)
@@ -166,6 +180,8 @@ def _is_stored(word: str, node: Node, scheme: Scheme) -> bool:
 def stored_scale(low: float, high: float, dtype: DType) -> Quantization:
     """The scale and zero point with which integers reach from low to high, and zero exactly."""
     low, high = min(low, 0.0), max(high, 0.0)
+    if low == high:  # nothing was seen but zeros: kernels refuse sums whose scale is far above their result's
+        return Quantization((1.0,), (0,))
     if dtype == INT16:  # the format has no zero points in 16 bits
         return Quantization((float(np.float32(max(-low, high, 1e-9) / dtype.maximum)),), (0,))
     levels = dtype.maximum - dtype.minimum

@@ -59,7 +59,7 @@ class Layer:
         turned = np.moveaxis(old.data, axis, 0)
         back = np.moveaxis(given.reshape(turned.shape), 0, axis)
         data = np.where(back, old.data, np.zeros((), old.data.dtype)) if kept is not None else back
-        return Tensor(old.name, old.type, np.ascontiguousarray(data, old.data.dtype), extras=dict(old.extras))
+        return Tensor(old.name, old.type, np.ascontiguousarray(data, old.data.dtype))
 
     @property
     def bias(self) -> Tensor | None:

@@ -85,6 +85,7 @@ def quantize(
     chosen = named(recipe)
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
     module = (given.module if isinstance(given, Model) else given).copy()
+    before = _steps(module)
     for graph in module.graphs:
         fold_constants(graph)
     rewrite(module.main, as_activation, fuse_activation)  # what an activation cuts off takes no steps
@@ -102,19 +103,25 @@ def quantize(
         found = calibrated(module, samples, lambda t: mending.observed(t, make()), progress, workers)
         seen, rounded = mending.mend(found)
     changed = halve_constants(module, plan) + narrow_weights(module, plan, rounded)
+    mending.correct(rounded)
     if plan.has_integers:
         for node, weights in rounded.items():
             if plan.of(node).values is not None:
                 node.inputs[WEIGHTS_OPERAND] = weights
         became = as_integer_graphs(module, seen, plan, ends)
         _sign(module, became)
-        changed += len(became) + sum(n.op.name == "QUANTIZE" for graph in module.graphs for n in graph.nodes)
+        changed += len(became) + _steps(module) - before
     if not changed:
         raise InputError(
             f"nothing in the model can be quantized with {_said(recipe)}", hint="its operators have no such form"
         )
     verify(module)
     return Model(module, name=given.name if isinstance(given, Model) else "")
+
+
+def _steps(module: Module) -> int:
+    """How often real numbers become integers."""
+    return sum(n.op.name == "QUANTIZE" for graph in module.graphs for n in graph.nodes)
 
 
 def _sign(module: Module, became: dict[Tensor, Tensor]) -> None:

@@ -1,7 +1,8 @@
 """How constants lie in a file: without their zeros, or as indices into a table, where that takes fewer bytes.
 
     sparse   only what is not zero, and where it lies, and a DENSIFY that runs once when the model is loaded
-    table    w = GATHER(table, CAST(DEQUANTIZE(indices)))    indices of 4 bits, or w = GATHER(table, CAST(indices)) of 8
+    table    w = GATHER(table, CAST(DEQUANTIZE(indices)))    indices of 4 bits; of 8 w = GATHER(table, CAST(indices)).
+             One table, or one for each output where that takes fewer bytes
     rows     w = RESHAPE(GATHER(rows, indices))              indices of 16 bits, each of several neighbours
     micro    indices of 1 to 7 bits and a table beside the tensor, as TensorFlow Lite Micro reads them
 
@@ -30,6 +31,7 @@ FORMS = ("sparse", "table", "rows", "micro")
 READERS = ("official", "lithe")
 LEAST = 1024  # elements; of smaller constants there is nothing to be gained
 NODE_BYTES, TENSOR_BYTES, SCALE_BYTES = 72, 128, 12  # about what a record takes in a file
+FEW, MOST_VALUES = 16, 256  # of a table with indices of 4 bits, of 8
 MOST_ROWS = 1 << 15  # of a table with indices of 16 bits
 WEIGHTS_OPERAND = 1
 
@@ -48,11 +50,12 @@ def opened(model: Source) -> tuple[Module, str]:
 def unfolded(module: Module) -> Module:
     """A copy whose weights are constants themselves, whatever form they are stored in."""
     copy = module.copy()
-    fold_constants(copy.main)
+    for graph in (g for g in copy.graphs if g.refusal is None):
+        fold_constants(graph)
+        graph.renumber()
     for tensor in copy.constants():
         tensor.extras.pop("sparsity", None)
         tensor.extras.pop("table", None)
-    copy.main.renumber()
     return copy
 
 
@@ -173,25 +176,37 @@ def _as(tensor: Tensor, **extras: Any) -> Tensor:
 
 
 def _table(tensor: Tensor, using: list[tuple[Node, int]], reader: str) -> Iterator[Stored]:
-    """Each element as an index of 4 or 8 bits."""
+    """Each element as an index of 4 or 8 bits, into one table, or into one of its output."""
     if not _may_be_gathered(tensor, using):
         return
     assert tensor.data is not None
     values, places = _indexed(tensor.data)
-    if len(values) > 256:
+    if len(values) <= MOST_VALUES:
+        yield _gathered(tensor, values, places, axis=0)
+    if len(values) <= FEW or any(node.op.weights_axis != 0 for node, _ in using):
         return
-    shape = tensor.type.shape
-    numbers = Tensor(f"{tensor.name}_numbers", TensorType(INT32, shape))
-    if len(values) <= 16:  # the format's way from 4 bits to numbers: by way of float32
+    found = [_indexed(one) for one in tensor.data]
+    most = max(len(own) for own, _ in found)
+    if most <= MOST_VALUES:
+        table = np.stack([np.pad(own, (0, most - len(own))) for own, _ in found])
+        yield _gathered(tensor, table, np.stack([own for _, own in found]), axis=1)
+
+
+def _gathered(tensor: Tensor, table: np.ndarray, places: np.ndarray, axis: int) -> Stored:
+    """Elements of the last axis of a table; the axes before it belong to the first ones of the places."""
+    numbers = Tensor(f"{tensor.name}_numbers", TensorType(INT32, tensor.type.shape))
+    if table.shape[-1] <= FEW:  # the format's way from 4 bits to numbers: by way of float32
         indices = _constant(f"{tensor.name}_indices", places - 8, INT4, Quantization((1.0,), (-8,)))
-        real = Tensor(f"{tensor.name}_real", TensorType(FLOAT32, shape))
+        real = Tensor(f"{tensor.name}_real", TensorType(FLOAT32, tensor.type.shape))
         nodes = [_node("DEQUANTIZE", [indices], real), _cast(real, numbers)]
     else:
         indices = _constant(f"{tensor.name}_indices", places, UINT8)
         nodes = [_cast(indices, numbers)]
     made = Tensor(tensor.name, tensor.type)
-    nodes.append(_node("GATHER", [_constant(f"{tensor.name}_table", values, FLOAT32), numbers], made, axis=0))
-    yield Stored(sparse_free(indices) + values.nbytes + len(nodes) * (NODE_BYTES + 2 * TENSOR_BYTES), made, nodes)
+    values = _constant(f"{tensor.name}_table", table, FLOAT32)
+    nodes.append(_node("GATHER", [values, numbers], made, axis=axis, batch_dims=axis))
+    size = sparse_free(indices) + table.nbytes + len(nodes) * (NODE_BYTES + 2 * TENSOR_BYTES)
+    return Stored(size, made, nodes)
 
 
 def _rows(tensor: Tensor, using: list[tuple[Node, int]], reader: str) -> Iterator[Stored]:
@@ -200,7 +215,7 @@ def _rows(tensor: Tensor, using: list[tuple[Node, int]], reader: str) -> Iterato
         return
     assert tensor.data is not None
     values, places = _indexed(tensor.data)
-    if len(values) > 256:
+    if len(values) > MOST_VALUES:
         return
     shape = tensor.type.shape
     for many in (2, 3, 4):

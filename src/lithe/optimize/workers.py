@@ -56,7 +56,7 @@ class Dask:
             from distributed import Client, LocalCluster
         except ImportError as cause:
             raise MissingDependency(f"Dask cannot be imported: {cause}", hint="pip install 'lithe[dask]'") from cause
-        self._cluster = None if address else LocalCluster(processes=False, n_workers=1, dashboard_address=None)
+        self._cluster = None if address else LocalCluster(processes=False, n_workers=1, dashboard_address=":0")
         try:
             self._client = Client(self._cluster or f"tcp://{address}", timeout=PATIENCE_S)
         except OSError as cause:

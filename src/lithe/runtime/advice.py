@@ -25,7 +25,7 @@ from lithe.targets.cpu import Target
 
 WEIGHTS_OPERAND = 1
 LEAST_WEIGHTS = 1024  # of a layer; smaller ones are left alone
-LEAST_INPUTS = 16  # of an output; with fewer (depthwise filters) each weight counts
+LEAST_INPUTS = 16  # of an output; with fewer each weight counts
 ENOUGH = 0.4  # zeros in single weights cost the least accuracy: blocks are for layers that need fewer zeros to gain
 NAMES = {1: "unstructured", 4: "1x4", 16: "1x16"}
 AT = 0.9  # the share of zeros for which gains are told
@@ -66,11 +66,14 @@ def advice(graph: Graph, environment: Environment | None = None) -> list[Advice]
 
 
 def is_layer(node: Node) -> bool:
-    """Whether a node has constant weights that may be pruned: enough of them, and enough for each output."""
+    """Whether a node has constant weights that may be pruned: enough of them, and enough for each output.
+
+    Filters of a channel alone (depthwise) are few, and carry much: they stay.
+    """
     weights = node.inputs[WEIGHTS_OPERAND] if len(node.inputs) > WEIGHTS_OPERAND else None
-    if node.op.factors is None or weights is None or weights.data is None:
+    if node.op.factors is None or node.op.weights_axis != 0 or weights is None or weights.data is None:
         return False
-    outputs = weights.data.shape[node.op.weights_axis]
+    outputs = weights.data.shape[0]
     return weights.data.size >= LEAST_WEIGHTS and weights.data.size // outputs >= LEAST_INPUTS
 
 

@@ -13,7 +13,7 @@ import keras
 
 import lithe
 from lithe.optimize import Schedule, cluster, prune, strip
-from lithe.optimize.training.weights import array_of, places
+from lithe.optimize.training.weights import array_of
 from tests.optimize.trained.networks import BATCH, accuracy, network
 
 # of Keras 3 itself, with NumPy 2
@@ -42,7 +42,7 @@ def test_a_network_keeps_what_it_knows(name, sparsity, structure):
     sparse = trained_on(prune(model, schedule, structure, threshold="model"), trained, epochs=4, rate=3e-3)
     few = trained_on(cluster(sparse, 16), trained, epochs=2, rate=1e-3)
     plain = strip(few)
-    weights = [array_of(p.variable) for p in places(plain)]
+    weights = [array_of(p.variable) for p in few.places]
     total = sum(w.size for w in weights)
     assert sum((w == 0).sum() for w in weights) / total == pytest.approx(sparsity, abs=0.005)
     assert all(len(np.unique(w)) <= 16 for w in weights)

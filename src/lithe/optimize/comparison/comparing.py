@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from lithe.optimize.comparison.grafting import Host, Watch, can_become, layer
 from lithe.optimize.comparison.grafting import Layer as Part
 from lithe.optimize.comparison.matching import Matching, Side, matched
 from lithe.optimize.comparison.watching import Watched
+from lithe.optimize.repairs.folding import folded
 from lithe.runtime.function import TensorInfo
 from lithe.runtime.model import Model, load
 
@@ -103,6 +105,7 @@ def _fits(mine: TensorInfo, theirs: TensorInfo) -> bool:
 
 def _watched(found: Matching, factors: Factors) -> list[Watched]:
     """The tensors of real numbers that both have, with the layers that compute them."""
+    bounds = folded(found.a.graph, dict.fromkeys(found.pairs, (-math.inf, math.inf)))
     made = []
     for x, y in found.pairs.items():
         stored = found.b.stored(y)
@@ -111,8 +114,9 @@ def _watched(found: Matching, factors: Factors) -> list[Watched]:
         maker = found.a.makers.get(x)
         parts = _parts(found, x, stored) if maker is not None else None
         scaled = maker is not None and bool(maker.op.result_scales)  # as shares are, of which small ones are nothing
-        final = x in found.a.graph.outputs
-        made.append(Watched(x, stored, parts, factors, is_input=maker is None, by_channel=not (scaled or final)))
+        each = not scaled and x not in found.a.graph.outputs
+        watched = Watched(x, stored, parts, factors, bounds=bounds.get(x), is_input=maker is None, by_channel=each)
+        made.append(watched)
     return made
 
 

@@ -54,6 +54,7 @@ class Watched:
     odd       how many values are infinite or NaN in B and not in A.
 
     factors     what A's values are multiplied with in B: all that is seen is as it is there.
+    bounds      between which all that read it keep it: what lies outside says nothing. None where some do not.
     by_channel  whether each channel counts by itself, as weights after it may make much of a small one.
     """
 
@@ -64,10 +65,13 @@ class Watched:
         parts: tuple[Layer, Layer] | None,
         factors: Factors,
         *,
+        bounds: tuple[float, float] | None,
         is_input: bool,
         by_channel: bool,
     ) -> None:
         self.a, self.b, self.parts, self.factors, self.is_input = a, b, parts, factors, is_input
+        self._scale = factors.of.get(a, 1.0)
+        self._bounds = None if bounds is None else (bounds[0] * self._scale, bounds[1] * self._scale)
         self.total, self.storing = Agreement(by_channel), Agreement(by_channel)
         self.own = Agreement(by_channel) if parts is not None else None
         self.values, self.got, self.integers = Extremes(), Extremes(), Extremes()
@@ -83,7 +87,7 @@ class Watched:
 
     def see(self, wanted: np.ndarray, stored: np.ndarray) -> None:
         """Takes in a sample's values in A, and in B as it stores them."""
-        wanted, got = self._as_there(wanted), real(stored, self.b.type)
+        wanted, got = self._as_there(wanted), self._kept(real(stored, self.b.type))
         if not wanted.size:
             return
         self.odd += int((~np.isfinite(got)).sum())
@@ -100,12 +104,15 @@ class Watched:
     def see_own(self, wanted: np.ndarray, stored: np.ndarray) -> None:
         """The same of the layer alone."""
         assert self.own is not None
-        wanted, got = self._as_there(wanted), real(stored, self.b.type)
+        wanted, got = self._as_there(wanted), self._kept(real(stored, self.b.type))
         if wanted.size:
             self.own.see(_finite(wanted), _finite(got))
 
     def _as_there(self, wanted: np.ndarray) -> np.ndarray:
-        return real(wanted, self.a.type) * self.factors.of.get(self.a, 1.0)
+        return self._kept(real(wanted, self.a.type) * self._scale)
+
+    def _kept(self, array: np.ndarray) -> np.ndarray:
+        return array if self._bounds is None else np.clip(array, self._bounds[0], self._bounds[1])
 
     def _store(self, wanted: np.ndarray) -> None:
         q, dtype = self.b.type.quantization, self.b.type.dtype

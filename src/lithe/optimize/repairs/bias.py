@@ -25,14 +25,15 @@ def has_bias(node: Node) -> bool:
     return node.op.per_input is not None and real == [True, True]
 
 
-def corrected(node: Node, scheme: Scheme, mean: np.ndarray, stored: Tensor | None) -> Tensor | None:
+def corrected(
+    node: Node, scheme: Scheme, mean: np.ndarray, weights: Tensor, stored: Tensor | None = None
+) -> Tensor | None:
     """Returns the bias of a node that makes up for its weights' rounding; None where it is not known how.
 
-    mean    of each place along the last axis of the input.
-    stored  the weights as integers, where they are known already.
+    mean     of each place along the last axis of the input.
+    weights  as real numbers; stored: as integers, where they are known already.
     """
-    weights, bias = node.inputs[1:3]
-    assert weights is not None
+    bias = node.inputs[2]
     assert weights.data is not None
     assert bias is not None
     assert bias.data is not None

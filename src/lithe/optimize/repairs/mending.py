@@ -9,9 +9,9 @@ import numpy as np
 
 from lithe.errors import InputError
 from lithe.ir.graph import Graph, Node, Tensor
-from lithe.optimize.integers import LARGEST_BIAS
+from lithe.optimize.integers import LARGEST_BIAS, integer_form
 from lithe.optimize.ranges import Observer
-from lithe.optimize.recipes import Plan, Scheme
+from lithe.optimize.recipes import WEIGHTS_OPERAND, Plan
 from lithe.optimize.repairs.bias import corrected, has_bias
 from lithe.optimize.repairs.equalization import equalize, pairs, watched
 from lithe.optimize.repairs.folding import folded
@@ -41,9 +41,10 @@ class Mending:
     def __init__(self, graph: Graph, plan: Plan, repairs: Collection[str] | None = None) -> None:
         """repairs  names; None: all, of which rounding is for weights of few bits."""
         self.graph, self.plan, self.names = graph, plan, chosen(repairs)
+        self.weights: dict[Node, Tensor | None] = {}
         self.pairs = pairs(graph, plan) if EQUALIZATION in self.names else []
         bits = FEW_BITS if repairs is None else 8
-        self.products = {n: Products(n) for n in graph.nodes if ROUNDING in self.names and self._in_bits(n, bits)}
+        self.products = {n: Products(n) for n in graph.nodes if ROUNDING in self.names and self._is_rounded(n, bits)}
         self.biased = [n for n in graph.nodes if BIAS in self.names and self._is_stored(n) and has_bias(n)]
         wanted = watched(self.pairs) | {n.inputs[0] for n in self.biased if n.inputs[0] is not None}
         self.channels = {t: Channels() for t in wanted if t.type.rank}
@@ -57,16 +58,18 @@ class Mending:
         """Whether samples are of use even where no ranges are needed."""
         return bool(self.products)
 
-    def _is_stored(self, node: Node) -> bool:
+    def _is_stored(self, node: Node, bits: int = FEW_BITS) -> bool:
+        """Whether a node's weights become integers, with a scale for each output; beside real numbers, of few bits."""
         scheme = self.plan.of(node)
-        return (
-            scheme.weights is not None and scheme.weights.is_integer and (scheme.values is not None or _is_few(scheme))
-        )
+        if scheme.weights is None or not scheme.weights.is_integer or not scheme.channels:
+            return False
+        few = scheme.weights.stored_bits <= bits
+        return few if scheme.values is None else integer_form(node, scheme) is not None
 
-    def _in_bits(self, node: Node, bits: int) -> bool:
+    def _is_rounded(self, node: Node, bits: int) -> bool:
         kind = self.plan.of(node).weights
         few = kind is not None and kind.is_integer and kind.stored_bits <= bits
-        return few and self.plan.of(node).channels and Products.fits(node)
+        return few and self._is_stored(node, bits) and Products.fits(node)
 
     def observed(self, seen: Any, observer: Observer) -> Observer:
         """The observer of a tensor, which then sees for the repairs too."""
@@ -74,7 +77,7 @@ class Mending:
         return Watched(observer, watchers) if watchers else observer
 
     def mend(self, ranges: Ranges) -> tuple[dict[Any, tuple[float, float]], dict[Node, Tensor]]:
-        """Changes weights and biases in place. Returns the ranges as they are now, and weights that are integers.
+        """Changes weights in place. Returns the ranges as they are now, and weights that are integers.
 
         ranges  as they were found.
         """
@@ -82,15 +85,23 @@ class Mending:
         found |= equalize(self.pairs, self.channels, self.plan, found)
         if FOLDING in self.names:
             found |= folded(self.graph, found)
-        made = self._rounded(found)
-        for node in self.biased:
-            x = self.channels.get(node.inputs[0])  # type: ignore[arg-type]
-            if x is None or not x.count:
+        self.weights = {n: n.inputs[WEIGHTS_OPERAND] for n in self.biased}
+        return found, self._rounded(found)
+
+    def correct(self, made: Mapping[Node, Tensor]) -> None:
+        """Changes biases in place, once weights are narrow.
+
+        made  weights that are integers. Of operators on real numbers, those that the graph has taken are meant.
+        """
+        taken = set(self.graph.tensors)
+        for node, weights in self.weights.items():
+            x, stored, scheme = self.channels.get(node.inputs[0]), made.get(node), self.plan.of(node)  # type: ignore[arg-type]
+            if weights is None or x is None or not x.count or (scheme.values is None and stored not in taken):
                 continue
-            bias = corrected(node, self.plan.of(node), x.mean, made.get(node))
+            bias = corrected(node, scheme, x.mean, weights, stored)
             if bias is not None:
                 node.inputs[2] = bias
-        return found, made
+        self.graph.renumber()
 
     def _rounded(self, ranges: Ranges) -> dict[Node, Tensor]:
         factors = {
@@ -111,10 +122,6 @@ class Mending:
             if scheme.values is None or _bias_fits(node, stored, ranges, scheme.values):
                 made[node] = stored
         return made
-
-
-def _is_few(scheme: Scheme) -> bool:
-    return scheme.weights is not None and scheme.weights.stored_bits <= FEW_BITS
 
 
 def _bias_fits(node: Node, stored: Tensor, ranges: Ranges, values: DType) -> bool:

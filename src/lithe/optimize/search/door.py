@@ -28,6 +28,7 @@ from lithe.runtime.model import Model, load
 HELD = 200  # samples, of those that can be run through once
 PROBES = 32  # samples on which noise is measured
 MOST_AFTER = 40  # mixtures that are tried after the order was followed as far as it goes
+BASES = ("int8", "int16x8")  # of all that has no weights, beside real numbers
 COSTS = ("size", "latency", "both")
 
 
@@ -39,6 +40,7 @@ def search(
     evaluate: Callable[[Model], float] | None = None,
     labelled: tuple[Iterable[Any], Sequence[Any]] | None = None,
     cost: str = "size",
+    schemes: Sequence[str] = tuple(SCHEMES),
     ranges: str = "min_max",
     inputs: str = "float32",
     outputs: str = "float32",
@@ -56,6 +58,7 @@ def search(
               Samples are an array with them along its first axis, or an iterable that can be run through again.
     cost      what is to be small: the "size" of the file; the "latency", the time of an inference measured on this
               machine over the float model's; "both": the mean of their shares of the float model's.
+    schemes   names of those that layers may have, of `choices.SCHEMES`: what runs where the model is to run.
     seconds   ends the search after this time, with the best that was found.
     resume    a file that is written after each trial, and from which the same search goes on when it was interrupted.
     workers   "dask", "dask://host:port", "ray" or "ray://host:port": who shares calibration, evaluation and the trials
@@ -71,6 +74,9 @@ def search(
     share, evaluation = _share(keep), _evaluation(evaluate, labelled)
     if cost not in COSTS:
         raise InputError(f"there is no cost {cost!r}", hint=f"costs are {', '.join(COSTS)}")
+    unknown = [s for s in schemes if s not in SCHEMES]
+    if unknown:
+        raise InputError(f"there is no scheme {unknown[0]!r}", hint=f"schemes are {', '.join(SCHEMES)}")
     if seconds is not None and not seconds > 0:
         raise InputError(f"seconds is {seconds!r}, and has to be more than 0")
     until = math.inf if seconds is None else time.monotonic() + seconds
@@ -79,14 +85,14 @@ def search(
     with opened(workers) as team:
         subject = _subject(given, samples, evaluation, ranges, inputs, outputs, team)
         settings = {**_digests(subject, evaluation), "keep": share, "cost": cost, "ranges": ranges, "inputs": inputs,
-                    "outputs": outputs, "schemes": list(SCHEMES)}  # fmt: skip
+                    "outputs": outputs, "schemes": sorted(schemes)}  # fmt: skip
         trials = Trials(subject, evaluation, team, State(resume, settings), until=until, progress=progress)
         accuracy = trials.exact.accuracy
         if accuracy is None or accuracy <= 0:
             raise InputError(f"the float model's accuracy is {accuracy}: no share of it can be kept")
         complete = True
         try:
-            _try_all(trials, subject, cost, lambda t: keeps_accuracy(t, trials.exact, share))
+            _try_all(trials, subject, schemes, cost, lambda t: keeps_accuracy(t, trials.exact, share))
         except OutOfTime:
             complete = False
     kept = [t for t in trials if keeps_accuracy(t, trials.exact, share)]
@@ -117,24 +123,43 @@ def in_place_of(
     return search(model, samples, keep=keep, progress=lambda done, _: progress(done), **searching, **how).model
 
 
-def _try_all(trials: Trials, subject: Subject, cost: str, keeps: Callable[[Trial], bool]) -> None:
-    schemes = [s for s in SCHEMES if s != EXACT and (subject.samples is not None or computes_reals(s))]
-    bases, kinds = ["float16"], [s for s in schemes if stores_alone(s)]
-    if cost != "size" or (subject.inputs, subject.outputs) != ("float32", "float32"):
-        bases, kinds = [s for s in schemes if s == "float16" or not computes_reals(s)], schemes
+def _try_all(
+    trials: Trials, subject: Subject, allowed: Sequence[str], cost: str, keeps: Callable[[Trial], bool]
+) -> None:
+    schemes = [s for s in SCHEMES if s in allowed and s != EXACT and (subject.samples is not None or computes_reals(s))]
+    integers = [s for s in schemes if not computes_reals(s)]
+    beside = ["float16"] if (subject.inputs, subject.outputs) == ("float32", "float32") else []
+    if cost == "size" and beside:  # weights alone are as small, and keep more
+        bases = {"float16": [s for s in schemes if stores_alone(s)]}
+    else:
+        bases = {base: schemes if base == "float16" else integers for base in (*beside, *BASES) if base in schemes}
     names = layers(subject.module)
-    trials.expected = 1 + len(schemes) + len(names) * len(kinds) + len(bases) * (2 + len(names).bit_length())
+    trials.expected = 1 + len(schemes) + sum(len(names) * len(kinds) + 8 for kinds in bases.values())
     for scheme in schemes:
         trials.whole(Choice(scheme))
-    alone = [Choice(EXACT, {layer: scheme}) for layer in names for scheme in kinds]
-    points: dict[str, list[Point]] = {layer: [] for layer in names}
-    for trial in trials.alone(alone, timed=cost != "size"):
-        if not trial.problem:
-            ((layer, scheme),) = trial.choice.layers.items()
-            points[layer].append(Point(scheme, 1 - cost_of(trial, trials.exact, cost), trial.noise))
-    order = moves(points)
-    for base in bases:
-        _follow(trials, Choice(base, dict.fromkeys(names, EXACT)), order, keeps)
+    for base, kinds in bases.items():
+        points = _points(trials, EXACT if base == "float16" else base, names, kinds, cost)
+        _follow(trials, Choice(base, dict.fromkeys(points, EXACT)), moves(points), keeps)
+
+
+def _points(
+    trials: Trials, around: str, names: Sequence[str], kinds: Sequence[str], cost: str
+) -> dict[str, list[Point]]:
+    """What each layer saves in each scheme, and the noise that it brings, while the others are as `around` says."""
+    found: dict[str, list[Point]] = {}
+    for layer in names:
+        exact, *others = trials.alone(
+            [Choice(around, {layer: scheme}) for scheme in (EXACT, *kinds)], timed=cost != "size"
+        )
+        if exact.problem:
+            continue
+        most = cost_of(exact, trials.exact, cost)
+        found[layer] = [
+            Point(scheme, most - cost_of(t, trials.exact, cost), t.noise - exact.noise)
+            for scheme, t in zip(kinds, others, strict=True)
+            if not t.problem
+        ]
+    return found
 
 
 def _follow(trials: Trials, start: Choice, order: Sequence[Move], keeps: Callable[[Trial], bool]) -> None:

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lithe.errors import InputError
+from lithe.runtime.function import TensorInfo
 from lithe.runtime.model import Model, load
 
 PART = 256  # labelled samples that a worker is given at once
@@ -131,17 +132,24 @@ def called(model: Model, sample: Any) -> list[np.ndarray]:
     if isinstance(sample, Mapping):
         return [
             *model.main(
-                **{n: _batched(a, model.inputs[n]) if n in model.inputs else a for n, a in sample.items()}
+                **{n: _fitted(a, model.inputs[n]) if n in model.inputs else a for n, a in sample.items()}
             ).values()
         ]
     several = sample if isinstance(sample, tuple | list) else [sample]
-    fitted = [_batched(a, info) for a, info in zip(several, infos, strict=False)]
+    fitted = [_fitted(a, info) for a, info in zip(several, infos, strict=False)]
     return [*model.main(*fitted, *several[len(infos) :]).values()]
 
 
-def _batched(array: Any, info: Any) -> np.ndarray:
+def _fitted(array: Any, info: TensorInfo) -> np.ndarray:
+    """With a batch of one where that is missing; real numbers as the integers that stand for them."""
     array = np.asarray(array)
-    return array[None] if array.ndim == len(info.shape) - 1 and info.shape[0] in (1, -1) else array
+    if array.ndim == len(info.shape) - 1 and info.shape[0] in (1, -1):
+        array = array[None]
+    return info.quantize(array) if array.dtype.kind == "f" and info.quantization is not None else array
+
+
+def _reals(array: np.ndarray, info: TensorInfo) -> np.ndarray:
+    return np.asarray(array if info.quantization is None else info.dequantize(array), np.float64)
 
 
 # what workers do; models travel as bytes
@@ -158,7 +166,8 @@ def score(item: tuple[bytes, Any], evaluation: Evaluation) -> Any:
 
 
 def outputs(model: bytes, probes: Sequence[Any]) -> list[list[np.ndarray]]:
-    return [[np.asarray(y, np.float64) for y in called(loaded(model), probe)] for probe in probes]
+    infos = loaded(model).outputs.values()
+    return [[_reals(y, i) for y, i in zip(called(loaded(model), probe), infos, strict=True)] for probe in probes]
 
 
 def noise(model: bytes, common: tuple[Sequence[Any], list[list[np.ndarray]]]) -> float:

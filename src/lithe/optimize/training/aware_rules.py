@@ -182,7 +182,8 @@ def _whole_batch(axis: int, begin: int, size: int) -> bool:
 def _strided(node: Node, x: Any, begin: np.ndarray, end: np.ndarray, step: np.ndarray) -> Any:
     before = node.inputs[0]
     assert before is not None
-    taken, _ = strides(before.type.shape, *(list(map(int, v)) for v in (begin, end, step)), node.attrs)
+    first, last, each = (list(map(int, v)) for v in (begin, end, step))
+    taken, _ = strides(before.type.shape, first, last, each, node.attrs)
     for axis, one in enumerate(taken):
         size = before.type.shape[axis]
         if (one.start, one.step, one.count) == (0, 1, size):
@@ -200,8 +201,8 @@ def _split(node: Node, axis: np.ndarray, x: Any) -> list[Any]:
 
 def _split_by(node: Node, x: Any, sizes: np.ndarray, axis: np.ndarray) -> list[Any]:
     place = int(np.ravel(axis)[0])
-    sizes = [t.type.shape[place] for t in node.outputs]
-    return list(ops.split(x, list(map(int, np.cumsum(sizes)[:-1])), axis=place))
+    ends = np.cumsum([t.type.shape[place] for t in node.outputs])[:-1]
+    return list(ops.split(x, list(map(int, ends)), axis=place))
 
 
 def _unpacked(node: Node, x: Any) -> list[Any]:
