@@ -14,7 +14,7 @@ from lithe.cli.output import bytes_text, print_json, working
 if TYPE_CHECKING:
     from lithe.runtime.model import Model
 
-RANGES = ("min_max", "moving_average", "percentile", "mean_squared_error", "entropy")
+RANGES = ("min_max", "moving_average", "percentile", "mean_squared_error", "guarded_error", "entropy")
 ENDS = ("float32", "int8", "uint8", "int16")
 
 
