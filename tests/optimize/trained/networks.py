@@ -245,7 +245,7 @@ def network(name: str) -> Trained:
         rate = keras.optimizers.schedules.CosineDecay(4e-3, steps, alpha=0.02)
         model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
         model.fit(*train, batch_size=64, epochs=described.epochs, verbose=0)
-        _keep(file, model.get_weights())
+        _keep(file, [np.asarray(variable.value) for variable in model.weights])
     right = np.argmax(model.predict(test[0], batch_size=500, verbose=0), -1) == test[1]
     return Trained(name, model, train, test, float(right.mean()))
 
