@@ -298,7 +298,7 @@ def real(x: Any, t: TensorType) -> Any:
 def constant_steps(x: Any, t: TensorType) -> Any:
     """The steps of a constant's real numbers."""
     low, high = constant_bounds(t)
-    scaled = x / scales(t)
+    scaled = ops.divide(x, scales(t))
     return straight(ops.round(ops.clip(scaled, low, high)), scaled, low, high)
 
 
