@@ -158,11 +158,11 @@ class QuantizeAware(keras.Model):  # type: ignore[misc, name-defined, unused-ign
 
     def stripped(self) -> Any:
         """The plain model with the trained weights, a copy; what `lithe.optimize.strip` gives."""
-        from lithe.optimize.training.aware_weights import solved
+        from lithe.optimize.training.aware_weights import solved, take_weights
 
         layer = self.integer_graph
         plain = keras.saving.deserialize_keras_object(layer.described)
-        plain.set_weights(layer.original.get_weights())
+        take_weights(plain, layer.original)
         wanted = {
             tuple(m["source"]): np.asarray(ops.convert_to_numpy(layer.master(i)), np.float64)
             for i, m in enumerate(layer.masters)
