@@ -168,7 +168,7 @@ class QuantizeAware(keras.Model):  # type: ignore[misc, name-defined, unused-ign
             for i, m in enumerate(layer.masters)
             if m["trainable"] and m["source"]
         }
-        solved(plain, {name: tuple(s) for name, s in layer.shapes.items()}, wanted)
+        solved(plain, {t.name: tuple(s) for t, s in zip(plain.inputs, layer.shapes.values(), strict=True)}, wanted)
         return plain
 
 
