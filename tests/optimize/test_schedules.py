@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+import subprocess
+import sys
 
 import pytest
 
@@ -20,6 +22,20 @@ def test_names_are_found_when_they_are_used():
     assert {"Schedule", "prune", "cluster", "strip"} <= set(dir(lithe.optimize))
     with pytest.raises(AttributeError, match="no attribute 'shrink'"):
         lithe.optimize.shrink  # noqa: B018
+
+
+def test_without_keras_one_command_is_named():
+    code = (
+        "import sys\n"
+        "sys.modules['keras'] = None\n"
+        "from lithe.errors import MissingDependency\n"
+        "import lithe.optimize\n"
+        "try: lithe.optimize.strip\n"
+        "except MissingDependency as error: print(error)\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "strip is for Keras, which is not installed" in found.stdout
+    assert "pip install 'lithe[keras,jax]'" in found.stdout
 
 
 def test_a_polynomial_goes_from_one_share_to_the_other():

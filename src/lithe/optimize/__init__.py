@@ -26,6 +26,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lithe.errors import MissingDependency
+
 if TYPE_CHECKING:
     from lithe.optimize.doors import cluster, prune
     from lithe.optimize.storage import compact
@@ -55,7 +57,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'lithe.optimize' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    try:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    except ModuleNotFoundError as cause:
+        if cause.name != "keras":
+            raise
+        raise MissingDependency(
+            f"lithe.optimize.{name} is for Keras, which is not installed", hint="pip install 'lithe[keras,jax]'"
+        ) from cause
     globals()[name] = value
     return value
 

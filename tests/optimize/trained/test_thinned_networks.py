@@ -12,9 +12,10 @@ pytest.importorskip("keras", reason="Keras is not installed")
 import keras
 
 import lithe
-from lithe.optimize import Schedule, cluster, prune, strip
+from lithe.optimize import Schedule, cluster, prune, quantize_aware, strip
 from lithe.optimize.training.weights import array_of
 from tests.optimize.trained.networks import BATCH, accuracy, network
+from tests.optimize.trained.small_nets import COUNT, L, data, fitted, sequential
 
 # of Keras 3 itself, with NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -51,3 +52,17 @@ def test_a_network_keeps_what_it_knows(name, sparsity, structure):
     for made in (float32, integers):
         for runtime in ("lithe", "official"):
             assert accuracy(made, *trained.test, runtime) >= trained.accuracy - POINT
+
+
+def test_zeros_and_numbers_stay_when_integers_are_trained():
+    model = sequential((16,), L.Dense(32, activation="relu"), L.Dense(8))
+    x, y = data(model)
+    few = cluster(prune(model, 0.5), 8)
+    aware = fitted(quantize_aware(few, [x[i : i + 1] for i in range(COUNT)]), (x, y), epochs=3)
+    products = [n for n in lithe.convert(aware).module.main.nodes if n.op.name == "FULLY_CONNECTED"]
+    for node, layer in zip(products, model.layers, strict=True):
+        weights, zeros = node.inputs[1].data, array_of(layer.kernel).T == 0
+        assert weights.dtype == np.int8
+        assert zeros.mean() == 0.5
+        assert (weights[zeros] == 0).all()
+        assert max(len(np.unique(row)) for row in weights) <= 8

@@ -21,7 +21,7 @@ from lithe.optimize.rewriting import Ends, as_integer_graphs
 from lithe.optimize.spelling import spell_out
 from lithe.optimize.training.aware_layer import IntegerGraph, QuantizeAware  # known to Keras from here on
 from lithe.optimize.training.aware_rules import rule_of
-from lithe.optimize.training.aware_weights import converted, depends, tensors_of
+from lithe.optimize.training.aware_weights import converted, depends, take_weights, tensors_of
 from lithe.runtime.model import Model
 from lithe.types import FLOAT32
 
@@ -80,7 +80,7 @@ def quantize_aware(
         masters.setdefault(tensor, new)["places"].append(list(place))
     _require_gradients(small.module, {tuple(p) for m in masters.values() if m["trainable"] for p in m["places"]})
     copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
+    take_weights(copy, model)
     layer = IntegerGraph(_file(small), list(masters.values()), copy, _shapes(whole), name="integers")
     aware = _assembled(keras, model, layer, list(small.outputs), QuantizeAware)
     layer.set_masters([np.asarray(t.data) for t in masters])

@@ -163,17 +163,17 @@ class QuantizeAware(keras.Model):  # type: ignore[misc, name-defined, unused-ign
 
     def stripped(self) -> Any:
         """The plain model with the trained weights, a copy; what `lithe.optimize.strip` gives."""
-        from lithe.optimize.training.aware_weights import solved
+        from lithe.optimize.training.aware_weights import solved, take_weights
 
         layer = self.integer_graph
         plain = keras.saving.deserialize_keras_object(layer.described)
-        plain.set_weights(layer.original.get_weights())
+        take_weights(plain, layer.original)
         wanted = {
             tuple(m["source"]): np.asarray(ops.convert_to_numpy(layer.master(i)), np.float64)
             for i, m in enumerate(layer.masters)
             if m["trainable"] and m["source"]
         }
-        solved(plain, {name: tuple(s) for name, s in layer.shapes.items()}, wanted)
+        solved(plain, {t.name: tuple(s) for t, s in zip(plain.inputs, layer.shapes.values(), strict=True)}, wanted)
         return plain
 
 
@@ -298,7 +298,7 @@ def real(x: Any, t: TensorType) -> Any:
 def constant_steps(x: Any, t: TensorType) -> Any:
     """The steps of a constant's real numbers."""
     low, high = constant_bounds(t)
-    scaled = x / scales(t)
+    scaled = ops.divide(x, scales(t))
     return straight(ops.round(ops.clip(scaled, low, high)), scaled, low, high)
 
 

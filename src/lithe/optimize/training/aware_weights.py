@@ -14,6 +14,7 @@ import numpy as np
 
 from lithe.errors import ModelError
 from lithe.ir.graph import Tensor
+from lithe.optimize.training.weights import array_of
 from lithe.passes.fold_constants import fold_constants
 from lithe.runtime.model import Model
 from lithe.types import FLOAT32
@@ -35,7 +36,7 @@ def converted(model: Any, inputs: Any) -> Model:
         tiny = TINY * (1 + i + random.random(array.shape if array.ndim < 2 else ()))
         return np.where(array == 0, tiny, array * (1 + steps * NEAR))
 
-    result = _with_values(model, inputs, [moved(i, np.asarray(v)) for i, v in enumerate(model.trainable_variables)])
+    result = _with_values(model, inputs, [moved(i, array_of(v)) for i, v in enumerate(model.trainable_variables)])
     for t in result.module.main.tensors:
         if t.data is not None and t.type.dtype == FLOAT32 and t.data.size > 1:
             t.data = np.where(np.abs(t.data) < 1e3 * TINY, np.float32(0), t.data)
@@ -45,7 +46,7 @@ def converted(model: Any, inputs: Any) -> Model:
 def depends(model: Any, inputs: Any, whole: Model) -> set[Tensor]:
     """The constants of the converted model that depend on trainable weights."""
     random = np.random.default_rng(1)
-    other = [np.asarray(v) * random.uniform(0.8, 1.2, v.shape) + random.uniform(0.01, 0.1, v.shape)
+    other = [array_of(v) * random.uniform(0.8, 1.2, v.shape) + random.uniform(0.01, 0.1, v.shape)
              for v in model.trainable_variables]  # fmt: skip
     moved = constants_of(_with_values(model, inputs, other), whole)
     here = tensors_of(whole)
@@ -83,11 +84,17 @@ def _with_values(model: Any, inputs: Any, values: Sequence[np.ndarray]) -> Model
     return result
 
 
+def take_weights(model: Any, other: Any) -> None:
+    """Gives a model the weights of another one that is built alike."""
+    for v, same in zip(model.weights, other.weights, strict=True):
+        v.assign(array_of(same))
+
+
 @contextmanager
 def holding(model: Any, values: Sequence[np.ndarray]) -> Iterator[None]:
     """While it lasts, the trainable weights of a model have other values."""
     variables = list(model.trainable_variables)
-    before = [np.array(v) for v in variables]
+    before = [array_of(v).copy() for v in variables]
     try:
         for v, array in zip(variables, values, strict=True):
             v.assign(np.asarray(array, np.float32))
@@ -109,7 +116,7 @@ def solved(model: Any, inputs: Any, wanted: dict[tuple[int, int], np.ndarray]) -
     """
     like = converted(model, inputs)
     variables = list(model.trainable_variables)
-    values = [np.array(v, np.float64) for v in variables]
+    values = [array_of(v).astype(np.float64) for v in variables]
     late = [any(word in v.name for word in ("gamma", "scale", "alpha")) for v in variables]
     kernels = [i for i, v in enumerate(variables) if len(v.shape) > 1 and not late[i]]
     rest = sorted((i for i in range(len(variables)) if i not in kernels), key=lambda i: late[i])
