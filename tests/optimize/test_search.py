@@ -161,15 +161,17 @@ class Additive:
 
     def whole(self, choice):
         self.asked.append(choice)
-        total = sum(self.noise[layer, scheme] for layer, scheme in choice.layers.items() if scheme != "float32")
-        return Trial(choice, 1, total, accuracy=1.0 if total <= 1 else 0.0)
+        return Trial(choice, 1, 0.0, accuracy=1.0 if self.keeps(choice) else 0.0)
+
+    def keeps(self, choice):
+        return sum(self.noise[item] for item in choice.layers.items() if item[1] != "float32") <= 1
 
 
 def test_what_is_found_is_near_the_best_of_all_mixtures():
     random = np.random.default_rng(5)
     ratios = []
-    for _ in range(10):
-        names, kinds = [f"layer{i}" for i in range(5)], ("half", "few", "least")
+    for _ in range(30):
+        names, kinds = [f"layer{i}" for i in range(6)], ("half", "few", "least")
         savings = {(n, k): random.uniform(1, 5) * (i + 1) for n in names for i, k in enumerate(kinds)}
         noise = {(n, k): random.lognormal(-3 + i, 1) for n in names for i, k in enumerate(kinds)}
         trials = Additive(noise)
@@ -179,11 +181,11 @@ def test_what_is_found_is_near_the_best_of_all_mixtures():
         def saved(choice, savings=savings):
             return sum(savings[item] for item in choice.layers.items() if item[1] != "float32")
 
-        kept = max(saved(c) for c in trials.asked if trials.whole(c).accuracy == 1.0)
+        kept = max(saved(c) for c in trials.asked if trials.keeps(c))
         best = 0.0
         for each in itertools.product(("float32", *kinds), repeat=len(names)):
             choice = Choice("rest", dict(zip(names, each, strict=True)))
-            best = max(best, saved(choice) if trials.whole(choice).accuracy == 1.0 else 0.0)
+            best = max(best, saved(choice) if trials.keeps(choice) else 0.0)
         ratios.append(kept / best)
     assert min(ratios) > 0.85
     assert np.mean(ratios) > 0.95

@@ -52,7 +52,7 @@ def test_results_come_in_order_and_items_are_taken_a_few_ahead(workers):
 
 
 def test_errors_come_out_as_they_are(workers):
-    with pytest.raises(InputError, match="^less than 0$"):
+    with pytest.raises(InputError, match=r"^less than 0$"):
         list(workers.map(_scaled, [1, -1], workers.share(3)))
 
 
@@ -113,7 +113,7 @@ def test_a_scheduler_is_reached_by_its_address(digits):
 def test_where_nobody_answers_that_is_said(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr("lithe.optimize.workers.PATIENCE_S", 0.5)
-    with pytest.raises(StateError, match="nobody answers at dask://127.0.0.1:9"), opened("dask://127.0.0.1:9"):
+    with pytest.raises(StateError, match=r"nobody answers at dask://127.0.0.1:9"), opened("dask://127.0.0.1:9"):
         pass
 
 

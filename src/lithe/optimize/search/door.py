@@ -252,7 +252,9 @@ def _subject(
 def _digests(subject: Subject, evaluation: Evaluation) -> dict[str, str]:
     """What tells one search from another, beside its settings. A function is told by its value of the float model."""
     arrays = [np.ascontiguousarray(a) for p in subject.probes for a in _arrays(p)]
-    labels = np.asarray(evaluation.labels).tobytes() if isinstance(evaluation, Labelled) else b"a function"
+    labels = b"a function"
+    if isinstance(evaluation, Labelled):
+        labels = np.asarray(evaluation.labels, np.float64).tobytes()  # whatever type of integers they are
     return {
         "model": hashlib.sha256(bytes(Model(subject.module))).hexdigest(),
         "samples": hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest(),

@@ -38,6 +38,9 @@ class State:
         self.trials.append(trial)
         self._write()
 
+    def damaged(self) -> InputError:
+        return InputError(f"'{self._path}' is not the state of a search, or is damaged", hint=REMOVE)
+
     def _read(self, path: Path) -> list[dict[str, Any]]:
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
@@ -46,9 +49,9 @@ class State:
         except OSError as cause:
             raise FileMissing(f"'{path}' cannot be opened: {cause.strerror}", hint="name another file") from cause
         except (ValueError, KeyError, TypeError) as cause:
-            raise InputError(f"'{path}' is not the state of a search, or is damaged", hint=REMOVE) from cause
+            raise self.damaged() from cause
         if not whole:
-            raise InputError(f"'{path}' is not the state of a search, or is damaged", hint=REMOVE)
+            raise self.damaged()
         other = [name for name, value in self._settings.items() if settings.get(name) != value]
         if other:
             raise InputError(f"'{path}' is the state of another search: of other {', '.join(other)}", hint=REMOVE)

@@ -103,7 +103,10 @@ class Trials:
         self._of_model: dict[bytes, Trial] = {}  # choices that come to the same are not measured again
         self.expected = 1
         for fields in state.trials:
-            trial = Trial.of_json(fields)
+            try:
+                trial = Trial.of_json(fields)
+            except (TypeError, KeyError) as cause:
+                raise state.damaged() from cause
             self._found[trial.choice.key] = trial
         self._model = bytes(subject.made(Choice(EXACT)))
         self._probing = workers.share((subject.probes, outputs(self._model, subject.probes)))
