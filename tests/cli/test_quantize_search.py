@@ -64,8 +64,16 @@ def test_a_search_writes_model_state_and_picture(data, capsys):
         (["--keep", "accuracy=0.9", "--labels", "x.npy", "--calibrate", "x.npy"], 4, "a sample has 64 labels"),
         (["--keep", "accuracy=0.9", "--labels", "words.txt", "--calibrate", "x.npy"], 4, "holds no labels"),
         (["--keep", "accuracy=0.9", "--labels", "none.txt", "--calibrate", "x.npy"], 4, "none.txt"),
-        (["--keep", "accuracy=0.9", "--labels", "few.txt", "--calibrate", "x.npy"], 4, "more samples than the 2 labels"),
-        (["--keep", "accuracy=0.9", "--labels", "y.npy", "--calibrate", "x.npy", "--picture", "p.gif"], 4, "no picture"),
+        (
+            ["--keep", "accuracy=0.9", "--labels", "few.txt", "--calibrate", "x.npy"],
+            4,
+            "more samples than the 2 labels",
+        ),
+        (
+            ["--keep", "accuracy=0.9", "--labels", "y.npy", "--calibrate", "x.npy", "--picture", "p.gif"],
+            4,
+            "no picture",
+        ),
         (["--keep", "accuracy=0.9", "--labels", "y.npy", "--calibrate", "x.npy", "--state", "words.txt"], 4, "damaged"),
         (["--labels", "y.npy", "--calibrate", "x.npy"], 2, "--labels belongs to a search"),
         (["--calibrate", "x.npy", "--workers", "slurm"], 4, "there are no workers 'slurm'"),
