@@ -6,7 +6,7 @@ Without models: every float model of the corpus (LITHE_CORPUS, or ../shared/corp
 the same samples from all: pictures from the corpus where it takes pictures, else numbers from a seeded generator. Each
 quantizer runs in a process of its own, from the model's file to the file that it writes; imports are not counted.
 All results are judged in the official runtime: signal-to-noise in dB at each float output against the float model, on
-samples that were not calibrated with, averaged over outputs.
+samples that were not calibrated with, averaged over outputs. Results of quantizers that are left out stay in the file.
 
     ai-edge-quantizer    its recipes static_wi8_ai8 and dynamic_wi8_afp32; run by --peer-python, where it is installed
     tensorflow           the converter's calibrator and quantizer, on the float model's file
@@ -82,14 +82,14 @@ def _crop(random: np.random.Generator, file: Path, size: tuple[int, int]) -> np.
 # who quantizes: each is imported before its time is taken
 
 
-def ours(recipe: str) -> Callable[[Path, Samples], bytes]:
+def ours(recipe: str, ranges: str = "") -> Callable[[Path, Samples], bytes]:
     import flatbuffers  # noqa: F401
     import llvmlite.binding  # noqa: F401
 
     from lithe.formats import tflite
     from lithe.optimize.quantization import quantize
 
-    return lambda path, given: tflite.write(quantize(path, map(tuple, given), recipe).module)
+    return lambda path, given: tflite.write(quantize(path, map(tuple, given), recipe, ranges=ranges).module)
 
 
 def ai_edge_quantizer(recipe: str) -> Callable[[Path, Samples], bytes]:
@@ -127,8 +127,21 @@ def tensorflow(recipe: str) -> Callable[[Path, Samples], bytes]:
     return quantize
 
 
-NOT_ON_FILES = {("tensorflow", "dynamic")}
-QUANTIZERS = {"lithe": ours, "ai-edge-quantizer": ai_edge_quantizer, "tensorflow": tensorflow}
+def ours_guarded(recipe: str) -> Callable[[Path, Samples], bytes]:
+    return ours(recipe, "guarded_error")
+
+
+NOT_DONE = {("tensorflow", "dynamic"), ("lithe guarded_error", "dynamic")}
+QUANTIZERS = {
+    "lithe": ours,
+    "lithe guarded_error": ours_guarded,
+    "ai-edge-quantizer": ai_edge_quantizer,
+    "tensorflow": tensorflow,
+}
+
+
+PEERS = ("ai-edge-quantizer", "tensorflow")
+PAIRS = [(mine, peer) for mine in QUANTIZERS if mine not in PEERS for peer in PEERS]
 
 
 def quantized(name: str, recipe: str, path: Path, given: Path, out: Path) -> dict[str, Any]:
@@ -233,7 +246,7 @@ def measured(path: Path, names: list[str], pictures: list[Path], peer: str, limi
             return entry | {"error": f"{type(error).__name__}: {error}"[:300]}
         np.savez(given, **{f"{i}_{k}": a for i, sample in enumerate(made) for k, a in enumerate(sample)})
         for recipe in RECIPES:
-            for name in [n for n in names if (n, recipe) not in NOT_ON_FILES]:
+            for name in [n for n in names if (n, recipe) not in NOT_DONE]:
                 out = Path(folder) / f"{name}.tflite"
                 out.unlink(missing_ok=True)
                 python = peer if name == "ai-edge-quantizer" else sys.executable
@@ -261,8 +274,9 @@ def summary(entries: list[dict[str, Any]]) -> list[str]:
     """Lines that compare with each peer: how many models, medians, the worst losses."""
     lines = []
     for recipe in RECIPES:
-        for name in list(QUANTIZERS)[1:]:
-            pairs = [(e["model"], e[recipe]["lithe"], e[recipe][name]) for e in entries if name in e.get(recipe, {})]
+        for mine, name in PAIRS:
+            found = [(e["model"], e[recipe]) for e in entries if {mine, name} <= e.get(recipe, {}).keys()]
+            pairs = [(model, made[mine], made[name]) for model, made in found]
             both = [(m, a, b) for m, a, b in pairs if a.get("decibels") is not None and b.get("decibels") is not None]
             if not both:
                 continue
@@ -272,8 +286,9 @@ def summary(entries: list[dict[str, Any]]) -> list[str]:
             typical, lost = statistics.median(g for g, _ in gains), sum(g < -0.5 for g, _ in gains)
             worst = ", ".join(f"{m} {g:+.2f}" for g, m in gains[:5])
             typical_time, longest = statistics.median(r for r, _ in ratios), ratios[-1]
+            title = f"{recipe}: {mine} against {name}"
             lines += [
-                f"{recipe} against {name}: {len(both)} models, median {typical:+.2f} dB, {lost} lower by over 0.5 dB",
+                f"{title}: {len(both)} models, median {typical:+.2f} dB, {lost} lower by over 0.5 dB",
                 f"  least {worst}",
                 f"  time {typical_time:.2f} of theirs, at most {longest[0]:.2f} ({longest[1]})",
                 f"  {alone} more models that it does not do",
@@ -324,7 +339,9 @@ def main() -> int:
             continue
         if not is_float(path):
             continue
-        entries[path.stem] = measured(path, names, pictures, given.peer_python, given.limit)
+        entry = measured(path, names, pictures, given.peer_python, given.limit)
+        before = entries.get(path.stem, {})
+        entries[path.stem] = entry | {r: before.get(r, {}) | entry[r] for r in RECIPES if r in entry}
         print(json.dumps(entries[path.stem]), flush=True)
         written = {"samples": CALIBRATED, "judged_on": JUDGED, "models": list(entries.values())}
         given.json.write_text(json.dumps(written, indent=1) + "\n")

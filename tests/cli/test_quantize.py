@@ -56,6 +56,18 @@ def test_weights_alone_need_no_samples(recipe, tmp_path, capsys):
     assert out.stat().st_size < 0.7 * Path(FLOAT).stat().st_size
 
 
+def test_repairs_are_chosen(images, tmp_path, capsys):
+    np.save(tmp_path / "samples.npy", images)
+    written = {}
+    for names in ("none", "bias", "folding,equalization,bias", ""):
+        more = ["--repairs", names] if names else []
+        code, _ = run(capsys, FLOAT, "--calibrate", tmp_path / "samples.npy", "-o", tmp_path / "out.tflite", *more)
+        assert code == 0
+        written[names] = (tmp_path / "out.tflite").read_bytes()
+    assert written["none"] != written["bias"]
+    assert written["folding,equalization,bias"] == written[""]
+
+
 def test_recipes_are_listed(capsys):
     code, printed = run(capsys, "--list-recipes")
     assert code == 0
@@ -93,6 +105,7 @@ def test_operators_that_stay_are_named(tmp_path, capsys):
         ([FLOAT, "--calibrate", "other.npz"], 4, "has no array"),
         (["none.tflite", "--recipe", "float16"], 4, "none.tflite"),
         ([FLOAT, "--recipe", "int7"], 4, "there is no recipe 'int7'"),
+        ([FLOAT, "--recipe", "float16", "--repairs", "bias,median"], 4, "there is no repair 'median'"),
         ([FLOAT, "--recipe", "none.json"], 4, "cannot open the recipe"),
     ],
 )

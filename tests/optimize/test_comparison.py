@@ -241,9 +241,6 @@ def test_a_bias_that_does_not_fit_is_named():
     found = lithe.compare(module, made, SAMPLES, least=200)
     (cause,) = [c for c in found.layers[-1].causes if c.name == "bias overflow"]
     assert "[3] is 1e+07, and" in cause.evidence
-    bias.data = bias.data // 2
-    found = lithe.compare(module, made, SAMPLES, least=200)
-    assert "wrong bias" in [c.name for c in found.layers[-1].causes]
 
 
 def test_overflow_is_named():

@@ -73,6 +73,12 @@ def test_the_error_is_least_where_an_exhaustive_search_finds_it():
     assert loss(high) <= 1.05 * best
 
 
+def test_a_guarded_error_cuts_off_less():
+    values = np.random.default_rng(0).standard_normal(20000).astype(np.float32)
+    reach = {name: watched(name, values)[1] for name in ("min_max", "mean_squared_error", "guarded_error")}
+    assert reach["mean_squared_error"] < reach["guarded_error"] < reach["min_max"]
+
+
 @pytest.mark.parametrize("name", OBSERVERS)
 def test_one_value_alone_is_a_range(name):
     low, high = watched(name, [0.25, 0.25])

@@ -14,7 +14,7 @@ from lithe.cli.output import bytes_text, print_json, working
 if TYPE_CHECKING:
     from lithe.runtime.model import Model
 
-RANGES = ("min_max", "moving_average", "percentile", "mean_squared_error", "entropy")
+RANGES = ("min_max", "moving_average", "percentile", "mean_squared_error", "guarded_error", "entropy")
 ENDS = ("float32", "int8", "uint8", "int16")
 
 
@@ -50,6 +50,9 @@ Examples:
 @click.option("--list-recipes", is_flag=True, is_eager=True, expose_value=False, callback=show_recipes,
               help="Print the recipes that have names.")  # fmt: skip
 @click.option("--ranges", type=click.Choice(RANGES), help="How a tensor's range comes from what it held.")
+@click.option("--repairs", metavar="NAMES",
+              help="Which repairs are made, with commas between (folding, equalization, bias, rounding), or none; "
+              "default: all that help.")  # fmt: skip
 @click.option("--inputs", type=click.Choice(ENDS), default="float32", show_default=True, help="Type of real inputs.")
 @click.option("--outputs", type=click.Choice(ENDS), default="float32", show_default=True, help="Type of real outputs.")
 @click.option("--most", default=200, show_default=True, type=click.IntRange(1), help="How many samples are used.")
@@ -58,7 +61,7 @@ Examples:
 def command(
     model: Path, data: Path | None, output: Path, recipe: str, ranges: str | None, inputs: str, outputs: str, most: int,
     as_json: bool, keep: tuple[str, float] | None, labels: Path | None, labelled: Path | None, cost: str,
-    seconds: float | None, state: Path | None, picture: Path | None, workers: str | None,
+    seconds: float | None, state: Path | None, picture: Path | None, workers: str | None, repairs: str | None,
 ) -> None:  # fmt: skip
     """Make MODEL smaller, and quicker where it then computes on integers.
 
@@ -104,7 +107,7 @@ def command(
         with working(f"quantizing {model.name}"):
             after = lithe.quantize(
                 before, given, recipe, ranges=ranges or "", inputs=inputs, outputs=outputs, workers=workers,
-                progress=count,
+                repairs=None if repairs is None else () if repairs == "none" else repairs.split(","), progress=count,
             )  # fmt: skip
     after.save(output)
     if outcome is not None and picture is not None:

@@ -57,7 +57,7 @@ def quantize(
              `lithe.optimize.recipes`. Or a file of rules, what such a file holds, or a `Recipe`; also names and files
              of ai-edge-quantizer.
     ranges   how the range of a tensor comes from what it held: "min_max", "moving_average", "percentile",
-             "mean_squared_error" or "entropy"; default: the recipe's.
+             "mean_squared_error", "guarded_error" or "entropy"; default: the recipe's.
     repairs  of what quantization breaks, by name: "folding", "equalization", "bias" and "rounding", see
              `lithe.optimize.repairs`; (): none. Default: all, of which rounding is for weights of 4 bits and fewer;
              named, it is for those of 8 bits too.

@@ -13,7 +13,7 @@ import keras
 
 import lithe
 from lithe.errors import InputError
-from lithe.optimize import Schedule, cluster, prune, strip
+from lithe.optimize import Schedule, cluster, prune, quantize_aware, strip
 from lithe.optimize.clusters import members
 from lithe.optimize.training import clustering
 from lithe.optimize.training.weights import array_of
@@ -140,6 +140,20 @@ def test_zeros_that_pruning_left_stay_through_clustering_and_in_integers():
         (run,) = official.run_official(made, dict(zip(made.inputs, [x[:1]], strict=True)))
         assert np.allclose(np.asarray(made(x[:1])), run, atol=1e-6)
     assert np.allclose(np.asarray(converted(x[:1])), predicted(plain, x[:1]), atol=1e-5)
+
+
+def test_zeros_and_numbers_stay_when_integers_are_trained():
+    model = sequential((16,), L.Dense(32, activation="relu"), L.Dense(8))
+    x, y = data(model)
+    few = cluster(prune(model, 0.5), 8)
+    aware = fitted(quantize_aware(few, [x[i : i + 1] for i in range(COUNT)]), (x, y), epochs=3)
+    products = [n for n in lithe.convert(aware).module.main.nodes if n.op.name == "FULLY_CONNECTED"]
+    for node, layer in zip(products, model.layers, strict=True):
+        weights, zeros = node.inputs[1].data, array_of(layer.kernel).T == 0
+        assert weights.dtype == np.int8
+        assert zeros.mean() == 0.5
+        assert (weights[zeros] == 0).all()
+        assert max(len(np.unique(row)) for row in weights) <= 8
 
 
 def test_zeros_need_not_be_kept():

@@ -6,9 +6,9 @@ import pytest
 
 pytest.importorskip("keras", reason="Keras is not installed")
 
-import lithe  # noqa: E402
-from tests.optimize.trained.broken import broken, without_upper_bounds  # noqa: E402
-from tests.optimize.trained.networks import accuracy, network  # noqa: E402
+import lithe
+from tests.optimize.trained.broken import broken, without_upper_bounds
+from tests.optimize.trained.networks import accuracy, network
 
 BATCH = 100
 

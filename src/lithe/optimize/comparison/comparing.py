@@ -162,7 +162,7 @@ def _run(
                 )
             w.see(wanted, got[other.same[w.b]])
             if w in alone:
-                w.see_own(*(values[t] for t in alone[w]))
+                w.see_own(wanted, *(values[t] for t in alone[w]))
         count += 1
         progress(count)
     if not count:
@@ -222,7 +222,7 @@ def _findings(
 
 def _layer(w: Watched, side: Side, wrong: bool, why: tuple[Cause, ...], is_output: bool) -> Layer:
     maker = side.makers.get(w.a)
-    total, own = w.total, w.own if w.own is not None and w.own.count else None
+    total, own = w.total, w.own
     return Layer(
         name=w.a.name,
         operator=maker.op.name if maker is not None else "input",

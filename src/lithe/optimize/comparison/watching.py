@@ -48,7 +48,8 @@ class Watched:
 
     parts     the nodes of A and of B that compute it from other tensors that both have; None where that is not known.
     total     B beside A: what the layer makes wrong, and what it inherits.
-    own       the layer of B beside that of A, both on A's values: what it makes wrong itself.
+    own       the layer of B, on A's values as B stores them, beside that of A on the same, or on the exact ones: what
+              it makes wrong itself. The nearer of both counts, as a corrected bias makes up for the storing of inputs.
     storing   A's values as the integers of B, beside themselves: what the scale alone makes wrong.
     beyond    how many values of A the integers of B do not reach; clipped: the noise that comes of it.
     odd       how many values are infinite or NaN in B and not in A.
@@ -73,7 +74,7 @@ class Watched:
         self._scale = factors.of.get(a, 1.0)
         self._bounds = None if bounds is None else (bounds[0] * self._scale, bounds[1] * self._scale)
         self.total, self.storing = Agreement(by_channel), Agreement(by_channel)
-        self.own = Agreement(by_channel) if parts is not None else None
+        self._alone = (Agreement(by_channel), Agreement(by_channel))
         self.values, self.got, self.integers = Extremes(), Extremes(), Extremes()
         self.histograms = Percentile(MOST_USED), Percentile(MOST_USED)
         self.beyond = self.odd = 0
@@ -101,12 +102,17 @@ class Watched:
             self.integers.see(np.asarray(stored).astype(np.float64))
             self._store(wanted)
 
-    def see_own(self, wanted: np.ndarray, stored: np.ndarray) -> None:
-        """The same of the layer alone."""
-        assert self.own is not None
-        wanted, got = self._as_there(wanted), self._kept(real(stored, self.b.type))
-        if wanted.size:
-            self.own.see(_finite(wanted), _finite(got))
+    def see_own(self, exact: np.ndarray, wanted: np.ndarray, stored: np.ndarray) -> None:
+        """The same of the layer alone: of A on exact values and on stored ones, and of B."""
+        got = _finite(self._kept(real(stored, self.b.type)))
+        for agreement, array in zip(self._alone, (exact, wanted), strict=True):
+            if array.size:
+                agreement.see(_finite(self._as_there(array)), got)
+
+    @property
+    def own(self) -> Agreement | None:
+        best = max(self._alone, key=lambda agreement: agreement.level)
+        return best if best.count else None
 
     def _as_there(self, wanted: np.ndarray) -> np.ndarray:
         return self._kept(real(wanted, self.a.type) * self._scale)
@@ -152,7 +158,8 @@ class Watched:
     @property
     def judged(self) -> Agreement:
         """By which the layer is judged: its own error where that is known."""
-        return self.own if self.own is not None and self.own.count else self.total
+        own = self.own
+        return self.total if own is None else own
 
 
 def _finite(array: np.ndarray) -> np.ndarray:

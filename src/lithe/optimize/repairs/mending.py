@@ -16,7 +16,7 @@ from lithe.optimize.repairs.bias import corrected, has_bias
 from lithe.optimize.repairs.equalization import equalize, pairs, watched
 from lithe.optimize.repairs.folding import folded
 from lithe.optimize.repairs.rounding import FEW_BITS, Products, as_rows, rounded
-from lithe.optimize.repairs.watching import Channels, Watched, Watcher
+from lithe.optimize.repairs.watching import Channels, Means, Watched, Watcher
 from lithe.types import DType
 
 Ranges = Mapping[Any, tuple[float, float]]
@@ -46,9 +46,12 @@ class Mending:
         bits = FEW_BITS if repairs is None else 8
         self.products = {n: Products(n) for n in graph.nodes if ROUNDING in self.names and self._is_rounded(n, bits)}
         self.biased = [n for n in graph.nodes if BIAS in self.names and self._is_stored(n) and has_bias(n)]
-        wanted = watched(self.pairs) | {n.inputs[0] for n in self.biased if n.inputs[0] is not None}
-        self.channels = {t: Channels() for t in wanted if t.type.rank}
-        self.watchers: dict[Any, list[Watcher]] = {t: [c] for t, c in self.channels.items()}
+        self.channels = {t: Channels() for t in watched(self.pairs) if t.type.rank}
+        read = (n.inputs[0] for n in self.biased)
+        self.means = self.channels | {
+            t: Means() for t in read if t is not None and t.type.rank and t not in self.channels
+        }
+        self.watchers: dict[Any, list[Watcher]] = {t: [m] for t, m in self.means.items()}
         for node, products in self.products.items():
             if node.inputs[0] is not None:
                 self.watchers.setdefault(node.inputs[0], []).append(products)
@@ -95,7 +98,7 @@ class Mending:
         """
         taken = set(self.graph.tensors)
         for node, weights in self.weights.items():
-            x, stored, scheme = self.channels.get(node.inputs[0]), made.get(node), self.plan.of(node)  # type: ignore[arg-type]
+            x, stored, scheme = self.means.get(node.inputs[0]), made.get(node), self.plan.of(node)  # type: ignore[arg-type]
             if weights is None or x is None or not x.count or (scheme.values is None and stored not in taken):
                 continue
             bias = corrected(node, scheme, x.mean, weights, stored)

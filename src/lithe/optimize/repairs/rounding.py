@@ -39,7 +39,7 @@ class Products:
     def see(self, array: np.ndarray) -> None:
         columns = self._factors(self._site, array)
         columns = columns[:, :: -(-columns.shape[1] // MOST_COLUMNS)].astype(np.float32)
-        products = columns.swapaxes(1, 2) @ columns
+        products = (columns.swapaxes(1, 2) @ columns).astype(np.float64)
         self.sums = products if self.sums is None else self.sums + products
 
     def merge(self, later: Products) -> None:
@@ -75,7 +75,7 @@ def rounded(node: Node, scheme: Scheme, sums: np.ndarray) -> Tensor:
     in_blocks = scheme.block and scheme.values is None and axis < t.type.rank - 1
     block = scheme.block if in_blocks and t.type.shape[-1] % scheme.block == 0 else 0
     scales = _scales(weights, np.einsum("gkk->gk", sums)[:, None], dtype, block)
-    stored = _sequentially(weights, sums.astype(np.float64), scales, dtype)
+    stored = _sequentially(weights, sums, scales, dtype)
     turned = np.moveaxis(t.data, axis, 0).shape
     values = np.ascontiguousarray(np.moveaxis(stored.reshape(turned), 0, axis)).astype(dtype.numpy)
     each = (scales.reshape(-1, block) if block else scales.reshape(turned[0], -1))[:, 0]

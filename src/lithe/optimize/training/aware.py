@@ -58,6 +58,10 @@ def quantize_aware(
     >>> aware.fit(images, labels)                                               # doctest: +SKIP
     >>> lithe.convert(aware).save("small.tflite")                               # doctest: +SKIP
     """
+    if hasattr(model, "stripped"):  # pruned or clustered before
+        from lithe.optimize.training.strip import strip
+
+        model = strip(model)
     keras = keras_of(model)
     whole = converted(model, inputs)
     trained = depends(model, inputs, whole)

@@ -74,7 +74,9 @@ class IntegerGraph(keras.layers.Layer):  # type: ignore[misc, name-defined, unus
             if isinstance(m["keeps"], int):
                 table, places = np.unique(array, return_inverse=True)
                 value.assign(table)
-                kept.assign(places.reshape(array.shape).astype(np.int32))
+                kept.assign(
+                    np.where(array == 0, -1, places.reshape(array.shape)).astype(np.int32)
+                )  # zeros learn nothing
             else:
                 value.assign(array)
                 if m["keeps"]:
@@ -85,7 +87,10 @@ class IntegerGraph(keras.layers.Layer):  # type: ignore[misc, name-defined, unus
         kept, value = self.kept[i], self.values[i]
         if kept is None:
             return ops.convert_to_tensor(value)
-        return ops.take(value, kept, axis=0) if isinstance(self.masters[i]["keeps"], int) else value * kept
+        if not isinstance(self.masters[i]["keeps"], int):
+            return value * kept
+        shared = ops.take(value, ops.maximum(kept, 0), axis=0)
+        return ops.where(ops.less(kept, 0), ops.zeros_like(shared), shared)
 
     def compute_output_spec(self, inputs: Any, training: bool = False) -> Any:
         made = [
