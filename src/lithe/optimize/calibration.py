@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import lru_cache
 from itertools import islice, repeat
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,8 @@ class Watched:
         self._watched = {t: same[t] for t in watched}
         self._outputs = watching.main.outputs = list(dict.fromkeys([*watching.main.outputs, *self._watched.values()]))
         watching.signatures = [s for s in watching.signatures if s.graph != 0]
-        self._models = _models(watching)
+        self._reference, self._compiled = Model(watching, Options(reference=True)), Model(watching)
+        self._first_compiled = _runs_without_code(watching)
 
     def run(self, samples: Iterable[Any], observer: Callable[[Seen], Observer], first: int = 0) -> Iterator[int]:
         """Runs one sample after another; yields how many it has run so far.
@@ -107,8 +109,9 @@ class Watched:
                 )
             observer(seen).see(within_reach(array))
 
-        for sample, model in zip(samples, self._models, strict=False):
+        for sample in samples:
             given = named_arrays(sample, self._names, count)
+            model = self._reference if count < self._first_compiled else self._compiled  # in whatever part it is
             results = model(*given.values())
             found = {t: np.asarray(array) for t, array in zip(self.module.main.inputs, given.values(), strict=True)}
             arrays = results.values() if isinstance(results, dict) else [results]
@@ -157,7 +160,7 @@ def _seen_at(x: Tensor | Node, name: str) -> Seen:
 def _seen(part: tuple[int, list[Any]], common: tuple[bytes, list[Observer]]) -> tuple[int, dict[Place, Observer]]:
     first, samples = part
     model, begun = common
-    watched = _watched(model)
+    watched = _watched(model, get_ident())
     places = {x: n for n, x in enumerate(_places(watched.module))}
     observers: dict[Place, Observer] = {}
 
@@ -171,8 +174,9 @@ def _seen(part: tuple[int, list[Any]], common: tuple[bytes, list[Observer]]) -> 
     return count, observers
 
 
-@lru_cache(maxsize=1)
-def _watched(model: bytes) -> Watched:
+@lru_cache(maxsize=16)
+def _watched(model: bytes, thread: int) -> Watched:
+    """A thread has one of its own, as what is inside of operators is seen by one at a time."""
     return Watched(load(model, cache=False).module)
 
 
@@ -180,17 +184,15 @@ def _watched(model: bytes) -> Watched:
 CODE_SECONDS, RUN_SECONDS, ELEMENT_SECONDS, PRODUCT_SECONDS = 3e-2, 1e-4, 1e-8, 1e-9
 
 
-def _models(module: Module) -> Iterator[Model]:
-    """The model, for one run after another: by the operators' definitions until code would have paid, then by code.
+def _runs_without_code(module: Module) -> int:
+    """How many samples are run by the operators' definitions: as many as take the time that making code takes.
 
     A model that keeps something between runs, or that runs other graphs, begins with its code.
     """
     nodes = module.main.nodes
     keeps = any(n.op.stateful or n.op.calls or any(t is not None and t.is_variable for t in n.inputs) for n in nodes)
     each = sum(RUN_SECONDS + sum(map(_seconds, n.outputs, repeat(n))) for n in nodes)
-    runs = 0 if keeps or not nodes else int(CODE_SECONDS * len(nodes) / each)
-    yield from repeat(Model(module, Options(reference=True)), runs)
-    yield from repeat(Model(module))
+    return 0 if keeps or not nodes else int(CODE_SECONDS * len(nodes) / each)
 
 
 def _seconds(made: Tensor, node: Node) -> float:

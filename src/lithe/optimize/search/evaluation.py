@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from threading import get_ident
 from typing import Any, Protocol
 
 import numpy as np
@@ -155,8 +156,13 @@ def _reals(array: np.ndarray, info: TensorInfo) -> np.ndarray:
 # what workers do; models travel as bytes
 
 
-@lru_cache(maxsize=4)
 def loaded(model: bytes) -> Model:
+    """The model in this thread: others do not forget what it keeps between calls."""
+    return _loaded(model, get_ident())
+
+
+@lru_cache(maxsize=16)
+def _loaded(model: bytes, thread: int) -> Model:
     return load(model, cache=False)
 
 
