@@ -1,15 +1,16 @@
 """Calibration: a float model runs on samples, and observers watch its tensors.
 
-Samples are streamed: they are run one after another, or, by workers, some parts at a time, and none is kept.
+Samples are streamed: they are run one after another, a few at once where that is the same (`optimize.batches`), or, by
+workers, some parts at a time, and none is kept.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from copy import deepcopy
 from functools import lru_cache
-from itertools import islice, repeat
+from itertools import islice
 from threading import get_ident
 from typing import Any
 
@@ -17,9 +18,9 @@ import numpy as np
 
 from lithe.errors import InputError
 from lithe.ir.graph import Module, Node, Tensor
+from lithe.optimize.batches import Batches, each_seconds
 from lithe.optimize.inside import Inside, Seen
-from lithe.optimize.ranges import Observer, within_reach
-from lithe.optimize.recipes import WEIGHTS_OPERAND
+from lithe.optimize.ranges import FAR, Observer, within_reach
 from lithe.optimize.workers import Workers, opened
 from lithe.runtime.instance import Options
 from lithe.runtime.model import Model, load
@@ -60,11 +61,12 @@ def calibrated(
         raise InputError(
             f"samples are {type(samples).__name__}, which cannot be gone through", hint=f"samples are {SAMPLES}"
         )
+    known = len(samples) if isinstance(samples, Sized) else None
     if workers is None:
-        for count in Watched(module).run(samples, observer):
+        for count in Watched(module, known).run(samples, observer):
             progress(count)
     else:
-        for count, later in _spread(module, samples, make, workers):
+        for count, later in _spread(module, samples, make, workers, known):
             for seen, o in later.items():
                 observer(seen).merge(o)
             progress(count)
@@ -76,7 +78,8 @@ def calibrated(
 class Watched:
     """A float model that shows what its tensors hold."""
 
-    def __init__(self, module: Module) -> None:
+    def __init__(self, module: Module, known: int | None = None) -> None:
+        """known: how many samples there are, if that can be told."""
         self.module = module
         self._names = list(Model(module).inputs)
         self._inside = Inside(module)
@@ -88,45 +91,90 @@ class Watched:
         self._outputs = watching.main.outputs = list(dict.fromkeys([*watching.main.outputs, *self._watched.values()]))
         watching.signatures = [s for s in watching.signatures if s.graph != 0]
         self._reference, self._compiled = Model(watching, Options(reference=True)), Model(watching)
-        self._first_compiled = _runs_without_code(watching)
+        self._batches = Batches(watching, self._outputs, self._single)
+        self._first_compiled = _runs_without_code(watching, self._batches.most, known)
 
     def run(self, samples: Iterable[Any], observer: Callable[[Seen], Observer], first: int = 0) -> Iterator[int]:
-        """Runs one sample after another; yields how many it has run so far.
+        """Runs the samples; yields how many it has run so far.
 
         observer  gives what is shown the values of a tensor, or those inside of an operator.
         first     the number of the first sample.
         """
-        count = first
+        count, taken = first, iter(samples)
+        while True:
+            most = self._batches.most if count < self._first_compiled else 1
+            some = [named_arrays(s, self._names, count + n) for n, s in enumerate(islice(taken, most))]
+            if not some:
+                return
+            found = self._batches.run([list(given.values()) for given in some]) if len(some) > 1 else None
+            if found is not None and _all_finite(found):
+                for tensor, array in self._named(*found).items():
+                    _show_several(observer, tensor, array, len(some))
+                yield from range(count + 1, count + len(some) + 1)
+                count += len(some)
+                continue
+            for given in some:
+                self._one(given, observer, count)
+                count += 1
+                yield count
 
+    def _one(self, given: Mapping[str, Any], observer: Callable[[Seen], Observer], count: int) -> None:
         def show(seen: Seen, array: np.ndarray) -> None:
             if array.dtype.kind != "f" or not array.size:
                 return
-            if not np.isfinite(array).all():
+            if not _is_finite(array):
                 name = seen if isinstance(seen, Tensor) else f"'{seen[1]}' of {seen[0]}"
                 raise InputError(
                     f"sample {count} gives {_odd(array)} in {name}",
                     hint="look for NaN and infinity in the samples, or leave this one out",
                 )
-            observer(seen).see(within_reach(array))
+            observer(seen).see(_reached(array))
 
-        for sample in samples:
-            given = named_arrays(sample, self._names, count)
-            model = self._reference if count < self._first_compiled else self._compiled  # in whatever part it is
-            results = model(*given.values())
-            found = {t: np.asarray(array) for t, array in zip(self.module.main.inputs, given.values(), strict=True)}
-            arrays = results.values() if isinstance(results, dict) else [results]
-            made = dict(zip(self._outputs, arrays, strict=True))
-            found |= {t: made[watching] for t, watching in self._watched.items()}
-            for tensor, array in found.items():
-                show(tensor, array)
-            self._inside.see(found, show)
-            count += 1
-            yield count
+        model = self._reference if count < self._first_compiled else self._compiled  # in whatever part it is
+        found = self._named(list(given.values()), self._single(list(given.values()), model))
+        for tensor, array in found.items():
+            show(tensor, array)
+        self._inside.see(found, show)
+
+    def _single(self, arrays: list[Any], model: Model | None = None) -> list[np.ndarray]:
+        """What the watched model gives for one sample."""
+        results = (model or self._reference)(*arrays)
+        return list(results.values()) if isinstance(results, dict) else [results]
+
+    def _named(self, given: list[Any], results: list[np.ndarray]) -> dict[Tensor, np.ndarray]:
+        found = {t: np.asarray(array) for t, array in zip(self.module.main.inputs, given, strict=True)}
+        made = dict(zip(self._outputs, results, strict=True))
+        return found | {t: made[watching] for t, watching in self._watched.items()}
+
+
+def _show_several(observer: Callable[[Seen], Observer], tensor: Tensor, array: np.ndarray, count: int) -> None:
+    """Shows what several samples put into a tensor, at once if nothing depends on which was which."""
+    if array.dtype.kind != "f" or not array.size:
+        return
+    one = observer(tensor)
+    each = array.shape[0] // count if array.ndim else 0
+    parts = [array] if not one.by_sample or each * count != len(array) else np.split(array, count)
+    for part in parts:
+        one.see(_reached(part))
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    """Whether all elements are; NaN is what it meets first and last."""
+    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+
+
+def _all_finite(found: tuple[list[np.ndarray], list[np.ndarray]]) -> bool:
+    return all(_is_finite(a) for arrays in found for a in arrays if a.dtype.kind == "f" and a.size)
+
+
+def _reached(array: np.ndarray) -> np.ndarray:
+    return array if max(-array.min(), array.max()) < FAR else within_reach(array)
 
 
 # by workers: tensors are known by their places, as each has a model of its own
 
 Place = tuple[int, str]  # of a tensor, or of an operator and what is inside of it
+Common = tuple[bytes, int | None, list[Observer]]  # the model, how many samples there are, observers at their beginning
 
 
 def _places(module: Module) -> list[Tensor | Node]:
@@ -140,7 +188,7 @@ def _places(module: Module) -> list[Tensor | Node]:
 
 
 def _spread(
-    module: Module, samples: Iterable[Any], make: Callable[[Seen], Observer], workers: str | Workers
+    module: Module, samples: Iterable[Any], make: Callable[[Seen], Observer], workers: str | Workers, known: int | None
 ) -> Iterator[tuple[int, dict[Seen, Observer]]]:
     """What each part of the samples shows, in their order, and how many samples have been run with it."""
     taken = iter(samples)
@@ -149,7 +197,7 @@ def _spread(
     at = _places(module)
     begun = [make(x if isinstance(x, Tensor) else (x, "")) for x in at]
     with opened(workers) as team:
-        for count, later in team.map(_seen, parts, team.share((bytes(Model(module)), begun))):
+        for count, later in team.map(_seen, parts, team.share((bytes(Model(module)), known, begun))):
             yield count, {_seen_at(at[place], name): o for (place, name), o in later.items()}
 
 
@@ -157,10 +205,10 @@ def _seen_at(x: Tensor | Node, name: str) -> Seen:
     return x if isinstance(x, Tensor) else (x, name)
 
 
-def _seen(part: tuple[int, list[Any]], common: tuple[bytes, list[Observer]]) -> tuple[int, dict[Place, Observer]]:
+def _seen(part: tuple[int, list[Any]], common: Common) -> tuple[int, dict[Place, Observer]]:
     first, samples = part
-    model, begun = common
-    watched = _watched(model, get_ident())
+    model, known, begun = common
+    watched = _watched(model, known, get_ident())
     places = {x: n for n, x in enumerate(_places(watched.module))}
     observers: dict[Place, Observer] = {}
 
@@ -175,31 +223,27 @@ def _seen(part: tuple[int, list[Any]], common: tuple[bytes, list[Observer]]) -> 
 
 
 @lru_cache(maxsize=16)
-def _watched(model: bytes, thread: int) -> Watched:
+def _watched(model: bytes, known: int | None, thread: int) -> Watched:
     """A thread has one of its own, as what is inside of operators is seen by one at a time."""
-    return Watched(load(model, cache=False).module)
+    return Watched(load(model, cache=False).module, known)
 
 
-# seconds that code of an operator takes to make, and without code: an operator, an element of its results, a product
-CODE_SECONDS, RUN_SECONDS, ELEMENT_SECONDS, PRODUCT_SECONDS = 3e-2, 1e-4, 1e-8, 1e-9
+CODE_SECONDS = 5e-2  # that the code of an operator takes to make
 
 
-def _runs_without_code(module: Module) -> int:
+def _runs_without_code(module: Module, at_once: int, known: int | None) -> int:
     """How many samples are run by the operators' definitions: as many as take the time that making code takes.
 
+    at_once  how many are run together.
+    known    how many there are. If all would take longer than making code, code is made at once.
     A model that keeps something between runs, or that runs other graphs, begins with its code.
     """
     nodes = module.main.nodes
     keeps = any(n.op.stateful or n.op.calls or any(t is not None and t.is_variable for t in n.inputs) for n in nodes)
-    each = sum(RUN_SECONDS + sum(map(_seconds, n.outputs, repeat(n))) for n in nodes)
-    return 0 if keeps or not nodes else int(CODE_SECONDS * len(nodes) / each)
-
-
-def _seconds(made: Tensor, node: Node) -> float:
-    """What a result takes without code: a contraction multiplies each element of it with its output's weights."""
-    weights = node.inputs[WEIGHTS_OPERAND] if node.op.weights_axis is not None else None
-    products = weights.type.size / max(1, weights.type.shape[node.op.weights_axis]) if weights else 0
-    return made.type.size * (ELEMENT_SECONDS + products * PRODUCT_SECONDS)
+    if keeps or not nodes:
+        return 0
+    count = int(CODE_SECONDS * len(nodes) / each_seconds(module, at_once))
+    return 0 if known is not None and known > count else count
 
 
 def named_arrays(sample: Any, names: list[str], count: int) -> dict[str, Any]:

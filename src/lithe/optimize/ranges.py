@@ -49,7 +49,12 @@ def within_reach(array: np.ndarray) -> np.ndarray:
 
 
 class Observer(Protocol):
-    """What watches one tensor."""
+    """What watches one tensor.
+
+    by_sample  whether it has to see each sample on its own; others are shown several at once, along the first axis.
+    """
+
+    by_sample: bool
 
     def see(self, array: np.ndarray) -> None:
         """Takes in the values of a sample; they are finite, and there is at least one."""
@@ -63,6 +68,8 @@ class Observer(Protocol):
 
 class MinMax:
     """From the least value seen to the greatest."""
+
+    by_sample = False
 
     def __init__(self) -> None:
         self.low, self.high = np.inf, -np.inf
@@ -79,6 +86,8 @@ class MinMax:
 
 class MovingAverage:
     """The least and greatest values of each sample, averaged: each new sample counts `rate`, those before less."""
+
+    by_sample = True
 
     def __init__(self, rate: float = 0.05) -> None:
         self.rate = rate
@@ -111,6 +120,8 @@ class Histogram:
     The width is the least power of two with which BINS of them reach all values, so it follows from what was seen and
     not from the order, and the sum of two histograms is the histogram of the sum.
     """
+
+    by_sample = False
 
     def __init__(self) -> None:
         self.least, self.greatest = np.inf, -np.inf

@@ -32,6 +32,8 @@ FEW_BITS = 4
 class Products:
     """H of a node's weights: the sums of products of what they are multiplied by, [groups, K, K]."""
 
+    by_sample = True
+
     def __init__(self, node: Node) -> None:
         self._factors, self._site = node.op.factors, replace(Site.of(node), constants=())
         self.sums: np.ndarray | None = None

@@ -13,6 +13,8 @@ from lithe.optimize.ranges import Observer
 class Watcher(Protocol):
     """What sees values beside the observer of their range, and is merged as that is."""
 
+    by_sample: bool
+
     def see(self, array: np.ndarray) -> None:
         """Takes in the values of a sample."""
 
@@ -34,6 +36,8 @@ def _wide(array: np.ndarray) -> np.ndarray:
 
 class Means:
     """The mean of each place along the last axis."""
+
+    by_sample = False
 
     def __init__(self) -> None:
         self.count = 0
@@ -103,6 +107,7 @@ class Watched:
 
     def __init__(self, observer: Observer, watchers: Sequence[Watcher]) -> None:
         self.observer, self.watchers = observer, watchers
+        self.by_sample = any(one.by_sample for one in (observer, *watchers))
 
     def see(self, array: np.ndarray) -> None:
         for one in (self.observer, *self.watchers):
