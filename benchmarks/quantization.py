@@ -89,7 +89,7 @@ def ours(recipe: str, ranges: str = "") -> Callable[[Path, Samples], bytes]:
     from lithe.formats import tflite
     from lithe.optimize.quantization import quantize
 
-    return lambda path, given: tflite.write(quantize(path, map(tuple, given), recipe, ranges=ranges).module)
+    return lambda path, given: tflite.write(quantize(path, list(map(tuple, given)), recipe, ranges=ranges).module)
 
 
 def ai_edge_quantizer(recipe: str) -> Callable[[Path, Samples], bytes]:

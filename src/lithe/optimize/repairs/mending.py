@@ -15,7 +15,7 @@ from lithe.optimize.recipes import WEIGHTS_OPERAND, Plan
 from lithe.optimize.repairs.bias import corrected, has_bias
 from lithe.optimize.repairs.equalization import equalize, pairs, watched
 from lithe.optimize.repairs.folding import folded
-from lithe.optimize.repairs.rounding import FEW_BITS, Products, as_rows, rounded
+from lithe.optimize.repairs.rounding import FEW_BITS, LEAST_GAIN, Products, as_rows, noise, rounded
 from lithe.optimize.repairs.watching import Channels, Means, Watched, Watcher
 from lithe.types import DType
 
@@ -39,12 +39,14 @@ class Mending:
     """What repairs do to the main graph of a float model."""
 
     def __init__(self, graph: Graph, plan: Plan, repairs: Collection[str] | None = None) -> None:
-        """repairs  names; None: all, of which rounding is for weights of few bits."""
+        """repairs  names; None: all, of which rounding is for weights of few bits, and of 8 where it is cheap."""
         self.graph, self.plan, self.names = graph, plan, chosen(repairs)
         self.weights: dict[Node, Tensor | None] = {}
+        self.steps: dict[Node, float] = {}
         self.pairs = pairs(graph, plan) if EQUALIZATION in self.names else []
-        bits = FEW_BITS if repairs is None else 8
-        self.products = {n: Products(n) for n in graph.nodes if ROUNDING in self.names and self._is_rounded(n, bits)}
+        found = [n for n in graph.nodes if ROUNDING in self.names and self._is_rounded(n, 8)]
+        few = {n for n in found if repairs is not None or self._is_rounded(n, FEW_BITS)}
+        self.products = {n: Products(n, cheap=n not in few) for n in found if n in few or Products.is_cheap(n)}
         self.biased = [n for n in graph.nodes if BIAS in self.names and self._is_stored(n) and has_bias(n)]
         self.channels = {t: Channels() for t in watched(self.pairs) if t.type.rank}
         read = (n.inputs[0] for n in self.biased)
@@ -89,7 +91,14 @@ class Mending:
         if FOLDING in self.names:
             found |= folded(self.graph, found)
         self.weights = {n: n.inputs[WEIGHTS_OPERAND] for n in self.biased}
+        self.steps = {n: self._step(n, found) for n in self.biased}
         return found, self._rounded(found)
+
+    def _step(self, node: Node, ranges: Ranges) -> float:
+        """That of a node's result as integers, 0 where it is none."""
+        values = self.plan.of(node).values
+        low, high = ranges.get(node.outputs[0], (0.0, 0.0))
+        return (max(high, 0) - min(low, 0)) / (values.maximum - values.minimum) if values is not None else 0.0
 
     def correct(self, made: Mapping[Node, Tensor]) -> None:
         """Changes biases in place, once weights are narrow.
@@ -101,7 +110,7 @@ class Mending:
             x, stored, scheme = self.means.get(node.inputs[0]), made.get(node), self.plan.of(node)  # type: ignore[arg-type]
             if weights is None or x is None or not x.count or (scheme.values is None and stored not in taken):
                 continue
-            bias = corrected(node, scheme, x.mean, weights, stored)
+            bias = corrected(node, scheme, x.mean, weights, stored, self.steps[node])
             if bias is not None:
                 node.inputs[2] = bias
         self.graph.renumber()
@@ -112,7 +121,7 @@ class Mending:
         }
         made = {}
         for node, products in self.products.items():
-            if products.sums is None or not np.isfinite(products.sums).all():
+            if products.sums is None or not products.is_enough or not np.isfinite(products.sums).all():
                 continue
             sums, weights = products.sums, node.inputs[1]
             assert weights is not None
@@ -122,6 +131,8 @@ class Mending:
                 sums = sums * each[:, :, None] * each[:, None]
             scheme = self.plan.of(node)
             stored = rounded(node, scheme, sums)
+            if products.is_cautious and noise(node, scheme, sums, stored) > LEAST_GAIN * noise(node, scheme, sums):
+                continue
             if scheme.values is None or _bias_fits(node, stored, ranges, scheme.values):
                 made[node] = stored
         return made

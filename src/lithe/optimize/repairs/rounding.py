@@ -19,34 +19,65 @@ import numpy as np
 
 from lithe.ir.graph import Node, Tensor
 from lithe.ops.op import Site
+from lithe.optimize.integers import as_weights, weights_scale
 from lithe.optimize.recipes import WEIGHTS_OPERAND, Scheme
+from lithe.optimize.repairs.bias import real_weights
 from lithe.types import FLOAT32, DType, Quantization
 
 MOST_COLUMNS = 512  # of a sample
 MOST_INPUTS = 4096  # of an output
+CHEAP_COLUMNS, CHEAP_INPUTS = 64, 64  # the same where rounding has to be cheap
+LEAST_GAIN = 0.5  # of the noise of rounding to the nearest must stay at most, or that is done
+LEAST, ENOUGH = 8, 64  # columns for each input, with which it begins to be better than chance, and is
 DAMPING = 0.01  # of the mean of H's diagonal
 SHRINKS = np.linspace(1.0, 0.4, 25)  # of scales in few bits, among which the one with the least error is taken
 FEW_BITS = 4
 
 
 class Products:
-    """H of a node's weights: the sums of products of what they are multiplied by, [groups, K, K]."""
+    """H of a node's weights: the sums of products of what they are multiplied by, [groups, K, K].
+
+    cheap  a part of the columns will do, and there have to be several for each input.
+    """
 
     by_sample = True
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, cheap: bool = False) -> None:
+        self.is_cautious = cheap
+        self._most = CHEAP_COLUMNS if cheap else MOST_COLUMNS
+        self._least, self._enough = (LEAST, ENOUGH) if cheap else (0, np.inf)  # columns for each input
         self._factors, self._site = node.op.factors, replace(Site.of(node), constants=())
         self.sums: np.ndarray | None = None
+        self.count = 0
+
+    def _has(self, columns: float) -> bool:
+        """Whether it has seen as many for each input."""
+        return self.count >= columns * (self.sums.shape[-1] if self.sums is not None else 1)
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the products say more than chance."""
+        return self._has(self._least)
 
     def see(self, array: np.ndarray) -> None:
+        if self._has(self._enough):
+            return
         columns = self._factors(self._site, array)
-        columns = columns[:, :: -(-columns.shape[1] // MOST_COLUMNS)].astype(np.float32)
+        columns = columns[:, :: -(-columns.shape[1] // self._most)].astype(np.float32)
+        self.count += columns.shape[1]
         products = (columns.swapaxes(1, 2) @ columns).astype(np.float64)
         self.sums = products if self.sums is None else self.sums + products
 
     def merge(self, later: Products) -> None:
-        if later.sums is not None:
+        if later.sums is not None and not self._has(self._enough):
+            self.count += later.count
             self.sums = later.sums if self.sums is None else self.sums + later.sums
+
+    @staticmethod
+    def is_cheap(node: Node) -> bool:
+        """Whether the weights of an output of a node that fits are few."""
+        t = node.inputs[WEIGHTS_OPERAND]
+        return t is not None and t.type.size <= CHEAP_INPUTS * t.type.shape[node.op.weights_axis]
 
     @staticmethod
     def fits(node: Node) -> bool:
@@ -83,6 +114,19 @@ def rounded(node: Node, scheme: Scheme, sums: np.ndarray) -> Tensor:
     each = (scales.reshape(-1, block) if block else scales.reshape(turned[0], -1))[:, 0]
     q = Quantization(tuple(map(float, each)), (0,) * len(each), 0 if block else axis, block)
     return Tensor(t.name, replace(t.type, dtype=dtype, quantization=q), values)
+
+
+def noise(node: Node, scheme: Scheme, sums: np.ndarray, stored: Tensor | None = None) -> float:
+    """What the rounding of a node's weights adds to the squares of its sums; of each to the nearest, if not `stored`."""
+    t, axis = node.inputs[WEIGHTS_OPERAND], node.op.weights_axis
+    assert t is not None
+    assert t.data is not None
+    assert scheme.weights is not None
+    if stored is None:
+        q = weights_scale(t.data, axis, scheme.weights)
+        stored = Tensor("", replace(t.type, quantization=q), as_weights(t.data, q, scheme.weights))
+    error = as_rows(node, real_weights(stored) - t.data, len(sums))
+    return float(((error @ sums) * error).sum())
 
 
 def _scales(weights: np.ndarray, importance: np.ndarray, dtype: DType, block: int) -> np.ndarray:
