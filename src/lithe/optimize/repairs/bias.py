@@ -31,7 +31,7 @@ def has_bias(node: Node) -> bool:
 def corrected(
     node: Node, scheme: Scheme, mean: np.ndarray, weights: Tensor, stored: Tensor | None = None, step: float = 0.0
 ) -> Tensor | None:
-    """Returns the bias of a node that makes up for its weights' rounding; None where it is not known how, or too little.
+    """Returns the bias of a node that makes up for its weights' rounding; None where it is not known how or too little.
 
     mean     of each place along the last axis of the input.
     weights  as real numbers; stored: as integers, where they are known already.

@@ -117,7 +117,7 @@ def rounded(node: Node, scheme: Scheme, sums: np.ndarray) -> Tensor:
 
 
 def noise(node: Node, scheme: Scheme, sums: np.ndarray, stored: Tensor | None = None) -> float:
-    """What the rounding of a node's weights adds to the squares of its sums; of each to the nearest, if not `stored`."""
+    """What the rounding of a node's weights adds to the squares of its sums; each to the nearest, if not `stored`."""
     t, axis = node.inputs[WEIGHTS_OPERAND], node.op.weights_axis
     assert t is not None
     assert t.data is not None
