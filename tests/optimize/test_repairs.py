@@ -291,9 +291,35 @@ def test_a_bias_makes_up_for_its_weights():
     shift = (real_weights(stored) - weights).reshape(8, 36) @ x[0]
     made = corrected(node, BYTES, mean, node.inputs[1], stored)
     np.testing.assert_allclose(made.data, bias - shift, atol=1e-6)
+    usual = np.sqrt((shift**2).mean() * 12 * node.outputs[0].type.size / 8)  # the step whose rounding adds as much
+    assert corrected(node, BYTES, mean, node.inputs[1], stored, usual * 0.99) is not None
+    assert corrected(node, BYTES, mean, node.inputs[1], stored, usual * 1.01) is None
 
 
 # rounding
+
+
+@pytest.mark.parametrize(("alike", "is_better"), [(True, True), (False, False)])
+def test_eight_bits_are_rounded_by_sums_where_that_pays(alike, is_better):
+    """Neighbours that go together are what a depthwise filter's rounding can make use of."""
+
+    def build(b, x):
+        return {"y": layer(b, x, draw()(1, 3, 3, 4), op="DEPTHWISE_CONV_2D", depth_multiplier=1, padding="SAME")}
+
+    def smooth(x):
+        return sum(np.roll(x, (i, k), (1, 2)) for i in range(4) for k in range(4)) + np.float32(40)
+
+    module = model(build, (1, 24, 24, 4))
+    floats = draw(8)
+    given = [floats(1, 24, 24, 4) for _ in range(12)]
+    given = [smooth(x) for x in given] if alike else given
+    mending = Mending(module.main, RECIPES["int8"].plan(module))
+    found = calibrated(module, given, lambda t: mending.observed(t, MinMax()))
+    _, made = mending.mend(found)
+    assert bool(made) == is_better
+    few = Mending(module.main, RECIPES["int8"].plan(module))
+    _, made = few.mend(calibrated(module, given[:1], lambda t: few.observed(t, MinMax())))
+    assert not made  # one sample says too little
 
 
 @pytest.mark.parametrize(("bits", "block"), [(INT4, 0), (INT8, 0), (INT4, 32)])

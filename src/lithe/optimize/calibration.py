@@ -131,15 +131,14 @@ class Watched:
             observer(seen).see(_reached(array))
 
         model = self._reference if count < self._first_compiled else self._compiled  # in whatever part it is
-        found = self._named(list(given.values()), self._single(list(given.values()), model))
+        found = self._named(list(given.values()), model.main.shown(*given.values()))
         for tensor, array in found.items():
             show(tensor, array)
         self._inside.see(found, show)
 
-    def _single(self, arrays: list[Any], model: Model | None = None) -> list[np.ndarray]:
-        """What the watched model gives for one sample."""
-        results = (model or self._reference)(*arrays)
-        return list(results.values()) if isinstance(results, dict) else [results]
+    def _single(self, arrays: list[Any]) -> list[np.ndarray]:
+        """What the watched model gives for one sample, by its definitions."""
+        return list(self._reference.main(*arrays).values())
 
     def _named(self, given: list[Any], results: list[np.ndarray]) -> dict[Tensor, np.ndarray]:
         found = {t: np.asarray(array) for t, array in zip(self.module.main.inputs, given, strict=True)}

@@ -12,6 +12,7 @@ gives the closed form of Hassibi and Stork, Optimal Brain Surgeon, 1992, an orde
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -45,12 +46,12 @@ class Products:
     def __init__(self, node: Node, cheap: bool = False) -> None:
         self.is_cautious = cheap
         self._most = CHEAP_COLUMNS if cheap else MOST_COLUMNS
-        self._least, self._enough = (LEAST, ENOUGH) if cheap else (0, np.inf)  # columns for each input
+        self._least, self._enough = (LEAST, ENOUGH) if cheap else (0, sys.maxsize)  # columns for each input
         self._factors, self._site = node.op.factors, replace(Site.of(node), constants=())
         self.sums: np.ndarray | None = None
         self.count = 0
 
-    def _has(self, columns: float) -> bool:
+    def _has(self, columns: int) -> bool:
         """Whether it has seen as many for each input."""
         return self.count >= columns * (self.sums.shape[-1] if self.sums is not None else 1)
 
