@@ -85,7 +85,7 @@ def _crop(random: np.random.Generator, file: Path, size: tuple[int, int]) -> np.
 def ours(recipe: str, ranges: str = "") -> Callable[[Path, Samples], bytes]:
     import flatbuffers  # noqa: F401
     import llvmlite.binding  # noqa: F401
-    import numpy.random
+    import numpy.random  # noqa: F401
 
     import lithe.optimize.recipe_files  # noqa: F401
     from lithe.formats import tflite
