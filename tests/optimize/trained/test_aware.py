@@ -18,8 +18,6 @@ keras = pytest.importorskip("keras", reason="Keras is not installed")
 L = keras.layers
 
 # of Keras 3 itself, with NumPy 2
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 COUNT = 48
 
 
