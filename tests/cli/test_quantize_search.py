@@ -59,6 +59,8 @@ def test_a_search_writes_model_state_and_picture(data, capsys):
     ("arguments", "code", "message"),
     [
         (["--keep", "accuracy=0.9"], 2, "--keep needs --labels"),
+        (["--keep", "accuracy=0.9", "--recipe", "int8"], 2, "--keep searches for a recipe"),
+        (["--keep", "accuracy=0.9", "--labels", "y.npy", "--calibrate", "x.npy", "--repairs", "glue"], 4, "no repair"),
         (["--keep", "accuracy", "--labels", "y.npy"], 2, "'accuracy' is not like accuracy=0.99"),
         (["--keep", "speed=0.9", "--labels", "y.npy", "--calibrate", "x.npy"], 4, "keep is {'speed': 0.9}"),
         (["--keep", "accuracy=0.9", "--labels", "x.npy", "--calibrate", "x.npy"], 4, "a sample has 64 labels"),

@@ -267,7 +267,11 @@ def test_blockwise_weights_are_read_checked_and_written():
             verify(in_blocks(case, block=block))
     with pytest.raises(ModelError, match="zero points of blocks must be 0"):
         verify(in_blocks(case, zero_point=(1,) * len(q.scale)))
-    module.main.nodes[0].inputs[1].extras["quantization_details"][1]["scales"] = 77
+    weights = module.main.nodes[0].inputs[1]
+    weights.extras["quantization_details"][1]["scales"] = 77
+    again = tflite.read(tflite.write(module))
+    assert again.main.nodes[0].inputs[1].type.quantization == q, "what has lost its place is written anew"
+    weights.type = replace(weights.type, quantization=None)
     again = tflite.read(tflite.write(module))
     not_run(again, "a scale for each block", "op #0 FULLY_CONNECTED, input 1")
 

@@ -97,8 +97,8 @@ def test_weights_alone(name, least, share):
 
 
 def test_fewer_bits_have_the_scale_of_least_error():
-    module = model(lambda b, x: {"y": dense(b, x)}, (2, 256))
-    x = floats(2, 256)
+    module = model(lambda b, x: {"y": dense(b, x)}, (64, 256))
+    x = floats(64, 256)
     (node,) = module.main.nodes
     weights = node.inputs[1].data
     for name, dtype in (("weights_int4", INT4), ("weights_int2", INT2)):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from lithe.cli import searching
 from lithe.cli.output import bytes_text, print_json, working
@@ -92,22 +93,26 @@ def command(
         nonlocal used
         used = done
 
+    mended = None if repairs is None else () if repairs == "none" else repairs.split(",")
     given = None if data is None else islice(samples(before, data), most)
     outcome = None
     if keep is None:
         searching.refuse({"--labels": labels, "--labelled": labelled, "--seconds": seconds, "--state": state,
                           "--picture": picture})  # fmt: skip
+    elif click.get_current_context().get_parameter_source("recipe") == ParameterSource.COMMANDLINE:
+        raise click.UsageError("--keep searches for a recipe: leave --recipe out")
     else:
         outcome = searching.find(
             before, given, lambda path: samples(before, path), data, keep, labels, labelled, picture, state, cost=cost,
-            seconds=seconds, ranges=ranges or "min_max", inputs=inputs, outputs=outputs, workers=workers,
+            seconds=seconds, ranges=ranges or "min_max", repairs=mended, inputs=inputs, outputs=outputs,
+            workers=workers,
         )  # fmt: skip
         after = outcome.model
     if outcome is None:
         with working(f"quantizing {model.name}"):
             after = lithe.quantize(
                 before, given, recipe, ranges=ranges or "", inputs=inputs, outputs=outputs, workers=workers,
-                repairs=None if repairs is None else () if repairs == "none" else repairs.split(","), progress=count,
+                repairs=mended, progress=count,
             )  # fmt: skip
     after.save(output)
     if outcome is not None and picture is not None:

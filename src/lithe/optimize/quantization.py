@@ -80,7 +80,8 @@ def quantize(
     if keep is not None or any(v is not None for v in searching.values()):
         from lithe.optimize.search.door import in_place_of
 
-        how = {"inputs": inputs, "outputs": outputs, "workers": workers, "ranges": ranges or "min_max"}
+        how: dict[str, Any] = {"repairs": repairs, "inputs": inputs, "outputs": outputs, "workers": workers}
+        how["ranges"] = ranges or "min_max"
         return in_place_of(recipe, model, samples, keep, searching, cost=cost, progress=progress, **how)
     chosen = named(recipe)
     given = model if isinstance(model, Model | Module) else load(model, cache=False)

@@ -17,9 +17,6 @@ from tests.optimize.trained.networks import BANDS, FRAMES, network
 keras = pytest.importorskip("keras", reason="Keras is not installed")
 L = keras.layers
 
-# of Keras 3 itself, with NumPy 2
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 COUNT = 48
 
 
@@ -253,7 +250,7 @@ from tests.optimize.trained import test_aware as t
 for name in {names}:
     t.test_the_model_in_training_and_the_file_give_the_same_bits(name)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, env=_environment(backend))
+    subprocess.run([sys.executable, "-c", code], check=True, env=_environment(backend), timeout=900)
 
 
 def _environment(backend: str) -> dict[str, str]:

@@ -31,7 +31,6 @@ from tests.optimize.trained.small_nets import (
 )
 
 # of Keras 3 itself, with NumPy 2
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 @pytest.mark.parametrize("name", ["attention", "gru", "subclassed"])

@@ -12,7 +12,6 @@ import lithe
 from lithe.optimize.recipes import BYTES, DYNAMIC, WORDS, Recipe, Rule
 from tests.optimize.trained.networks import BATCH, RECURRENT, accuracy, network
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras on NumPy 2.4
 SMALL = replace(DYNAMIC, least=64)  # these networks have no tensors of many weights
 LOST = {BYTES: 0.005, WORDS: 0.001, SMALL: 0.001}  # of the share of right answers, at most
 

@@ -11,8 +11,6 @@ from lithe.optimize import cluster, prune
 from tests.optimize.trained.networks import accuracy, network
 
 # of Keras 3 itself, with NumPy 2
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 BATCH, COUNT = 100, 1400
 
 

@@ -18,8 +18,6 @@ from tests.optimize.trained.networks import BATCH, accuracy, network
 from tests.optimize.trained.small_nets import COUNT, L, data, fitted, sequential
 
 # of Keras 3 itself, with NumPy 2
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
 POINT = 0.01
 ROWS = 64  # of a batch in training
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from lithe.errors import InputError
 from lithe.ir.graph import Module
 from lithe.optimize.recipes import Given
+from lithe.optimize.repairs.mending import chosen as mended
 from lithe.optimize.search.choices import EXACT, SCHEMES, Choice, computes_reals, layers, stores_alone
 from lithe.optimize.search.evaluation import Evaluation, Labelled, Measured
 from lithe.optimize.search.order import Move, Point, moves
@@ -42,6 +43,7 @@ def search(
     cost: str = "size",
     schemes: Sequence[str] = tuple(SCHEMES),
     ranges: str = "min_max",
+    repairs: Collection[str] | None = None,
     inputs: str = "float32",
     outputs: str = "float32",
     seconds: float | None = None,
@@ -51,7 +53,8 @@ def search(
 ) -> Outcome:
     """Returns the cheapest recipe that keeps a float model's accuracy, the model that it makes, and all that was tried.
 
-    model, samples, ranges, inputs, outputs   as for `lithe.quantize`. Without samples only weights become smaller.
+    model, samples, ranges, repairs, inputs, outputs   as for `lithe.quantize`. Without samples only weights become
+              smaller.
     keep      {"accuracy": 0.99}: at least this share of what the float model has.
     evaluate  takes a Model and gives a number, greater being better; or
     labelled  (samples, labels): the accuracy is the share of samples for which the output is greatest at the label.
@@ -83,8 +86,9 @@ def search(
     given = model if isinstance(model, Model | Module) else load(model, cache=False)
     name = given.name if isinstance(given, Model) else ""
     with opened(workers) as team:
-        subject = _subject(given, samples, evaluation, ranges, inputs, outputs, team)
-        settings = {**_digests(subject, evaluation), "keep": share, "cost": cost, "ranges": ranges, "inputs": inputs,
+        subject = _subject(given, samples, evaluation, ranges, repairs, inputs, outputs, team)
+        settings = {**_digests(subject, evaluation), "keep": share, "cost": cost, "ranges": ranges,
+                    "repairs": sorted(mended(repairs)), "inputs": inputs,
                     "outputs": outputs, "schemes": sorted(schemes)}  # fmt: skip
         trials = Trials(subject, evaluation, team, State(resume, settings), until=until, progress=progress)
         accuracy = trials.exact.accuracy
@@ -231,6 +235,7 @@ def _subject(
     samples: Iterable[Any] | None,
     evaluation: Evaluation,
     ranges: str,
+    repairs: Collection[str] | None,
     inputs: str,
     outputs: str,
     workers: Workers,
@@ -246,7 +251,7 @@ def _subject(
     else:
         raise InputError("there are no samples on which to see what a layer does to the outputs",
                          hint="give samples beside the function, or labelled data")  # fmt: skip
-    return Subject(module, samples, probes, ranges, inputs, outputs)
+    return Subject(module, samples, probes, ranges, inputs, outputs, repairs)
 
 
 def _digests(subject: Subject, evaluation: Evaluation) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,6 +68,7 @@ class Subject:
     ranges: str
     inputs: str = "float32"
     outputs: str = "float32"
+    repairs: Collection[str] | None = None
 
     def made(self, choice: Choice, workers: Workers | None = None) -> Model:
         """The model with this choice. Alone, layers are measured between real numbers."""
@@ -75,7 +76,13 @@ class Subject:
             return Model(self.module)
         ends = ("float32", "float32") if choice.rest == EXACT else (self.inputs, self.outputs)
         return quantize(
-            self.module, self.samples, choice.recipe(self.ranges), inputs=ends[0], outputs=ends[1], workers=workers
+            self.module,
+            self.samples,
+            choice.recipe(self.ranges),
+            repairs=self.repairs,
+            inputs=ends[0],
+            outputs=ends[1],
+            workers=workers,
         )
 
 

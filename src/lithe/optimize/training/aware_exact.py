@@ -123,7 +123,7 @@ def summed(node: Node, total: Any, steps: Sequence[Any]) -> Any:
     if len(steps) > 2 and steps[2] is not None:
         whole = whole + ops.cast(steps[2], "int32")
     low, high = bounds(node)
-    factor = multipliers(site, site.outputs[0].shape[-1])
+    factor = ops.convert_to_tensor(multipliers(site, site.outputs[0].shape[-1]))
     return ops.round(ops.clip(ops.cast(whole, "float32") * factor, low, high))
 
 
@@ -242,6 +242,7 @@ def on_host(run: Callable[..., list[np.ndarray]], shapes: Sequence[Any], kinds: 
             import tensorflow
 
             made = tensorflow.numpy_function(run, list(tensors), [tensorflow.as_dtype(k) for k in kinds])
+            made = made if isinstance(made, list | tuple) else [made]
             for y, shape in zip(made, shapes, strict=True):
                 y.set_shape(shape)
             return list(made)

@@ -217,11 +217,11 @@ class _Step:
         return straight(exact, whole * _factor(node), *bounds(node))
 
 
-def _factor(node: Node) -> np.ndarray:
+def _factor(node: Node) -> Any:
     from lithe.ops.contraction import multipliers
 
     site = Site.of(node)
-    return multipliers(site, site.outputs[0].shape[-1])
+    return ops.convert_to_tensor(multipliers(site, site.outputs[0].shape[-1]))
 
 
 def _listed(results: Any) -> list[Any]:
@@ -279,7 +279,7 @@ def apart(x: Any) -> Any:
 # real numbers and steps
 
 
-def scales(t: TensorType) -> np.ndarray | float:
+def scales(t: TensorType) -> Any:
     """The scale of a tensor, in the shape in which it meets the elements."""
     q = t.quantization
     assert q is not None
@@ -287,7 +287,7 @@ def scales(t: TensorType) -> np.ndarray | float:
         return float(np.float32(q.scale[0]))
     shape = [1] * t.rank
     shape[q.axis] = -1
-    return np.asarray(q.scale, np.float32).reshape(shape)
+    return ops.convert_to_tensor(np.asarray(q.scale, np.float32).reshape(shape))
 
 
 def real(x: Any, t: TensorType) -> Any:

@@ -278,7 +278,7 @@ def _lstm(node: Node, x: Any, *operands: Any) -> Any:
         c = ops.sigmoid(f) * c + ops.sigmoid(i) * act(g)
         c = ops.clip(c, -clip, clip) if clip > 0 else c
         h = ops.sigmoid(o) * act(c)
-        return (h, c), h
+        return h, c
 
     return _walked(node, step, lambda first: (first, first), ahead, bias[1].shape[0])
 
@@ -287,16 +287,21 @@ def _rnn(node: Node, x: Any, w: Any, recurrent: Any, bias: Any, *rest: Any) -> A
     act = ACTIVATIONS[node.attrs.fused_activation_function]
 
     def step(h: Any, row: Any) -> Any:
-        h = act(row + ops.matmul(h, ops.transpose(recurrent)))
-        return h, h
+        return act(row + ops.matmul(h, ops.transpose(recurrent)))
 
     return _walked(node, step, lambda first: first, ops.matmul(x, ops.transpose(w)) + bias, w.shape[0])
 
 
 def _walked(node: Node, step: Callable[..., Any], state: Callable[[Any], Any], ahead: Any, units: int) -> Any:
-    """The outputs of all steps of a layer, from a state of zeros on."""
+    """The outputs of all steps of a layer, from a state of zeros on; they are the state, or the first part of it."""
+
+    def kept(before: Any, row: Any) -> Any:
+        after = step(before, row)
+        return after, after  # on TensorFlow, what a scan gives must be like what it hands on
+
     rows = ahead if node.attrs.time_major else ops.swapaxes(ahead, 0, 1)
-    _, outputs = ops.scan(step, state(ops.zeros_like(rows[0][:, :units])), rows)
+    _, states = ops.scan(kept, state(ops.zeros_like(rows[0][:, :units])), rows)
+    outputs = states[0] if isinstance(states, tuple | list) else states
     return outputs if node.attrs.time_major else ops.swapaxes(outputs, 0, 1)
 
 
