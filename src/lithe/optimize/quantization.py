@@ -49,7 +49,7 @@ def quantize(
 
     model    a Model, or a file.
     samples  what the model is called with, as it will be in use; a hundred do. An iterable of arrays, of tuples of
-             arrays, or of dicts {input: array}. They are run one after another and not kept. Recipes for weights alone
+             arrays, or of dicts {input: array}. They are run a few at a time and not kept. Recipes for weights alone
              need none.
     recipe   a name. "int8": weights and values in 8 bits, computed on integers. "int16x8": values in 16 bits.
              "dynamic": weights in 8 bits, values are quantized while the model runs. "weights": weights in 8 bits,
@@ -59,8 +59,8 @@ def quantize(
     ranges   how the range of a tensor comes from what it held: "min_max", "moving_average", "percentile",
              "mean_squared_error", "guarded_error" or "entropy"; default: the recipe's.
     repairs  of what quantization breaks, by name: "folding", "equalization", "bias" and "rounding", see
-             `lithe.optimize.repairs`; (): none. Default: all, of which rounding is for weights of 4 bits and fewer;
-             named, it is for those of 8 bits too.
+             `lithe.optimize.repairs`; (): none. Default: all, of which rounding is for weights of 4 bits and fewer, and
+             of 8 where it is cheap and pays; named, it is for all of 8 bits too.
     inputs, outputs   "float32", or with "int8" the integers themselves, "int8" or "uint8"; "int16" with "int16x8".
     workers  "dask", "dask://host:port", "ray" or "ray://host:port": who shares the samples.
     keep     {"accuracy": 0.99}: in place of a recipe, the cheapest mixture is searched for that keeps this share of the
