@@ -320,6 +320,7 @@ def test_eight_bits_are_rounded_by_sums_where_that_pays(alike, is_better):
     few = Mending(module.main, RECIPES["int8"].plan(module))
     _, made = few.mend(calibrated(module, given[:1], lambda t: few.observed(t, MinMax())))
     assert not made  # one sample says too little
+    assert not Mending(module.main, RECIPES["dynamic"].plan(module)).wants_samples
 
 
 @pytest.mark.parametrize(("bits", "block"), [(INT4, 0), (INT8, 0), (INT4, 32)])
