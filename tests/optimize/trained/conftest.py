@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
-KERAS_ON_NUMPY = "ignore:__array__ implementation:DeprecationWarning"  # Keras 3 calls NumPy 2.4 as it was before
+KNOWN = (
+    "ignore:__array__ implementation:DeprecationWarning",  # Keras 3 calls NumPy 2.4 as it was before
+    "ignore:os.fork:RuntimeWarning",  # JAX warns of forks, by which Ray starts
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings(KERAS_ON_NUMPY))
+            for warning in KNOWN:
+                item.add_marker(pytest.mark.filterwarnings(warning))
