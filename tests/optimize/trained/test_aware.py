@@ -241,6 +241,21 @@ def test_what_cannot_be_trained_is_said() -> None:
         lithe.optimize.quantize_aware(recurrent(L.SimpleRNN(5)), x, inputs=FUSED)
 
 
+def test_look_ups_with_places_for_each_example_have_no_rule() -> None:
+    from lithe.ir.graph import Node, Tensor
+    from lithe.ops.gather import Gather
+    from lithe.ops.op import Site
+    from lithe.optimize.training.aware_rules import moves, rule_of
+    from lithe.types import INT8, INT32, Quantization, TensorType
+
+    stored = TensorType(INT8, (2, 3), Quantization((0.5,), (0,)))
+    tensors = Tensor("x", stored), Tensor("places", TensorType(INT32, (2, 3)))
+    for batch_dims, known in ((0, True), (1, False)):
+        node = Node(Gather, Gather.Attrs(axis=1, batch_dims=batch_dims), list(tensors), [Tensor("y", stored)])
+        assert (rule_of(node) is not None) == known
+        assert moves(node, Site.of(node)) == known
+
+
 @pytest.mark.parametrize("backend", ["torch", "tensorflow"])
 def test_other_backends(backend: str) -> None:
     pytest.importorskip(backend, reason=f"{backend} is not installed")

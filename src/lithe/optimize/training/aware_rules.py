@@ -210,8 +210,6 @@ def _unpacked(node: Node, x: Any) -> list[Any]:
 
 
 def _gathered(node: Node, x: Any, places: Any) -> Any:
-    if node.attrs.batch_dims:
-        raise NotImplementedError
     return ops.take(x, places, axis=node.attrs.axis)
 
 
@@ -376,12 +374,18 @@ MOVES: dict[str, Rule] = {
 
 def rule_of(node: Node) -> Rule | None:
     """What a node does to real numbers, None where nobody has said it."""
+    if getattr(node.attrs, "batch_dims", 0):  # each example looks up places of its own
+        return None
     return RULES.get(node.op.name) or MOVES.get(node.op.name)
 
 
 def moves(node: Node, site: Site) -> bool:
     """Whether the node only chooses among elements that all have the scale of the result."""
-    if node.op.name not in MOVES or getattr(node.attrs, "fused_activation_function", "NONE") != "NONE":
+    if (
+        rule_of(node) is None
+        or node.op.name not in MOVES
+        or getattr(node.attrs, "fused_activation_function", "NONE") != "NONE"
+    ):
         return False
     stored = [t for t in (*site.inputs, *site.outputs) if t is not None and t.quantization is not None]
     return all((t.dtype, t.quantization) == (stored[0].dtype, stored[0].quantization) for t in stored)
