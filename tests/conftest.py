@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -28,6 +29,14 @@ def corpus_folder() -> Path | None:
         return Path(named) if (Path(named) / "models").is_dir() else None
     folder = shared_folder()
     return folder / "corpus" if folder else None
+
+
+@pytest.fixture(autouse=True)
+def numbers_of_this_test_alone(request: pytest.FixtureRequest) -> None:
+    """A module's random numbers start anew for each test: none depends on which ran before it in its process."""
+    for value in vars(request.module).values():
+        if isinstance(value, np.random.Generator):
+            value.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
 @pytest.fixture(scope="session", autouse=True)

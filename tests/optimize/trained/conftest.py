@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,3 +18,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if Path(__file__).parent in item.path.parents:
             for warning in KNOWN:
                 item.add_marker(pytest.mark.filterwarnings(warning))
+
+
+@pytest.fixture(autouse=True)
+def weights_of_this_test_alone() -> None:
+    """Initial weights are the same ones whichever test ran before in this process."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(0)
