@@ -11,7 +11,7 @@ from lithe.ir.build import Builder, Pixel
 from lithe.ir.loops import Buffer, Expr
 from lithe.ops.op import Site
 from lithe.ops.padding import Window, taps
-from lithe.ops.quick import quick_sums
+from lithe.ops.quick import padded, quick_sums, windows
 from lithe.types import DTYPES, FLOAT32, INT16, INT32, INT64, UINT8, DType, TensorType
 
 ROOM = 1 << 17  # sums that `convolve` works on at a time: they stay in the processor's cache
@@ -51,22 +51,16 @@ def sums(site: Site, x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np
     return convolve(centred(x, site.inputs[0]), centred(w, site.inputs[1]), p, groups)
 
 
-def patches(x: np.ndarray, kernel: tuple[int, int], p: Window, groups: int) -> np.ndarray:
+def patches(x: np.ndarray, kernel: tuple[int, int], p: Window, groups: int, step: int = 1) -> np.ndarray:
     """What a filter of `kernel` rows and columns meets: [groups, N * outputs of an image, KH * KW * C / groups].
 
-    Outside of x[N, H, W, C] it meets zeros.
+    Outside of x[N, H, W, C] it meets zeros. step: of the outputs of each image, every step-th.
     """
-    n, h, width, channels = x.shape
-    oh, ow = p.size
-    found = np.zeros((n, oh, ow, *kernel, channels), x.dtype)
-    for ky, kx in np.ndindex(kernel):
-        line = taps(oh, h, ky * p.dilation[0] - p.before[0], p.strides[0])
-        column = taps(ow, width, kx * p.dilation[1] - p.before[1], p.strides[1])
-        if line is not None and column is not None:
-            found[:, line[0], column[0], ky, kx] = x[:, line[1], column[1]]
-    depth = channels // groups
-    parted = found.reshape(n * oh * ow, *kernel, groups, depth).transpose(3, 0, 1, 2, 4)
-    return parted.reshape(groups, n * oh * ow, kernel[0] * kernel[1] * depth)
+    rows, columns = np.divmod(np.arange(0, p.size[0] * p.size[1], step), p.size[1])
+    found = windows(padded(x, kernel, p), kernel, p)[:, rows, columns]
+    n, count, depth = len(x), len(rows), x.shape[3] // groups
+    parted = found.reshape(n * count, *kernel, groups, depth).transpose(3, 0, 1, 2, 4)
+    return parted.reshape(groups, n * count, kernel[0] * kernel[1] * depth)
 
 
 def _products(x: np.ndarray, w: np.ndarray, groups: int) -> np.ndarray:

@@ -102,9 +102,9 @@ class Conv2D(Op):
             return [dynamic.convolved(site, x, w, bias, p, groups)]
         return [finished(site, sums(site, x, w, p, groups), bias)]
 
-    def factors(site: Site, x: np.ndarray) -> np.ndarray:
+    def factors(site: Site, x: np.ndarray, step: int = 1) -> np.ndarray:
         _, kh, kw, depth = site.inputs[1].shape
-        return patches(x, (kh, kw), window(actual(site, x), (kh, kw)), x.shape[3] // depth)
+        return patches(x, (kh, kw), window(actual(site, x), (kh, kw)), x.shape[3] // depth, step)
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         lower_image(b, site, xs[0], xs[1], xs[2] if len(xs) > 2 else None, ys[0])

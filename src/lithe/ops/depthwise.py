@@ -60,9 +60,9 @@ class DepthwiseConv2D(Op):
             return [dynamic.convolved(site, x, w, bias, p, groups)]
         return [finished(site, sums(site, x, w.transpose(3, 1, 2, 0), p, groups), bias)]
 
-    def factors(site: Site, x: np.ndarray) -> np.ndarray:
+    def factors(site: Site, x: np.ndarray, step: int = 1) -> np.ndarray:
         kernel = site.inputs[1].shape[1:3]
-        return patches(x, kernel, window(actual(site, x), kernel), x.shape[3])
+        return patches(x, kernel, window(actual(site, x), kernel), x.shape[3], step)
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         x, w = xs[0], xs[1]

@@ -99,8 +99,10 @@ class FullyConnected(Op):
             y = finished(site, sums(site, rows, kernel, POINT, 1), bias)
         return [y.reshape(FullyConnected.infer(actual(site, x, w))[0]), *more]
 
-    def factors(site: Site, x: np.ndarray) -> np.ndarray:
-        return x.reshape(1, -1, site.inputs[1].shape[1])
+    def factors(site: Site, x: np.ndarray, step: int = 1) -> np.ndarray:
+        depth = site.inputs[1].shape[1]
+        rows = x.reshape(len(x), -1, depth)[:, ::step] if step > 1 else x
+        return rows.reshape(1, -1, depth)
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer | None, ...], ys: tuple[Buffer, ...]) -> None:
         outputs, depth = xs[1].shape

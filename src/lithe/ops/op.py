@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -190,7 +191,8 @@ class Signature:
                 variables[key] = tuple(words)
         return Signature(tuple(left.split()), tuple(right.split()), variables)
 
-    def expanded(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    @cache  # noqa: B019 - signatures live as long as the operators
+    def expanded(self) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
         """Every combination with the variables replaced (suffixes ? * q kept)."""
         combos: list[dict[str, str]] = [{}]
         for name, values in self.variables.items():
@@ -200,7 +202,7 @@ class Signature:
             bare = word.rstrip("?*")
             return c.get(bare, bare) + word[len(bare) :]
 
-        return [(tuple(fill(w, c) for w in self.inputs), tuple(fill(w, c) for w in self.outputs)) for c in combos]
+        return tuple((tuple(fill(w, c) for w in self.inputs), tuple(fill(w, c) for w in self.outputs)) for c in combos)
 
 
 @dataclass(frozen=True)
@@ -298,7 +300,8 @@ class Op:
     row_aligned: ClassVar[bool] = False  # an elementwise operand of fewer axes belongs to the first ones, not the last
     named_axes: ClassVar[Axes | None] = None  # how it names axes, where their order does not matter to it
     weights_axis: ClassVar[int | None] = None  # of a constant operand of weights: the one along which outputs lie
-    # factors(site, x): by what weights are multiplied, [groups, sums, weights of an output]; outputs: group after group
+    # factors(site, x, step): by what weights are multiplied, [groups, sums, weights of an output]; outputs: group after
+    # group; of the sums of each place along the first axis of x every step-th, or with step 1 all
     factors: ClassVar[Callable[..., np.ndarray] | None] = None
     broadcasts: ClassVar[bool] = False  # operands of other shapes are repeated to one shape, as in numpy
     contracts: ClassVar[bool] = False  # its output is written by one contraction of the builder, as epilogues of sums

@@ -23,7 +23,7 @@ def quick_sums(x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarr
     if (kh, kw) == (1, 1) and p.before == (0, 0):
         x = x[:, : (oh - 1) * p.strides[0] + 1 : p.strides[0], : (ow - 1) * p.strides[1] + 1 : p.strides[1]]
         return (x.reshape(-1, depth) @ kernel).reshape(n, oh, ow, outputs)
-    met = _windows(_padded(x, (kh, kw), p), (kh, kw), p)
+    met = windows(padded(x, (kh, kw), p), (kh, kw), p)
     total = np.empty((n, oh, ow, outputs), np.float32)
     line = ow * len(kernel)
     rows = min(oh, max(1, ROOM // line))
@@ -40,7 +40,7 @@ def _of_each_channel(x: np.ndarray, w: np.ndarray, p: Window) -> np.ndarray:
     """The same where every channel has one filter, w[C, KH, KW]. All elements of a row are multiplied side by side."""
     n, channels = len(x), x.shape[3]
     (oh, ow), (_, kh, kw) = p.size, w.shape
-    x = _padded(x, (kh, kw), p)
+    x = padded(x, (kh, kw), p)
     if p.strides[1] > 1:  # a row of all that a tap meets, for each tap of the filter
         starts, reach = (j * p.dilation[1] for j in range(kw)), (ow - 1) * p.strides[1] + 1
         x = np.stack([x[:, :, start : start + reach : p.strides[1]] for start in starts], 2)
@@ -54,7 +54,7 @@ def _of_each_channel(x: np.ndarray, w: np.ndarray, p: Window) -> np.ndarray:
     return np.einsum("nyijk,ijk->nyk", met, filters).reshape(n, oh, ow, channels)
 
 
-def _padded(x: np.ndarray, kernel: tuple[int, int], p: Window) -> np.ndarray:
+def padded(x: np.ndarray, kernel: tuple[int, int], p: Window) -> np.ndarray:
     """x with the zeros that the windows reach, contiguous."""
     needed = [
         (count - 1) * stride + (k - 1) * dilation + 1
@@ -62,14 +62,14 @@ def _padded(x: np.ndarray, kernel: tuple[int, int], p: Window) -> np.ndarray:
     ]
     if p.before == (0, 0) and all(have >= want for have, want in zip(x.shape[1:3], needed, strict=True)):
         return np.ascontiguousarray(x)
-    wide = np.zeros((len(x), *needed, x.shape[3]), np.float32)
+    wide = np.zeros((len(x), *needed, x.shape[3]), x.dtype)
     top, left = p.before
     inside = wide[:, top : top + x.shape[1], left : left + x.shape[2]]
     inside[...] = x[:, : inside.shape[1], : inside.shape[2]]
     return wide
 
 
-def _windows(x: np.ndarray, kernel: tuple[int, int], p: Window) -> np.ndarray:
+def windows(x: np.ndarray, kernel: tuple[int, int], p: Window) -> np.ndarray:
     """[N, rows, columns, KH, KW, C]: where each window lies."""
     image, row, column, channel = x.strides
     strides = (image, row * p.strides[0], column * p.strides[1], row * p.dilation[0], column * p.dilation[1], channel)

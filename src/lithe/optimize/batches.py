@@ -32,7 +32,7 @@ from lithe.runtime.reference import ReferenceExecutor, Step, evaluated
 from lithe.types import INT32, TensorType
 
 MOST = 64  # samples at once
-MOST_BYTES = 1 << 21  # of what an operator reads and writes
+MOST_BYTES = 1 << 22  # of what an operator reads and writes
 CLOSE = 1e-4  # to the largest number: sums are taken in another order
 RUN_SECONDS, ELEMENT_SECONDS, PRODUCT_SECONDS = 1e-4, 2e-9, 5e-11  # of an operator, an element, a product, without code
 JOINED, STACKED, EACH = "joined", "stacked", "each"

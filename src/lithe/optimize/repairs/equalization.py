@@ -171,14 +171,15 @@ def factors(pair: Pair, seen: Mapping[Tensor, Channels], plan: Plan) -> np.ndarr
     if y is None or not np.isfinite(y.squares).all() or not y.largest.max() > 0:
         return None
     largest = np.maximum(y.largest, y.largest.max() / FURTHEST)
-    reading = np.full(len(largest), 1e-30)
+    reading, relative = np.full(len(largest), 1e-30), {node: _relative(node) for node in pair.channels}
     for node, channels in pair.channels.items():
-        np.maximum.at(reading, _spread(node, channels).ravel(), _relative(node).ravel())
+        np.maximum.at(reading, _spread(node, channels).ravel(), relative[node].ravel())
     reading = np.maximum(reading, reading.max() / FURTHEST)
-    usual = _noise(pair, np.ones(len(largest)), seen, plan)
+    usual = _noise(pair, np.ones(len(largest)), seen, plan, relative)
     tried = [_within(pair, y, reading ** (1 - a) / largest**a) for a in EXPONENTS]
-    best = min(tried, key=lambda s: _noise(pair, s, seen, plan))
-    return best if _noise(pair, best, seen, plan) < LEAST_GAIN * usual else None
+    noise = [_noise(pair, s, seen, plan, relative) for s in tried]
+    least = int(np.argmin(noise))
+    return tried[least] if noise[least] < LEAST_GAIN * usual else None
 
 
 def _within(pair: Pair, y: Channels, s: np.ndarray) -> np.ndarray:
@@ -191,15 +192,20 @@ def _within(pair: Pair, y: Channels, s: np.ndarray) -> np.ndarray:
     return s.astype(np.float32).astype(np.float64)
 
 
-def _noise(pair: Pair, s: np.ndarray, seen: Mapping[Tensor, Channels], plan: Plan) -> float:
-    """The mean square of what rounding y' and V / S adds to z, with every row of V relative to its largest weight."""
+def _noise(
+    pair: Pair, s: np.ndarray, seen: Mapping[Tensor, Channels], plan: Plan, relative: Mapping[Node, np.ndarray]
+) -> float:
+    """The mean square of what rounding y' and V / S adds to z, with every row of V relative to its largest weight.
+
+    relative  that of each node that reads y.
+    """
     y, total = seen[pair.result], 0.0
     for node, channels in pair.channels.items():
         scheme = plan.of(node)
         if scheme.values is None or scheme.weights is None:
             continue
         spread = _spread(node, channels)
-        weights = _relative(node) / s[spread]
+        weights = relative[node] / s[spread]
         low, high = min((y.low * s).min(), 0), max((y.high * s).max(), 0)
         step = (high - low) / (scheme.values.maximum - scheme.values.minimum)
         total += step**2 * (weights**2).sum()

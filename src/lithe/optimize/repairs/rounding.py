@@ -27,6 +27,7 @@ from lithe.types import FLOAT32, DType, Quantization
 
 MOST_COLUMNS = 512  # of a sample
 MOST_INPUTS = 4096  # of an output
+ROOM = 1 << 20  # elements that are multiplied at a time
 CHEAP_COLUMNS, CHEAP_INPUTS = 64, 64  # the same where rounding has to be cheap
 LEAST_GAIN = 0.5  # of the noise of rounding to the nearest must stay at most, or that is done
 LEAST, ENOUGH = 8, 64  # columns for each input, with which it begins to be better than chance, and is
@@ -48,6 +49,7 @@ class Products:
         self._factors, self._site = node.op.factors, replace(Site.of(node), constants=())
         self.sums: np.ndarray | None = None
         self.count = 0
+        self._step = self._taken = 1  # of a sample's columns, those that are taken, and how many these are
 
     def _has(self, columns: int) -> bool:
         """Whether it has seen as many for each input."""
@@ -59,13 +61,29 @@ class Products:
         return self._has(self._least)
 
     def see(self, array: np.ndarray, count: int = 1) -> None:
-        for one in np.split(array, count):
-            if not self._has(self._enough):
-                self._add(one)
+        size = len(array) // count
+        first = 0
+        while first < count and not self._has(self._enough):
+            several = self._several(count - first) if size == 1 else 1
+            self._add(array[first * size : (first + several) * size], several)
+            first += several
 
-    def _add(self, array: np.ndarray) -> None:
-        columns = self._factors(self._site, array)
-        columns = columns[:, :: -(-columns.shape[1] // self._most)].astype(np.float32)
+    def _several(self, left: int) -> int:
+        """How many samples are taken in at once: of what is of use, as much as there is room for."""
+        if self.sums is None:
+            return 1
+        depth = self.sums.shape[-1]
+        missing = self._enough * depth - self.count
+        return max(1, min(left, -(-missing // self._taken), ROOM // (self._taken * depth * len(self.sums))))
+
+    def _add(self, array: np.ndarray, several: int) -> None:
+        """Takes in samples; if they are several, each has one place along the first axis."""
+        columns = self._factors(self._site, array, self._step if several > 1 else 1)
+        if several == 1:
+            self._step = -(-columns.shape[1] // self._most)
+            columns = columns[:, :: self._step]
+            self._taken = max(1, columns.shape[1])
+        columns = columns.astype(np.float32, copy=False)
         self.count += columns.shape[1]
         products = (columns.swapaxes(1, 2) @ columns).astype(np.float64)
         self.sums = products if self.sums is None else self.sums + products
