@@ -245,7 +245,7 @@ class Fused:
     attrs: Any
 
 
-See = Callable[[str, np.ndarray], None]  # takes a value inside an operator, by name
+See = Callable[[str, np.ndarray], None]  # takes what a value inside an operator held in turn [times, ...], by name
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ def _shown_to(observer: Callable[[Seen], Observer], first: int) -> Show:
     def show(seen: Seen, array: np.ndarray, count: int, place: int) -> None:
         if array.dtype.kind != "f" or not array.size:
             return
+        times = count if isinstance(seen, Tensor) else len(array)
         low, high = extremes(array)
         if not (np.isfinite(low) and np.isfinite(high)):  # NaN is what is met first and last
             odd = next(n for n, a in enumerate(np.split(array, count)) if not np.isfinite(a).all())
@@ -155,7 +156,7 @@ def _shown_to(observer: Callable[[Seen], Observer], first: int) -> Show:
         if max(-low, high) >= FAR:
             array = within_reach(array)
             low, high = extremes(array)
-        observer(seen).see(array, count, (low, high))
+        observer(seen).see(array, times, (low, high))
 
     return show
 

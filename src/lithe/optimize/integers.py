@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
 from lithe.ir.graph import Graph, Module, Node, Tensor
 from lithe.ops.official_table import UNANSWERED
-from lithe.ops.op import Fused, Site
+from lithe.ops.op import Fused, Op, Site
 from lithe.optimize.calibration import Range
 from lithe.optimize.calls import Place, as_one_type, carried
 from lithe.optimize.inside import Seen
@@ -56,19 +57,28 @@ def integer_form(node: Node, scheme: Scheme) -> Form | None:
         return None
     if node.op.fused is not None:
         return _fused_form(node, scheme)
-    for signature in node.op.signatures:
-        for words, results in signature.expanded():
-            if not {scheme.values.name, f"{scheme.values.name}q"}.isdisjoint(
-                UNANSWERED.get(node.op.name, frozenset()).intersection(w.rstrip("?*") for w in words)
-            ):
-                continue
-            if len(node.inputs) > len(words) and not (words and words[-1].endswith("*")):
-                continue
-            inputs = [_part(node, i, _word(words, i), scheme) for i in range(len(node.inputs))]
-            outputs = [_result(t, _word(results, i), node, scheme) for i, t in enumerate(node.outputs)]
-            if None not in (*inputs, *outputs) and STORED in outputs:
-                return Form(tuple(map(str, inputs)), tuple(map(str, outputs)), scheme)
+    for words, results in _combinations(node.op, scheme.values.name):
+        if len(node.inputs) > len(words) and not (words and words[-1].endswith("*")):
+            continue
+        inputs = [_part(node, i, _word(words, i), scheme) for i in range(len(node.inputs))]
+        outputs = [_result(t, _word(results, i), node, scheme) for i, t in enumerate(node.outputs)]
+        if None not in (*inputs, *outputs) and STORED in outputs:
+            return Form(tuple(map(str, inputs)), tuple(map(str, outputs)), scheme)
     return None
+
+
+@lru_cache(maxsize=1024)
+def _combinations(op: type[Op], stored: str) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The operator's combinations of types with a result of a stored type, but for those that nobody computes."""
+    names = {stored, f"{stored}q"}
+    unanswered = names & UNANSWERED.get(op.name, frozenset())
+    found = (c for signature in op.signatures for c in signature.expanded())
+    return [
+        (words, results)
+        for words, results in found
+        if unanswered.isdisjoint(w.rstrip("?*") for w in words)
+        and not names.isdisjoint(w.rstrip("?*") for w in results)
+    ]
 
 
 def _fused_form(node: Node, scheme: Scheme) -> Form | None:

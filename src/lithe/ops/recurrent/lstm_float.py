@@ -104,6 +104,11 @@ def evaluate(site: Site, sizes: Sizes, p: Parts, see: See = unseen) -> np.ndarra
     """
     hidden, cell, attrs = p.output_state, p.cell_state, site.attrs
     y = np.zeros((sizes.rows, sizes.outputs), F)
+    kept: dict[str, list[np.ndarray]] = {}
+
+    def keep(name: str, value: np.ndarray) -> None:
+        if see is not unseen:
+            kept.setdefault(name, []).append(value)
 
     def times(x: np.ndarray, w: Factor) -> np.ndarray:
         return multiplied(x, w, attrs.asymmetric_quantize_inputs)
@@ -111,7 +116,7 @@ def evaluate(site: Site, sizes: Sizes, p: Parts, see: See = unseen) -> np.ndarra
     def finished(g: int, total: np.ndarray) -> np.ndarray:
         if p.peephole[g] is not None:
             total = total + p.peephole[g][:] * cell
-        see(SUMS[g], total)
+        keep(SUMS[g], total)
         if p.normalization[g] is None:
             return total + p.bias[g]
         less = total - total.mean(axis=1, keepdims=True)
@@ -123,22 +128,25 @@ def evaluate(site: Site, sizes: Sizes, p: Parts, see: See = unseen) -> np.ndarra
         rows = p.auxiliary.reshape(sizes.rows, -1)
         ahead = {g: total + times(rows, p.auxiliary_weights[g]) for g, total in ahead.items()}
     for g, total in ahead.items():
-        see(SUMS[g], total)
-    for t in range(sizes.time):
-        at = sizes.step(t)
-        sums = {g: ahead[g][at] + times(hidden, p.recurrent[g]) for g in p.gates}
+        see(SUMS[g], total[None])
+    steps = [sizes.step(t) for t in range(sizes.time)]
+    ahead = {g: total[steps] for g, total in ahead.items()}
+    for t, at in enumerate(steps):
+        sums = {g: ahead[g][t] + times(hidden, p.recurrent[g]) for g in p.gates}
         forget = logistic(finished(FORGET, sums[FORGET]))
         enter = F(1) - forget if p.coupled else logistic(finished(INPUT, sums[INPUT]))
         new = activated(finished(CELL, sums[CELL]), attrs.fused_activation_function)
         cell[...] = limited(forget * cell + enter * new, attrs.cell_clip)
         value = logistic(finished(OUTPUT, sums[OUTPUT])) * shown(site, cell, new)
-        see("cell_state", cell)
-        see(HIDDEN, value)
+        keep("cell_state", cell.copy())
+        keep(HIDDEN, value)
         if p.projection is not None:
             value = times(value, p.projection) + (0 if p.projection_bias is None else p.projection_bias)
             value = limited(value, attrs.proj_clip)
         hidden[...] = value
         y[at] = value
+    for name, values in kept.items():
+        see(name, np.stack(values))
     return y
 
 

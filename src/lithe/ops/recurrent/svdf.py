@@ -109,7 +109,7 @@ class Svdf(Op):
             time = factor[:]
         else:
             remembered[..., -1] = n.kept((x.astype(n.wide) - n.x_zero) @ feature.T.astype(n.wide))
-        see("state", remembered)
+        see("state", remembered[None])
         product = (remembered.astype(n.wide) - n.state_zero) * time.astype(n.wide)
         total = product.sum(axis=2).reshape(x.shape[0], -1, site.attrs.rank).sum(axis=2)
         return [np.asarray(n.shown(total if bias is None else total + bias), site.outputs[0].dtype.numpy)]
