@@ -32,7 +32,7 @@ from lithe.runtime.reference import ReferenceExecutor, Step, evaluated
 from lithe.types import INT32, TensorType
 
 MOST = 64  # samples at once
-MOST_BYTES = 1 << 22  # of what an operator reads and writes
+MOST_BYTES = 1 << 23  # of what an operator reads and writes
 CLOSE = 1e-4  # to the largest number: sums are taken in another order
 RUN_SECONDS, ELEMENT_SECONDS, PRODUCT_SECONDS = 1e-4, 2e-9, 5e-11  # of an operator, an element, a product, without code
 JOINED, STACKED, EACH = "joined", "stacked", "each"
@@ -126,19 +126,15 @@ class Batches:
             node = part.step.node
             arrays = [None if t is None else values[t] if t in values else self._variable(t) for t in node.inputs]
             if any(part.varying) or part.is_alone:
-                results = self._results(part, arrays, count, show)
-                for t, seen, r in zip(node.outputs, part.seen, results, strict=True):
-                    values[t] = r
-                    if seen is not None:
-                        _show(show, seen, r, count)
-                continue
-            if any(t not in values for t in node.outputs):
-                made = dict(zip(node.outputs, evaluated(part.step, arrays), strict=True))
-                values |= made
-                self._known |= made
+                values |= zip(node.outputs, self._results(part, arrays, count, show), strict=True)
+            elif any(t not in values for t in node.outputs):
+                self._known |= zip(node.outputs, evaluated(part.step, arrays), strict=True)
+                values |= self._known
             for t, seen in zip(node.outputs, part.seen, strict=True):
-                if seen is not None:
+                if seen is not None and t in self._known:
                     show(seen, values[t], 1, 0)
+                elif seen is not None:
+                    _show(show, seen, values[t], count)
             for t in part.released:
                 if t not in self._known:
                     values.pop(t, None)
