@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from copy import deepcopy
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import islice
 from threading import get_ident
 from typing import Any
@@ -22,6 +22,7 @@ from lithe.optimize.batches import Batches, Show, each_seconds
 from lithe.optimize.inside import Inside, Seen
 from lithe.optimize.ranges import FAR, Observer, extremes, within_reach
 from lithe.optimize.workers import Workers, opened
+from lithe.runtime.instance import Options
 from lithe.runtime.model import Model, load
 
 Range = tuple[float, float]
@@ -83,11 +84,8 @@ class Watched:
         self._names = list(Model(module).inputs)
         computed = [t for n in module.main.nodes for t in n.outputs if not t.is_variable]
         self._batches = Batches(module, [t for t in computed if t.type.dtype.is_float], known)
-        self._without_code = _runs_without_code(module, self._batches.most, known) if self._batches.is_able else 0
-
-    @cached_property
-    def _compiled(self) -> _Compiled:
-        return _Compiled(self.module)
+        self._without_code = _runs_without_code(module, self._batches.most, known)
+        self._whole: dict[bool, _Whole] = {}
 
     def run(self, samples: Iterable[Any], observer: Callable[[Seen], Observer], first: int = 0) -> Iterator[int]:
         """Runs the samples; yields how many it has run so far.
@@ -106,15 +104,20 @@ class Watched:
                 self._batches.run(arrays, _shown_to(observer, count))
             else:
                 for n, given in enumerate(arrays):
-                    self._compiled.run(given, _shown_to(observer, count + n))
+                    self._one(count + n < self._without_code).run(given, _shown_to(observer, count + n))
             yield from range(count + 1, count + len(some) + 1)
             count += len(some)
 
+    def _one(self, reference: bool) -> _Whole:
+        if reference not in self._whole:
+            self._whole[reference] = _Whole(self.module, Options(reference=reference))
+        return self._whole[reference]
 
-class _Compiled:
-    """The model as code, which gives all of its tensors; what is inside of operators is seen beside it."""
 
-    def __init__(self, module: Module) -> None:
+class _Whole:
+    """The model run as any other, giving all of its tensors; what is inside of operators is seen beside it."""
+
+    def __init__(self, module: Module, options: Options) -> None:
         self._module, self._inside = module, Inside(module)
         computed = [t for n in module.main.nodes for t in n.outputs if not t.is_variable]
         watched = [t for t in computed if t.type.dtype.is_float or t in self._inside.given]
@@ -123,7 +126,7 @@ class _Compiled:
         self._watched = {t: same[t] for t in watched}
         self._outputs = watching.main.outputs = list(dict.fromkeys([*watching.main.outputs, *self._watched.values()]))
         watching.signatures = [s for s in watching.signatures if s.graph != 0]
-        self._model = Model(watching)
+        self._model = Model(watching, options)
 
     def run(self, arrays: list[Any], show: Show) -> None:
         """Runs one sample."""
