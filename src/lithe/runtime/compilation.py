@@ -96,12 +96,13 @@ def lowered(
 ) -> Program:
     """The program of a graph. Its modules are on their way through the compiler while the next kernels are lowered."""
     writer = ModuleWriter(target.look_up, target.packs)
+    jobs.append(compiler.submit(threads(ENTRY), "the threads"))  # which need not wait for anything
 
     def each(kernel: Kernel) -> None:
         jobs.extend(compiler.submit(text, name) for name, text in writer.add(kernel))
 
     program = lower(graph, target, environment, each=each, choices=choices)
-    jobs.extend(compiler.submit(text, name) for name, text in writer.rest({ENTRY: program}, ENTRY))
+    jobs.extend(compiler.submit(text, name) for name, text in writer.rest({ENTRY: program}))
     return program
 
 
@@ -114,6 +115,13 @@ def modules(program: Program, entries: Mapping[str, Program] | None = None) -> I
     for kernel in program.kernels():
         yield from writer.add(kernel)
     yield from writer.rest(entries or {ENTRY: program})
+    yield "the threads", threads()
+
+
+def threads(alone: str = "") -> str:
+    """LLVM text of what starts entries; `alone` is the entry that needs no arguments, if any does."""
+    text = print_threads(host().system, host().architecture)
+    return text + print_alone(alone) if alone else text
 
 
 class ModuleWriter:
@@ -146,15 +154,13 @@ class ModuleWriter:
             yield kernel.source, print_module(self.waiting)
             self.waiting, self.lines = [], 0
 
-    def rest(self, entries: Mapping[str, Program], alone: str = "") -> Iterator[tuple[str, str]]:
-        """What is left, then the entries and the threads; `alone` is the entry that needs no arguments, if any does."""
+    def rest(self, entries: Mapping[str, Program]) -> Iterator[tuple[str, str]]:
+        """What is left, then the entries."""
         if self.waiting:
             yield "the last kernels", print_module(self.waiting)
         for symbol, part in entries.items():
             used = {kernel: self.symbols[kernel] for kernel in part.kernels()}
             yield f"the entry {symbol}", print_entry(part, used, symbol)
-        threads = print_threads(host().system, host().architecture)
-        yield "the threads", threads + print_alone(alone) if alone else threads
 
 
 def layout(graph: Graph, program: Program, variables: Mapping[int, Variable], once: tuple[int, ...] = ()) -> Layout:
