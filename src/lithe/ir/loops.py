@@ -447,18 +447,21 @@ def expressions(s: Stmt) -> tuple[Expr, ...]:
 def nodes(roots: tuple[Expr, ...], known: Container[Expr] = ()) -> list[Expr]:
     """Every expression reachable from the roots, each object once, operands before users; known ones end the way."""
     found: list[Expr] = []
-    seen: set[int] = set()
+    seen: set[Expr] = set()
     stack: list[Any] = [*reversed(roots)]
     while stack:
         x = stack.pop()
         if x is None:  # what lies below has had its operands
             found.append(stack.pop())
-        elif id(x) not in seen and x not in known:
-            seen.add(id(x))
-            if below := operands(x):
-                stack += (x, None, *reversed(below))
-            else:
+        elif x not in seen and x not in known:
+            seen.add(x)
+            kind = type(x)
+            if kind is Var or kind is Const or not (below := operands(x)):
                 found.append(x)
+            elif kind is Binary:
+                stack += (x, None, below[1], below[0])
+            else:
+                stack += (x, None, *reversed(below))
     return found
 
 

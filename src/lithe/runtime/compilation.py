@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
 from lithe.codegen.llvm.threads import print_alone, print_threads
 from lithe.codegen.llvm.toolchain import Compiler, Job, Settings
-from lithe.ir.form import form
 from lithe.ir.graph import Graph, Node
 from lithe.ir.loops import Instruction, Kernel
 from lithe.ir.program import Packs, Program, failures, joined, start_value
@@ -127,7 +126,7 @@ def threads(alone: str = "") -> str:
 class ModuleWriter:
     """LLVM text of a program's kernels, as (name, text) of modules with about `size` lines each.
 
-    Equal kernels are one function. A module is given as soon as it is written, so that it can be compiled while the
+    A module is given as soon as it is written, so that it can be compiled while the
     next one is. Failures have the numbers that `Program.messages` gives them.
     """
 
@@ -135,7 +134,6 @@ class ModuleWriter:
         self.look_up, self.packs, self.size = look_up, packs, size
         self.failures: dict[str, int] = {}
         self.symbols: dict[Kernel, str] = {}
-        self.known: dict[Hashable, str] = {}
         self.waiting: list[str] = []
         self.lines = 0
 
@@ -143,12 +141,8 @@ class ModuleWriter:
         """Takes the next kernel of the program."""
         for text in failures(kernel):
             self.failures.setdefault(text, len(self.failures) + 1)
-        key = form(kernel)
-        if key in self.known:
-            self.symbols[kernel] = self.known[key]
-            return
-        self.symbols[kernel] = self.known[key] = f"lithe_kernel{len(self.known)}"
-        self.waiting.append(print_kernel(kernel, self.known[key], self.failures, self.look_up, self.packs))
+        symbol = self.symbols[kernel] = f"lithe_kernel{len(self.symbols)}"
+        self.waiting.append(print_kernel(kernel, symbol, self.failures, self.look_up, self.packs))
         self.lines += self.waiting[-1].count("\n")
         if self.lines > self.size:
             yield kernel.source, print_module(self.waiting)
