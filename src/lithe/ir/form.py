@@ -12,7 +12,21 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
-from lithe.ir.loops import INDEX, Binary, Buffer, Const, Expr, Instruction, Kernel, Load, Stmt, Store, Var
+from lithe.ir.loops import (
+    INDEX,
+    Binary,
+    Buffer,
+    Const,
+    Expr,
+    For,
+    Instruction,
+    Kernel,
+    Load,
+    Stmt,
+    Store,
+    Var,
+    statements,
+)
 from lithe.types import DType
 
 PLAIN = ("str", "int", "Kind", "tuple[int, int, int]")  # types of fields that are compared as they stand
@@ -34,6 +48,16 @@ def form_of(body: tuple[Stmt, ...]) -> tuple[Hashable, list[Buffer]]:
     found = _Form()
     top = found.of(body)
     return (top, tuple(found.rows), id(body) if found.reads_indices else None), found.storages
+
+
+def shape_of(body: tuple[Stmt, ...]) -> Hashable:
+    """Loops and stores without what is computed: differs for bodies of different forms alone, and is found quickly."""
+    return tuple(
+        (s.extent, s.kind) if isinstance(s, For)
+        else (s.buffer.dtype.name, s.buffer.shape) if isinstance(s, Store)
+        else type(s)
+        for s in statements(body)
+    )  # fmt: skip
 
 
 class _Form:

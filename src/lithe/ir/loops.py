@@ -422,12 +422,11 @@ def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
     """Every statement, outer ones first."""
     for s in body:
         yield s
-        match s:
-            case For(_, _, inner):
-                yield from statements(inner)
-            case If(_, then, otherwise):
-                yield from statements(then)
-                yield from statements(otherwise)
+        if isinstance(s, For):
+            yield from statements(s.body)
+        elif isinstance(s, If):
+            yield from statements(s.then)
+            yield from statements(s.otherwise)
 
 
 def expressions(s: Stmt) -> tuple[Expr, ...]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lithe.errors import LimitError, UnsupportedOp
 from lithe.ir.build import Builder, Convolution, MatrixProduct, Schedule
-from lithe.ir.form import form_of
+from lithe.ir.form import form_of, shape_of
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel, statements
 from lithe.ir.pages import let_go
@@ -200,7 +200,7 @@ class _Lowering:
             for group in linked[:count]:
                 self.contract(b, group)
             chain = [c for c in found if isinstance(c, Convolution)]
-            whole = len(chain) == len(found) == count and not b.kernel().body
+            whole = len(chain) == len(found) == count and not b.body
             height = rows.band_height(chain, self.target) if whole else 0
             if height:
                 rows.write(b, schedule(self.target), chain, height)
@@ -266,7 +266,7 @@ class _Lowering:
 
     def finish(self, b: Builder, name: str, source: str) -> None:
         """Takes what a builder holds as a kernel."""
-        body = located(b.kernel(source).body, source)
+        body = located(b.body, source)
         self.written.append(Written(name, body, source, len(self.written), self.choice))
 
     def without_copies(self) -> None:
@@ -291,10 +291,12 @@ class _Lowering:
                 k = _kernel(w, w.body)
                 yield Step(k, k.params, w.source)
             return
+        shapes = [shape_of(w.body) for w in written]
+        alike = Counter(shapes)  # what is alone among them need not be looked at more closely
         groups: dict[Hashable, list[int]] = {}
         storages: list[list[Buffer]] = []
         for n, w in enumerate(written):
-            form, found = form_of(w.body)
+            form, found = form_of(w.body) if alike[shapes[n]] > 1 else (n, [])
             groups.setdefault((form, w.choice.away), []).append(n)
             storages.append(found)
         width, first = self.target.vector_bytes, [written[group[0]] for group in groups.values()]
