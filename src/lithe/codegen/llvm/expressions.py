@@ -178,6 +178,13 @@ class ExpressionWriter:
                 return scope.values[key]
         return None
 
+    def loaded(self, storage: Buffer, key: object) -> str | None:
+        """The value of a place that was loaded before and is still the same."""
+        for scope in reversed(self.scopes):
+            if (found := scope.loads.get(storage)) is not None and key in found:
+                return found[key]
+        return None
+
     def level(self, *values: Value) -> tuple[int, list[Value]]:
         lanes = max(v.lanes for v in values)
         return lanes, [self.spread(v, lanes) for v in values]
@@ -354,8 +361,8 @@ class ExpressionWriter:
                 return Value(look_up(self, self.look_up, buffer, flat, self.lanes), buffer.dtype, self.lanes)
         place, storage = self.place(buffer, index), buffer.storage
         dtype, kind = buffer.dtype, memory(buffer.dtype)
-        key = ("load", storage, place.key, place.step, place.lanes, dtype.name)
-        text = self.known(key) if place.key is not None else None
+        key = (place.key, place.step, place.lanes, dtype.name)
+        text = self.loaded(storage, key) if place.key is not None else None
         lanes = place.lanes if place.step else 1
         if text is None:
             align = min(storage.dtype.bytes, dtype.bytes)
@@ -370,7 +377,7 @@ class ExpressionWriter:
                 zero = "0" if lanes == 1 else "zeroinitializer"
                 text = self.let(f"icmp ne {vector('i8', lanes)} {text}, {zero}")
             if place.key is not None:
-                self.scopes[-1].values[key] = text
+                self.scopes[-1].loads.setdefault(storage, {})[key] = text
         return Value(text, dtype, lanes)
 
     def place(self, buffer: Buffer, index: tuple[Expr, ...]) -> Place:

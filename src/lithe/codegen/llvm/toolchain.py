@@ -16,21 +16,18 @@ import os
 import queue
 import struct
 import subprocess
-import sys
-import tempfile
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import IO
 
+from lithe.codegen.llvm import processes
 from lithe.codegen.llvm import worker as protocol
 from lithe.codegen.llvm.installed import llvm_folder
 from lithe.errors import CompileError, StateError
 
 DEFAULT_TIMEOUT = 60.0
-_WORKER = Path(protocol.__file__)
 _STOP = None
 
 
@@ -223,20 +220,7 @@ class _Child:
         with self.lock:
             if self.closed:
                 return
-            if not sys.executable or getattr(sys, "frozen", False):
-                raise FileNotFoundError("there is no Python interpreter to start (a bundled application?)")
-            self.messages = _scratch_file()
-            try:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", str(_WORKER), self.folder],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=self.messages if self.messages is not None else subprocess.DEVNULL,
-                    bufsize=0,
-                )
-            except OSError:
-                self.forget_messages()
-                raise
+            self.process, self.messages, *_ = processes.take(self.folder)
 
     def compile(self, job: Job) -> bytes | CompileError:
         try:
@@ -348,10 +332,3 @@ class _Child:
 
 
 _REPORT = "report this module as a bug of Lithe; the reference executor runs the model meanwhile"
-
-
-def _scratch_file() -> IO[bytes] | None:
-    try:
-        return tempfile.TemporaryFile()
-    except OSError:  # no writable folder for temporary files
-        return None
