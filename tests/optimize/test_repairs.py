@@ -18,7 +18,7 @@ from lithe.optimize.repairs.folding import folded
 from lithe.optimize.repairs.mending import REPAIRS, Mending
 from lithe.optimize.repairs.rounding import Products, rounded
 from lithe.optimize.repairs.watching import Channels
-from lithe.types import FLOAT32, INT4, INT8
+from lithe.types import FLOAT32, INT4, INT8, INT32
 from tests.conversion.official import run_official
 from tests.optimize.test_quantization import model
 
@@ -230,10 +230,39 @@ def test_what_comes_next_bounds_a_range():
     (joined,) = module.main.nodes[0].outputs
     negated = next(n for n in module.main.nodes if n.op.name == "NEG" and n.inputs[0] is not joined).outputs[0]
     ranges = {joined: (-3.0, 9.0), negated: (-3.0, 9.0)}
-    assert folded(module.main, ranges) == {negated: (0.0, 9.0)}  # NEG reads the other one too
+    plan = RECIPES["int8"].plan(module)
+    assert folded(module.main, ranges, plan) == {negated: (0.0, 9.0)}  # NEG reads the other one too
     module.main.nodes = [n for n in module.main.nodes if not (n.op.name == "NEG" and n.inputs[0] is joined)]
-    assert folded(module.main, ranges) == {joined: (0.0, 6.0), negated: (0.0, 9.0)}
-    assert folded(module.main, {joined: (1.0, 2.0), negated: (-2.0, -1.0)}) == {negated: (0.0, 0.0)}
+    assert folded(module.main, ranges, plan) == {joined: (0.0, 6.0), negated: (0.0, 9.0)}
+    assert folded(module.main, {joined: (1.0, 2.0), negated: (-2.0, -1.0)}, plan) == {negated: (0.0, 0.0)}
+
+
+def test_a_range_ends_where_results_no_longer_change():
+    def build(b, x):
+        sums = b("ADD", x, x)
+        return {"y": b("LOGISTIC", b("RESHAPE", sums, b.constant(np.int32([256]), INT32))), "z": b("NEG", x)}
+
+    module = model(build)
+    (sums,), plan = module.main.nodes[0].outputs, RECIPES["int8"].plan(module)
+
+    def found(low, high, by=plan):
+        return folded(module.main, {sums: (low, high)}, by).get(sums, (low, high))
+
+    assert found(-50.0, 40.0) == pytest.approx((-7, 7), abs=0.1)
+    assert found(-1.0, 1.0) == pytest.approx((-1, 1), abs=0.01)
+    assert found(30.0, 40.0) == (30.0, 40.0)  # one integer, whichever range
+    assert found(-50.0, 40.0, Recipe((Rule(Scheme()),)).plan(module)) == (-50.0, 40.0)
+
+
+def test_a_range_ends_where_no_value_is_taken_from():
+    def build(b, x):
+        begin, size, flat = (b.constant(np.int32(v), INT32) for v in ([0] * 4, SHAPE, [256]))
+        return {"y": b("RESHAPE", b("SLICE", b("ADD", x, x), begin, size), flat)}
+
+    module = model(build)
+    added, taken = (n.outputs[0] for n in module.main.nodes[:2])
+    given = {added: (-9.0, 9.0), taken: (-3.0, 4.0)}
+    assert folded(module.main, given, RECIPES["int8"].plan(module)) == {added: (-3.0, 4.0)}
 
 
 def test_a_folded_range_has_finer_steps():

@@ -216,7 +216,8 @@ def as_weights(weights: np.ndarray, q: Quantization, dtype: DType) -> np.ndarray
 class Scales:
     """The scale and zero point of every stored tensor of a graph, in each type in which it is stored.
 
-    Tensors between which elements only move have one. Some operators give theirs.
+    Tensors between which elements only move have one. Some operators give theirs. What of a table no sample looked up
+    is cut off where that costs the table less than finer steps for the rest are worth.
     """
 
     def __init__(
@@ -262,15 +263,20 @@ class Scales:
 
     def _agreed(self, members: Collection[Stored]) -> Quantization:
         given = {self._given[one] for one in members if one in self._given}
-        ranges = [self._range(one[0]) for one in members if one not in self._given]
-        low, high = min((r[0] for r in ranges), default=0.0), max((r[1] for r in ranges), default=0.0)
+        free = [one[0] for one in members if one not in self._given]
         (dtype,) = {dtype for _, dtype in members}
+        ends = _union(map(self._range, free))
         for q in given if len(given) == 1 else ():
             least, most = _ends(q, dtype)
-            if least <= low and high <= most + q.scale[0]:
+            if least <= ends[0] and ends[1] <= most + q.scale[0]:
                 return q
-        reached = [(low, high), *(_ends(q, dtype) for q in given)]
-        return stored_scale(min(r[0] for r in reached), max(r[1] for r in reached), dtype)
+        reached = [_ends(q, dtype) for q in given]
+        constants = [t.data for t in free if t.data is not None]
+        computed = _union([*(self._range(t) for t in free if t.data is None), *reached])
+        whole, narrow = (stored_scale(*_union([e, *reached]), dtype) for e in (ends, computed))
+        if not constants or whole == narrow:
+            return whole
+        return min(whole, narrow, key=lambda q: sum(_squared_error(data, q, dtype) for data in constants))
 
     def _range(self, t: Tensor) -> Range:
         if t.data is not None:
@@ -285,6 +291,17 @@ class Scales:
 
     def _join(self, a: Stored, b: Stored) -> None:
         self._group[self._root(a)] = self._root(b)
+
+
+def _union(ranges: Iterable[Range]) -> Range:
+    lows, highs = zip((0.0, 0.0), *ranges, strict=True)
+    return min(lows), max(highs)
+
+
+def _squared_error(data: np.ndarray, q: Quantization, dtype: DType) -> float:
+    """What storing a constant costs."""
+    stored = as_stored(data, q, dtype).astype(np.float64) - q.zero_point[0]
+    return float(((stored * q.scale[0] - within_reach(data)) ** 2).sum())
 
 
 def _ends(q: Quantization, dtype: DType) -> Range:

@@ -90,7 +90,7 @@ class Mending:
         found = dict(ranges)
         found |= equalize(self.pairs, self.channels, self.plan, found)
         if FOLDING in self.names:
-            found |= folded(self.graph, found)
+            found |= folded(self.graph, found, self.plan)
         self.weights = {n: n.inputs[WEIGHTS_OPERAND] for n in self.biased}
         self.steps = {n: self._step(n, found) for n in self.biased}
         return found, self._rounded(found)
