@@ -25,8 +25,6 @@ from lithe.targets.host import host
 if TYPE_CHECKING:
     from lithe.runtime.tuning import Tuning
 
-WORTH_A_WORKER = 8  # operators whose compilation takes about as long as starting a compile process
-
 
 def build(
     graphs: Sequence[Graph],
@@ -52,8 +50,7 @@ def build(
     target = this_target(precision)
     settings = Settings(machine.triple, features=machine.feature_string)
     found = tuning.choose(graphs, target, environment) if tuning else [None for _ in graphs]
-    workers = min(2, machine.cores, 1 + sum(len(graph.nodes) for graph in graphs) // WORTH_A_WORKER)
-    with Compiler(settings, workers=workers) as compiler, uncollected():  # starts while the loops are written
+    with Compiler(settings, workers=min(2, machine.cores)) as compiler, uncollected():  # starts while loops are written
         programs, jobs = [], []
         for graph, ways in zip(graphs, found, strict=True):
             group: list[Job] = []
