@@ -87,6 +87,7 @@ class ExpressionWriter:
     def __init__(self) -> None:
         self.memo: dict[int, Value] = {}
         self.sums: dict[tuple[int, ...], tuple[Any, ...]] = {}  # also keeps the keyed objects alive
+        self.splits: dict[int, Split] = {}  # by the identity of sums
         self.affine: dict[Var | None, dict[int, Sum | None]] = {}  # of indices, by lane variable and identity
         self.declarations: set[str] = set()
 
@@ -400,11 +401,14 @@ class ExpressionWriter:
         flat, sums = self.flattened(buffer, index)
         if sums is None:
             return self.computed_place(base, flat, width, private)
-        step, offset, others = sums.step, sums.offset, tuple([(self.value(v).text, f) for v, f in sums.others])
-        for v, factor in sums.unrolled:
+        split = self.splits.get(id(sums))
+        if split is None:
+            split = self.splits[id(sums)] = self.split(*sums)
+        step, offset, others = split.step, split.offset, tuple([(self.value(v).text, f) for v, f in split.others])
+        for v, factor in split.unrolled:
             offset += factor * self.numbers[v]
         width *= private or 1
-        pointer, key = self.sum_pointer(storage, base, sums.terms, width), (sums.terms, others, offset)
+        pointer, key = self.sum_pointer(storage, base, split.terms, width), (split.terms, others, offset)
         for text, factor in others:
             scaled = self.let(f"mul nsw i64 {text}, {factor * width}")
             pointer = self.let(f"getelementptr i8, ptr {pointer}, i64 {scaled}")
@@ -426,7 +430,7 @@ class ExpressionWriter:
                 flat = constant(0)
                 for i, size in zip(index, buffer.shape, strict=True):
                     flat = flat * size + i
-            known = self.sums[key] = (flat, sums and self.split(*sums), buffer, index, self.lane)
+            known = self.sums[key] = (flat, sums, buffer, index, self.lane)
         return known[:2]
 
     def split(self, terms: dict[Expr, int], offset: int) -> Split:
