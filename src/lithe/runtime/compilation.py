@@ -92,13 +92,14 @@ def lowered(
 ) -> Program:
     """The program of a graph. Its modules are on their way through the compiler while the next kernels are lowered."""
     writer = ModuleWriter(target.look_up, target.packs)
-    jobs.append(compiler.submit(threads(ENTRY), "the threads"))  # which need not wait for anything
+    early = compiler.submit(threads(ENTRY), "the threads")  # which need not wait for anything
 
     def each(kernel: Kernel) -> None:
         jobs.extend(compiler.submit(text, name) for name, text in writer.add(kernel))
 
     program = lower(graph, target, environment, each=each, choices=choices)
     jobs.extend(compiler.submit(text, name) for name, text in writer.rest({ENTRY: program}))
+    jobs.append(early)
     return program
 
 
