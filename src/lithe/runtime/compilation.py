@@ -25,8 +25,6 @@ from lithe.targets.host import host
 if TYPE_CHECKING:
     from lithe.runtime.tuning import Tuning
 
-WORTH_A_WORKER = 8  # operators whose compilation takes about as long as starting a compile process
-
 
 def build(
     graphs: Sequence[Graph],
@@ -52,8 +50,7 @@ def build(
     target = this_target(precision)
     settings = Settings(machine.triple, features=machine.feature_string)
     found = tuning.choose(graphs, target, environment) if tuning else [None for _ in graphs]
-    workers = min(2, machine.cores, 1 + sum(len(graph.nodes) for graph in graphs) // WORTH_A_WORKER)
-    with Compiler(settings, workers=workers) as compiler, uncollected():  # starts while the loops are written
+    with Compiler(settings, workers=min(2, machine.cores)) as compiler, uncollected():  # starts while loops are written
         programs, jobs = [], []
         for graph, ways in zip(graphs, found, strict=True):
             group: list[Job] = []
@@ -95,13 +92,14 @@ def lowered(
 ) -> Program:
     """The program of a graph. Its modules are on their way through the compiler while the next kernels are lowered."""
     writer = ModuleWriter(target.look_up, target.packs)
-    jobs.append(compiler.submit(threads(ENTRY), "the threads"))  # which need not wait for anything
+    early = compiler.submit(threads(ENTRY), "the threads")  # which need not wait for anything
 
     def each(kernel: Kernel) -> None:
         jobs.extend(compiler.submit(text, name) for name, text in writer.add(kernel))
 
     program = lower(graph, target, environment, each=each, choices=choices)
     jobs.extend(compiler.submit(text, name) for name, text in writer.rest({ENTRY: program}))
+    jobs.append(early)
     return program
 
 
@@ -111,10 +109,10 @@ def modules(program: Program, entries: Mapping[str, Program] | None = None) -> I
     entries  what can be called, by symbol: programs of steps of this one; by default all of it, as `ENTRY`.
     """
     writer = ModuleWriter(program.look_up, program.packs)
+    yield "the threads", threads()
     for kernel in program.kernels():
         yield from writer.add(kernel)
     yield from writer.rest(entries or {ENTRY: program})
-    yield "the threads", threads()
 
 
 def threads(alone: str = "") -> str:
