@@ -50,6 +50,13 @@ def test_start_up_imports_no_numpy() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
+def test_the_package_itself_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "lithe", "--version"], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("lithe ")
+    done = subprocess.run([sys.executable, "-m", "lithe", "nothing"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+
+
 def test_version(lithe: Command) -> None:
     assert lithe("--version").out.startswith("lithe ")
     assert lithe("--version", "--json").json["schema"] == "lithe.version/1"

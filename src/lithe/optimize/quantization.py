@@ -94,7 +94,9 @@ def quantize(
     ends = Ends(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
     make = observer(ranges or chosen.ranges)
     if plan.has_integers and samples is None:
-        raise InputError(f"{_said(recipe)} needs samples", hint=f"samples are {SAMPLES}")
+        raise InputError(
+            f"{_said(recipe)} needs samples", hint=f"give some, or --calibrate on the command line; they are {SAMPLES}"
+        )
     if plan.has_integers:
         plan = spell_out(module, plan)
     mending = Mending(module.main, plan, repairs)
