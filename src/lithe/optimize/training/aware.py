@@ -69,7 +69,7 @@ def quantize_aware(
     first: list[Any] = []
     small, found = _integers(whole, _remembered(samples, first), named(recipe), ranges)
     sources = {t: list(place) for place, t in reversed(tensors_of(whole).items())}
-    masters = [
+    masters: list[dict[str, Any]] = [
         {
             "places": places,
             "source": sources.get(tensor),

@@ -232,7 +232,7 @@ class QuantizeAware(keras.Model):  # type: ignore[misc, name-defined, unused-ign
 
     def compile_anew(self) -> None:
         """Forgets what was compiled for the graph as it was, also while `fit` runs."""
-        self.train_step = partial(type(self).train_step, self)  # JAX knows what it compiled by the function
+        self.train_step = partial(keras.Model.train_step, self)  # JAX knows what it compiled by the function
         self.test_function = self.predict_function = None
         if self.train_function is not None:
             self.make_train_function(force=True)
