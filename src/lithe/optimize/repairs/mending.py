@@ -20,8 +20,8 @@ from lithe.optimize.repairs.watching import Channels, Means, Watched, Watcher
 from lithe.types import DType
 
 Ranges = Mapping[Any, tuple[float, float]]
-FOLDING, EQUALIZATION, BIAS, ROUNDING = "folding", "equalization", "bias", "rounding"
-REPAIRS = (FOLDING, EQUALIZATION, BIAS, ROUNDING)
+NARROWING, FOLDING, EQUALIZATION, BIAS, ROUNDING = "narrowing", "folding", "equalization", "bias", "rounding"
+REPAIRS = (NARROWING, FOLDING, EQUALIZATION, BIAS, ROUNDING)
 
 
 def chosen(repairs: Collection[str] | None) -> Collection[str]:
@@ -58,6 +58,11 @@ class Mending:
         for node, products in self.products.items():
             if node.inputs[0] is not None:
                 self.watchers.setdefault(node.inputs[0], []).append(products)
+
+    @property
+    def narrows(self) -> bool:
+        """Whether ranges may leave out values."""
+        return NARROWING in self.names
 
     @property
     def wants_samples(self) -> bool:
