@@ -102,7 +102,7 @@ def smaller(
     click.echo(table([("layer", "weights", "zeros", "values", "stored"),
                       *((r["layer"], f"{r['weights']:,}", f"{r['zeros']:.0%}", f"{r['values']:,}", r["stored"])
                         for r in rows)], right=(1, 2, 3)))  # fmt: skip
-    seen = f"; {used} samples" if used else ""
+    seen = f"; {used} sample{'s' * (used != 1)}" if used else ""
     click.echo(f"{output}: {bytes_text(sizes[1])}, was {bytes_text(sizes[0])}{seen}")
 
 

@@ -124,7 +124,7 @@ def command(
                  "bytes": sizes[1], "operators": len(after.module.main.nodes), "operators_of_reals": real}  # fmt: skip
         print_json("quantize", facts if outcome is None else {**facts, "search": searching.facts(outcome)})
         return
-    ranges_from = f"; ranges from {used} samples" if used else ""
+    ranges_from = f"; ranges from {used} sample{'s' * (used != 1)}" if used else ""
     click.echo(f"{output}: {bytes_text(sizes[1])}, was {bytes_text(sizes[0])}{ranges_from}")
     if outcome is not None:
         click.echo(str(outcome))

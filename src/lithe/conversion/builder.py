@@ -21,7 +21,8 @@ from lithe.ops.op import REGISTRY, NoAttrs, Site
 from lithe.passes.fold_constants import fold_node
 from lithe.passes.formulas import formula_class, spell_out
 from lithe.passes.infer_shapes import inferred
-from lithe.passes.layout import Turned, arrange_layouts
+from lithe.passes.layout import arrange_layouts
+from lithe.passes.layout_writing import Turned
 from lithe.passes.merge_reshapes import drop_copies_to_outputs
 from lithe.passes.share import share_constants
 from lithe.passes.tidy import recognise, tidy

@@ -16,7 +16,7 @@ from lithe.conversion.builder import Builder, Conversion, Entry
 from lithe.conversion.check import TOLERANCE, Given, examples, relative_difference
 from lithe.errors import InputError, ModelError
 from lithe.ir.graph import Graph, Module, Signature, Tensor
-from lithe.passes.layout import root
+from lithe.passes.layout_writing import root
 from lithe.runtime.model import Model
 
 KEY = "layers"

@@ -111,7 +111,7 @@ class Comparison:
     def verdict(self) -> str:
         """What to know, in a few lines."""
         ends = ", ".join(f"'{layer.name}' {_db(layer.snr)} dB" for layer in self.outputs) or "none could be matched"
-        head = f"outputs: {ends}, over {self.samples} samples"
+        head = f"outputs: {ends}, over {self.samples} sample{'s' * (self.samples != 1)}"
         wrong = [layer for layer in self.layers if layer.wrong]
         if not wrong:
             poor = [layer for layer in self.layers if layer.snr < self.least]
