@@ -96,7 +96,7 @@ def quantize(
     rewrite(module.main, as_activation, fuse_activation)  # what an activation cuts off takes no steps
     plan = chosen.plan(module)
     sides = Sides(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
-    if plan.has_integers and samples is None:
+    if plan.needs_samples and samples is None:
         raise InputError(
             f"{_said(recipe)} needs samples", hint=f"give some, or --calibrate on the command line; they are {SAMPLES}"
         )

@@ -45,7 +45,7 @@ class Mending:
         self.steps: dict[Node, float] = {}
         self.pairs = pairs(graph, plan) if EQUALIZATION in self.names else []
         found = [n for n in graph.nodes if ROUNDING in self.names and self._is_rounded(n, 8)]
-        few = {n for n in found if repairs is not None or self._is_rounded(n, FEW_BITS)}
+        few = {n for n in found if repairs is not None or plan.of(n).rounding or self._is_rounded(n, FEW_BITS)}
         cheap = {n for n in found if plan.of(n).values is not None and Products.is_cheap(n)}  # samples are run anyway
         self.products = {n: Products(n, cheap=n not in few) for n in found if n in few or n in cheap}
         self.biased = [n for n in graph.nodes if BIAS in self.names and self._is_stored(n) and has_bias(n)]
