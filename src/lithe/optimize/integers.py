@@ -322,7 +322,7 @@ class Scales:
         constants = [t.data for t in free if t.data is not None]
         computed = _union([*(self._range(t) for t in free if t.data is None), *reached])
         whole, narrow = (stored_scale(*_union([e, *reached]), dtype) for e in (ends, computed))
-        if not constants or whole == narrow:
+        if len(constants) in (0, len(free)) or whole == narrow:
             return whole
         return min(whole, narrow, key=lambda q: sum(_squared_error(data, q, dtype) for data in constants))
 
