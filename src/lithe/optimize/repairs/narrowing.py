@@ -28,7 +28,7 @@ SHARES = np.linspace(1, 0.4, 25)
 WATCHED = 1 << 16  # values of an array
 SECONDS = 0.5  # that running both models and the float one may take
 LEAST, MOST = 2, 32  # samples
-ENOUGH = 1024  # real numbers among all results: with fewer, it is chance that says which is nearer
+ENOUGH = 1024  # numbers of each result: with fewer, it is chance that says which is nearer
 OF_ERROR = 0.98  # of a tensor must stay at most, or its range stays
 LEAST_GAIN = 0.4  # dB, of the results
 
@@ -69,8 +69,8 @@ class Ends(MinMax):
 def samples_judged(module: Module) -> int:
     """On how many samples models are judged; 0 where that takes too long, or says too little."""
     count = min(int(SECONDS / max(3 * each_seconds(module, 1), 1e-9)), MOST)
-    results = sum(t.type.size for t in module.main.outputs if t.type.dtype.is_float)
-    return count if count >= LEAST and count * results >= ENOUGH else 0
+    fewest = min((t.type.size for t in module.main.outputs if t.type.dtype.is_float), default=0)
+    return count if count >= LEAST and count * fewest >= ENOUGH else 0
 
 
 def with_first(samples: Any, count: int) -> tuple[Any, list[Any]]:
