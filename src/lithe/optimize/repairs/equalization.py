@@ -251,7 +251,7 @@ def equalize(
 
     ranges  as they were found. The part of the greatest and least values that was left out of them stays left out.
     """
-    changed = {}
+    changed: dict[Tensor, tuple[float, float]] = {}
     for pair in found:
         if any(t not in seen or t not in ranges for t in pair.places):
             continue
@@ -263,11 +263,12 @@ def equalize(
             before = (seen[t].low.min(), seen[t].high.max())
             seen[t].scale(s[places])
             after = (seen[t].low.min(), seen[t].high.max())
-            changed[t] = tuple(_part(*ends) for ends in zip(ranges[t], before, after, strict=True))
+            low, high = (_part(*ends) for ends in zip(ranges[t], before, after, strict=True))
+            changed[t] = low, high
         _scale_outputs(pair.producer, s)
         for node, channels in pair.channels.items():
             _multiply(node, 1, 1 / s[channels])
-    return changed  # type: ignore[return-value]
+    return changed
 
 
 def _part(end: float, before: float, after: float) -> float:

@@ -25,6 +25,7 @@ from lithe.optimize.recipes import Plan
 Range = tuple[float, float]
 ANYTHING = (-math.inf, math.inf)
 TRIED = 4096  # places of a range
+FURTHEST = 100.0  # is where no such result changes
 NOTHING = 0.25  # of a step of the result
 
 
@@ -69,9 +70,11 @@ def _between(bounds: Range, reach: Range) -> Range:
 
 def _saturated(node: Node, step: float, reach: Range) -> Range:
     """Beyond which numbers the result of a node changes by less than matters for integers of this step."""
-    x = np.linspace(*reach, TRIED, dtype=np.float32)
+    low, high = (min(max(end, -FURTHEST), FURTHEST) for end in reach)
+    x = np.linspace(low, high, TRIED, dtype=np.float32)
     (y,) = node.op.evaluate(Site.of(node), x)
     before, after = (np.abs(y - end) >= NOTHING * step for end in (y[0], y[-1]))
     if not before.any() or not after.any():
         return ANYTHING
-    return float(x[max(np.argmax(before) - 1, 0)]), float(x[-np.argmax(after[::-1])])
+    first, last = int(np.argmax(before)) - 1, TRIED - int(np.argmax(after[::-1]))
+    return float(x[first]), float(x[last])
