@@ -9,7 +9,7 @@ import pytest
 
 from lithe.codegen.llvm.emit import print_kernel
 from lithe.formats import tflite
-from lithe.ir.form import form
+from lithe.ir.form import form, form_of, shape_of
 from lithe.ir.loops import INDEX, Alloc, Binary, Buffer, Call, Cast, Const, For, Kernel, Load, Store, Var, kernel
 from lithe.lower.lower import lower
 from lithe.passes import prepare
@@ -78,3 +78,29 @@ def test_forms_tell_the_kernels_of_a_model_apart_as_their_texts_do(model):
         assert [text == t for t in texts] == [one == f for f in forms], kernels[i].source
     defined = "\n".join(text for _, text in modules(first)).count("define i32 @lithe_kernel")
     assert defined == len(set(forms))
+
+
+def test_bodies_of_one_form_differ_in_their_storages_alone():
+    first, second = doubled("x"), doubled("z")
+    (form, storages), (same, others) = form_of(first.body), form_of(second.body)
+    assert form == same
+    assert shape_of(first.body) == shape_of(second.body)
+    assert [b.name for b in storages] == ["yx", "x"]
+    assert [b.name for b in others] == ["yz", "z"]
+    assert form_of(doubled(value=3.0).body)[0] != form
+    assert shape_of(doubled(extent=7).body) != shape_of(first.body)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_body_that_reads_an_index_from_memory_has_a_form_of_its_own(nested):
+    def taken() -> tuple:
+        table = Buffer("t", INT32, (8,), np.arange(8, dtype=np.int32))
+        x, y, i = Buffer("x", FLOAT32, (8,)), Buffer("y", FLOAT32, (8,)), Var("i")
+        place = Cast(Load(table, (i,)), INDEX)
+        place = Binary("add", place, Const(0, INDEX)) if nested else place
+        return (For(i, 8, (Store(y, (i,), Load(x, (place,))),)),)
+
+    one, other = taken(), taken()
+    assert form_of(one) == form_of(one)
+    assert form_of(one)[0] != form_of(other)[0]
+    assert shape_of(one) == shape_of(other)

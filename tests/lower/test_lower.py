@@ -59,7 +59,11 @@ def test_kernels_are_given_in_order_as_they_are_made() -> None:
     found: list = []
     program = lower(chain("SOFTMAX", "LOG_SOFTMAX", "SOFTMAX"), host_target(), each=found.append)
     assert found == program.kernels()
-    assert len(found) == 3
+    assert [step.kernel for step in program.steps] == [found[0], found[1], found[0]]  # which is made once
+    assert [step.source for step in program.steps] == ["op #0 SOFTMAX", "op #1 LOG_SOFTMAX", "op #2 SOFTMAX"]
+    first, _, last = (step.arguments for step in program.steps)
+    assert first == found[0].params
+    assert not set(first) & set(last)
 
 
 def test_large_locals_lie_in_the_arena_and_small_ones_on_the_stack() -> None:

@@ -253,3 +253,5 @@ def test_kernels_come_as_soon_as_there_is_work_for_several_threads() -> None:
     assert len([*found]) == 2
     assert taken == [0, 1, 2]
     assert [*share_out([small, small], ROOM)] == [small, small]  # too little in all
+    often = share_out([small, small], ROOM, times=[1, 64])
+    assert all(s.kind == "grid" for body in often for s in body if isinstance(s, For))

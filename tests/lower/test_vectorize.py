@@ -38,6 +38,16 @@ def test_long_chains_of_operations_are_worked_on_several_vectors_at_a_time() -> 
     assert vectors(b) == [TOGETHER * 16, 16, 5]
 
 
+def test_sums_of_products_are_worked_on_one_vector_at_a_time() -> None:
+    x, w, y, b = *(Buffer(name, FLOAT32, (LONG, 181)) for name in "xw"), Buffer("y", FLOAT32, (181,)), Builder()
+    with b.loop(181, "parallel") as i:
+        value: Expr = x[0, i] * w[0, i]
+        for n in range(1, LONG):
+            value = value + x[n, i] * w[n, i]
+        b.store(y, i, value)
+    assert vectors(b) == [16, 5]
+
+
 def test_a_loop_that_branches_stays() -> None:
     x, y = Buffer("x", INT32, (64,)), Buffer("y", INT32, (64,))
     b = Builder()

@@ -123,10 +123,10 @@ def test_modules_are_the_same_in_a_stream_and_of_a_whole_program() -> None:
 
     recorder, jobs = Recorder(), []
     lowered(graph, this_target(), None, recorder, jobs)
-    *kernels, entry, threads = modules(program)
-    assert recorder.texts[:-1] == [*kernels, entry]
-    assert recorder.texts[-1] == (threads[0], threads[1] + print_alone(ENTRY))
-    assert jobs == [name for name, _ in recorder.texts]
+    threads, *kernels, entry = modules(program)
+    assert recorder.texts[1:] == [*kernels, entry]
+    assert recorder.texts[0] == (threads[0], threads[1] + print_alone(ENTRY))
+    assert jobs == [name for name, _ in (*kernels, entry, threads)]
 
 
 def test_kernels_are_printed_before_the_program_ends() -> None:
@@ -139,7 +139,7 @@ def test_kernels_are_printed_before_the_program_ends() -> None:
     assert "define i32 @lithe_kernel0" in text
     for kernel in others:
         [*writer.add(kernel)]
-    assert [name for name, _ in writer.rest({"it": program})][-2:] == ["the entry it", "the threads"]
+    assert [name for name, _ in writer.rest({"it": program})] == ["the last kernels", "the entry it"]
 
 
 def test_pieces_are_joined_and_given_up() -> None:

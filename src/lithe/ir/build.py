@@ -155,9 +155,14 @@ class Builder:
         finally:
             self._blocks.pop()
 
+    @property
+    def body(self) -> tuple[Stmt, ...]:
+        """What was written."""
+        return tuple(self._blocks[0])
+
     def kernel(self, source: str = "") -> Kernel:
         """What was written, as a kernel."""
-        return kernel(self.name, tuple(self._blocks[0]), source)
+        return kernel(self.name, self.body, source)
 
     # statements
 

@@ -422,12 +422,11 @@ def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
     """Every statement, outer ones first."""
     for s in body:
         yield s
-        match s:
-            case For(_, _, inner):
-                yield from statements(inner)
-            case If(_, then, otherwise):
-                yield from statements(then)
-                yield from statements(otherwise)
+        if isinstance(s, For):
+            yield from statements(s.body)
+        elif isinstance(s, If):
+            yield from statements(s.then)
+            yield from statements(s.otherwise)
 
 
 def expressions(s: Stmt) -> tuple[Expr, ...]:
@@ -447,18 +446,21 @@ def expressions(s: Stmt) -> tuple[Expr, ...]:
 def nodes(roots: tuple[Expr, ...], known: Container[Expr] = ()) -> list[Expr]:
     """Every expression reachable from the roots, each object once, operands before users; known ones end the way."""
     found: list[Expr] = []
-    seen: set[int] = set()
+    seen: set[Expr] = set()
     stack: list[Any] = [*reversed(roots)]
     while stack:
         x = stack.pop()
         if x is None:  # what lies below has had its operands
             found.append(stack.pop())
-        elif id(x) not in seen and x not in known:
-            seen.add(id(x))
-            if below := operands(x):
-                stack += (x, None, *reversed(below))
-            else:
+        elif x not in seen and x not in known:
+            seen.add(x)
+            kind = type(x)
+            if kind is Var or kind is Const or not (below := operands(x)):
                 found.append(x)
+            elif kind is Binary:
+                stack += (x, None, below[1], below[0])
+            else:
+                stack += (x, None, *reversed(below))
     return found
 
 

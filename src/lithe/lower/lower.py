@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from lithe.errors import LimitError, UnsupportedOp
 from lithe.ir.build import Builder, Convolution, MatrixProduct, Schedule
+from lithe.ir.form import form_of, shape_of
 from lithe.ir.graph import Graph, Node, Tensor
 from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel, statements
 from lithe.ir.pages import let_go
@@ -99,23 +100,25 @@ class _Lowering:
             for data in [t.data for n in nodes for t in n.inputs if t is not None and t.data is not None]:
                 let_go(data)  # it was packed, or else is read once more
         self.without_copies()
-        kernels: list[Kernel] = []
-        for k in self.kernels():
-            if len(kernels) < len(self.written):
-                each(k)
-            kernels.append(k)
+        steps: list[Step] = []
+        made: set[Kernel] = set()
+        for step in self.steps():
+            if len(steps) < len(self.written) and step.kernel not in made:
+                each(step.kernel)
+            made.add(step.kernel)
+            steps.append(step)
         program = Program(
             self.graph.name or "model",
-            [Step(k, k.params, k.source) for k in kernels[: len(self.written)]],
+            steps[: len(self.written)],
             [self.buffer(t) for t in self.graph.inputs],
             [self.buffer(t) for t in self.graph.outputs],
             {t: b for t, b in self.buffers.items() if t.is_variable and t.data is None},
             look_up=None if self.target is None else self.target.look_up,
             packs=None if self.target is None else self.target.packs,
         )
-        steps = {w.place: step for w, step in zip(self.written, program.steps, strict=True)}
-        for w, k in zip(self.others, kernels[len(self.written) :], strict=True):
-            program.alternatives.setdefault(steps[w.place], {})[w.choice.name] = Step(k, k.params, k.source)
+        places = {w.place: step for w, step in zip(self.written, program.steps, strict=True)}
+        for w, step in zip(self.others, steps[len(self.written) :], strict=True):
+            program.alternatives.setdefault(places[w.place], {})[w.choice.name] = step
         self.place(program)
         return program
 
@@ -197,7 +200,7 @@ class _Lowering:
             for group in linked[:count]:
                 self.contract(b, group)
             chain = [c for c in found if isinstance(c, Convolution)]
-            whole = len(chain) == len(found) == count and not b.kernel().body
+            whole = len(chain) == len(found) == count and not b.body
             height = rows.band_height(chain, self.target) if whole else 0
             if height:
                 rows.write(b, schedule(self.target), chain, height)
@@ -263,7 +266,7 @@ class _Lowering:
 
     def finish(self, b: Builder, name: str, source: str) -> None:
         """Takes what a builder holds as a kernel."""
-        body = located(b.kernel(source).body, source)
+        body = located(b.body, source)
         self.written.append(Written(name, body, source, len(self.written), self.choice))
 
     def without_copies(self) -> None:
@@ -277,17 +280,36 @@ class _Lowering:
         self.written = [w._replace(body=body) for w, body in kept if body or not w.body]
         self.others = [w._replace(body=body) for w, body in zip(self.others, ways, strict=True) if body]
 
-    def kernels(self) -> Iterator[Kernel]:
-        """What was written, with vectors and loops for several threads where there is a target."""
+    def steps(self) -> Iterator[Step]:
+        """What was written; where there is a target, with vectors and loops for several threads.
+
+        Then bodies of one form are one kernel: what is found for the first of them is true of all.
+        """
         written = [*self.written, *self.others]
-        bodies: Iterable[tuple[Stmt, ...]] = (w.body for w in written)
-        if self.target is not None:
-            width = self.target.vector_bytes
-            bodies = share_out((vectorize(b, width) for b in bodies), LARGEST_LOCAL, [w.choice.away for w in written])
-        for body, w in zip(bodies, written, strict=True):
-            grids = [s for s in statements(body) if isinstance(s, For) and s.kind == "grid"]
-            private = frozenset(b for s in grids for b in large_locals(s.body))
-            yield kernel(w.name, off_the_stack(body), w.source, private)
+        if self.target is None:
+            for w in written:
+                k = _kernel(w, w.body)
+                yield Step(k, k.params, w.source)
+            return
+        shapes = [shape_of(w.body) for w in written]
+        alike = Counter(shapes)  # what is alone among them need not be looked at more closely
+        groups: dict[Hashable, list[int]] = {}
+        storages: list[list[Buffer]] = []
+        for n, w in enumerate(written):
+            form, found = form_of(w.body) if alike[shapes[n]] > 1 else (n, [])
+            groups.setdefault((form, w.choice.away), []).append(n)
+            storages.append(found)
+        width, first = self.target.vector_bytes, [written[group[0]] for group in groups.values()]
+        vectors = (vectorize(w.body, width) for w in first)
+        bodies = share_out(vectors, LARGEST_LOCAL, [w.choice.away for w in first], map(len, groups.values()))
+        leaders = {n: group[0] for group in groups.values() for n in group}
+        kernels: dict[int, Kernel] = {}
+        for n, leader in sorted(leaders.items()):
+            if n == leader:
+                kernels[n] = _kernel(written[n], next(bodies))
+            k = kernels[leader]
+            arguments = k.params if n == leader else _arguments(k, storages[leader], storages[n], f"_{n}")
+            yield Step(k, arguments, written[n].source)
 
     # memory
 
@@ -320,6 +342,21 @@ class _Lowering:
                 program.constants[b] = at
                 at += -(-b.nbytes // ALIGNMENT) * ALIGNMENT
         program.constant_bytes = at + SLACK
+
+
+def _kernel(w: Written, body: tuple[Stmt, ...]) -> Kernel:
+    grids = [s for s in statements(body) if isinstance(s, For) and s.kind == "grid"]
+    private = frozenset(b for s in grids for b in large_locals(s.body))
+    return kernel(w.name, off_the_stack(body), w.source, private)
+
+
+def _arguments(k: Kernel, theirs: list[Buffer], own: list[Buffer], suffix: str) -> tuple[Buffer, ...]:
+    """What another step calls the kernel with: its own storages in the place of those that the kernel was made of."""
+    places = dict(zip(theirs, own, strict=True))
+    return tuple(
+        p if p in k.private else places[p] if p in places else Buffer(p.name + suffix, p.dtype, p.shape)
+        for p in k.params
+    )
 
 
 def _recorded(found: list[Convolution | MatrixProduct]) -> Schedule:

@@ -30,8 +30,7 @@ from lithe.ir.loops import (
     Stmt,
     Store,
     constant,
-    expressions,
-    nodes,
+    inside,
     statements,
 )
 from lithe.lower.memory_plan import Lifetime, lower_bound
@@ -171,9 +170,8 @@ def touches(body: Iterable[Stmt]) -> dict[Buffer, tuple[bool, bool]]:
             before = found.get(storage, (False, False))
             found[storage] = before[0] or reads, before[1] or writes
 
-    for x in nodes(tuple(x for s in inner for x in expressions(s))):
-        if isinstance(x, Load):
-            add(x.buffer.storage, True, False)
+    for storage in {x.buffer.storage: None for s in inner for x in inside(s) if type(x) is Load}:
+        add(storage, True, False)
     for s in inner:
         if isinstance(s, Store):
             add(s.buffer.storage, False, True)

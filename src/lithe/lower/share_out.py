@@ -51,7 +51,10 @@ SLOW = {"div": 10, "mod": 10, "sqrt": 10}
 
 
 def share_out(
-    kernels: Iterable[tuple[Stmt, ...]], largest_local: int, away: Iterable[float | None] = repeat(None)
+    kernels: Iterable[tuple[Stmt, ...]],
+    largest_local: int,
+    away: Iterable[float | None] = repeat(None),
+    times: Iterable[int] = repeat(1),
 ) -> Iterator[tuple[Stmt, ...]]:
     """The statements of a program's kernels with the loops that are worth it shared out.
 
@@ -60,13 +63,14 @@ def share_out(
 
     largest_local  bytes of a local that fits a stack; a larger one is each thread's own in a grid loop only.
     away           for each kernel, what stands in the place of AWAY; None: AWAY.
+    times          how often the program runs each.
     """
     waiting: list[tuple[_Chooser, float]] = []
     total = 0.0
-    for body, cost in zip(kernels, away, strict=False):
+    for body, cost, often in zip(kernels, away, times, strict=False):
         chooser = _Chooser(body, AWAY if cost is None else cost)
         waiting.append((chooser, sum(map(chooser.work, body))))
-        total += waiting[-1][1]
+        total += waiting[-1][1] * often
         if total >= LEAST_RUN:
             yield from (_shared(c, largest_local) if work >= LEAST else c.body for c, work in waiting)
             waiting.clear()

@@ -55,7 +55,9 @@ def is_long(body: tuple[Stmt, ...]) -> bool:
     found = [x for s in statements(body) for x in inside(s)]
     if any(isinstance(x, Intrinsic) and x.instruction not in CORE_INSTRUCTIONS for x in found):
         return False  # a target's own instruction has widths of its own
-    return sum(x.dtype is not INDEX and not isinstance(x, Const | Load) for x in found) >= LONG
+    operations = sum(x.dtype is not INDEX and not isinstance(x, Const | Load) for x in found)
+    # sums of products load as much as they compute, and have code for many taps: once is enough
+    return operations >= LONG and operations > 2 * sum(isinstance(x, Load) for x in found)
 
 
 class _Vectorizer:

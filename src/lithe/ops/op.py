@@ -14,7 +14,8 @@ An operator class is a namespace of functions that take a `Site` first; it is ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import importlib
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Protocol
@@ -353,19 +354,47 @@ class Op:
         return any(i and i[0].rstrip("?*q") == dtype.name for s in cls.signatures for i, _ in s.expanded())
 
 
+class ByName(Mapping[str, "type[Op]"]):
+    """Operators by name. One that is not there yet comes with its family, which is imported when it is asked for.
+
+    families  the module that registers each, by name; None: any name may come from anywhere.
+    """
+
+    def __init__(self) -> None:
+        self.classes: dict[str, type[Op]] = {}
+        self.families: Mapping[str, str] | None = None
+
+    def __getitem__(self, name: str) -> type[Op]:
+        if name not in self.classes and self.families and name in self.families:
+            importlib.import_module(self.families[name])
+        return self.classes[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.classes or (self.families is not None and name in self.families)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.classes if self.families is None else self.families)
+
+    def __len__(self) -> int:
+        return len(self.classes if self.families is None else self.families)
+
+
 @dataclass
 class Registry:
-    """Operators by builtin code and by name. Sealed once `lithe.ops` has imported every family.
+    """Operators by name. Sealed by `lithe.ops`, which lists them all.
 
     users     the operators that users registered, by name (see `lithe.ops.registration`).
     prefixes  families of custom operators that are made when they are asked for, by how their names begin.
     """
 
-    by_code: dict[int, type[Op]] = field(default_factory=dict)
-    by_name: dict[str, type[Op]] = field(default_factory=dict)
+    by_name: ByName = field(default_factory=ByName)
     users: dict[str, type[Op]] = field(default_factory=dict)
     prefixes: dict[str, Callable[[str], type[Op]]] = field(default_factory=dict)
-    sealed: bool = False
+
+    def builtin(self, name: str) -> type[Op] | None:
+        """The class of a builtin operator, None when nobody knows it."""
+        found = self.by_name.get(name)
+        return None if found is None or found.code is None else found
 
     def custom(self, name: str) -> type[Op] | None:
         """The class of a custom operator, None when nobody knows it."""
@@ -376,14 +405,17 @@ class Registry:
             return self.users[name]
         return next((make(name) for start, make in self.prefixes.items() if name.startswith(start)), None)
 
+    def seal(self, families: Mapping[str, str]) -> None:
+        """From now on operators come from these modules alone (see `ByName`)."""
+        self.by_name.families = families
+
     def add(self, cls: type[Op]) -> None:
-        if self.sealed:
-            raise TypeError(f"{cls.name}: the registry is sealed; import the family in lithe/ops/__init__.py")
-        if cls.name in self.by_name or (cls.code is not None and cls.code in self.by_code):
+        families, classes = self.by_name.families, self.by_name.classes
+        if families is not None and cls.name not in families:
+            raise TypeError(f"{cls.name}: the registry is sealed; list it with its family in lithe/ops/__init__.py")
+        if cls.name in classes or (cls.code is not None and any(c.code == cls.code for c in classes.values())):
             raise TypeError(f"{cls.name} (code {cls.code}) is registered twice")
-        self.by_name[cls.name] = cls
-        if cls.code is not None:
-            self.by_code[cls.code] = cls
+        classes[cls.name] = cls
 
 
 REGISTRY = Registry()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lithe.codegen.llvm.emit import print_entry, print_kernel, print_module
 from lithe.codegen.llvm.threads import print_alone, print_threads
 from lithe.codegen.llvm.toolchain import Compiler, Job, Settings
-from lithe.ir.form import form
 from lithe.ir.graph import Graph, Node
 from lithe.ir.loops import Instruction, Kernel
 from lithe.ir.program import Packs, Program, failures, joined, start_value
@@ -25,8 +24,6 @@ from lithe.targets.host import host
 
 if TYPE_CHECKING:
     from lithe.runtime.tuning import Tuning
-
-WORTH_A_WORKER = 8  # operators whose compilation takes about as long as starting a compile process
 
 
 def build(
@@ -53,8 +50,7 @@ def build(
     target = this_target(precision)
     settings = Settings(machine.triple, features=machine.feature_string)
     found = tuning.choose(graphs, target, environment) if tuning else [None for _ in graphs]
-    workers = min(2, machine.cores, 1 + sum(len(graph.nodes) for graph in graphs) // WORTH_A_WORKER)
-    with Compiler(settings, workers=workers) as compiler, uncollected():  # starts while the loops are written
+    with Compiler(settings, workers=min(2, machine.cores)) as compiler, uncollected():  # starts while loops are written
         programs, jobs = [], []
         for graph, ways in zip(graphs, found, strict=True):
             group: list[Job] = []
@@ -96,12 +92,14 @@ def lowered(
 ) -> Program:
     """The program of a graph. Its modules are on their way through the compiler while the next kernels are lowered."""
     writer = ModuleWriter(target.look_up, target.packs)
+    early = compiler.submit(threads(ENTRY), "the threads")  # which need not wait for anything
 
     def each(kernel: Kernel) -> None:
         jobs.extend(compiler.submit(text, name) for name, text in writer.add(kernel))
 
     program = lower(graph, target, environment, each=each, choices=choices)
-    jobs.extend(compiler.submit(text, name) for name, text in writer.rest({ENTRY: program}, ENTRY))
+    jobs.extend(compiler.submit(text, name) for name, text in writer.rest({ENTRY: program}))
+    jobs.append(early)
     return program
 
 
@@ -111,15 +109,22 @@ def modules(program: Program, entries: Mapping[str, Program] | None = None) -> I
     entries  what can be called, by symbol: programs of steps of this one; by default all of it, as `ENTRY`.
     """
     writer = ModuleWriter(program.look_up, program.packs)
+    yield "the threads", threads()
     for kernel in program.kernels():
         yield from writer.add(kernel)
     yield from writer.rest(entries or {ENTRY: program})
 
 
+def threads(alone: str = "") -> str:
+    """LLVM text of what starts entries; `alone` is the entry that needs no arguments, if any does."""
+    text = print_threads(host().system, host().architecture)
+    return text + print_alone(alone) if alone else text
+
+
 class ModuleWriter:
     """LLVM text of a program's kernels, as (name, text) of modules with about `size` lines each.
 
-    Equal kernels are one function. A module is given as soon as it is written, so that it can be compiled while the
+    A module is given as soon as it is written, so that it can be compiled while the
     next one is. Failures have the numbers that `Program.messages` gives them.
     """
 
@@ -127,7 +132,6 @@ class ModuleWriter:
         self.look_up, self.packs, self.size = look_up, packs, size
         self.failures: dict[str, int] = {}
         self.symbols: dict[Kernel, str] = {}
-        self.known: dict[Hashable, str] = {}
         self.waiting: list[str] = []
         self.lines = 0
 
@@ -135,26 +139,20 @@ class ModuleWriter:
         """Takes the next kernel of the program."""
         for text in failures(kernel):
             self.failures.setdefault(text, len(self.failures) + 1)
-        key = form(kernel)
-        if key in self.known:
-            self.symbols[kernel] = self.known[key]
-            return
-        self.symbols[kernel] = self.known[key] = f"lithe_kernel{len(self.known)}"
-        self.waiting.append(print_kernel(kernel, self.known[key], self.failures, self.look_up, self.packs))
+        symbol = self.symbols[kernel] = f"lithe_kernel{len(self.symbols)}"
+        self.waiting.append(print_kernel(kernel, symbol, self.failures, self.look_up, self.packs))
         self.lines += self.waiting[-1].count("\n")
         if self.lines > self.size:
             yield kernel.source, print_module(self.waiting)
             self.waiting, self.lines = [], 0
 
-    def rest(self, entries: Mapping[str, Program], alone: str = "") -> Iterator[tuple[str, str]]:
-        """What is left, then the entries and the threads; `alone` is the entry that needs no arguments, if any does."""
+    def rest(self, entries: Mapping[str, Program]) -> Iterator[tuple[str, str]]:
+        """What is left, then the entries."""
         if self.waiting:
             yield "the last kernels", print_module(self.waiting)
         for symbol, part in entries.items():
             used = {kernel: self.symbols[kernel] for kernel in part.kernels()}
             yield f"the entry {symbol}", print_entry(part, used, symbol)
-        threads = print_threads(host().system, host().architecture)
-        yield "the threads", threads + print_alone(alone) if alone else threads
 
 
 def layout(graph: Graph, program: Program, variables: Mapping[int, Variable], once: tuple[int, ...] = ()) -> Layout:

@@ -58,6 +58,10 @@ class Source:
         self._model = model if isinstance(model, bytes) else _existing(model)
         if keep and limits is None:  # kept code was verified against the usual limits
             self._find_kept()
+            if self._outline is None:  # a compile process gets ready while the model is read
+                from lithe.codegen.llvm.processes import start_ahead
+
+                start_ahead()
         if self._outline is None:
             self._whole = self._read()
 

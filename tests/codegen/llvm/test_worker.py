@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from lithe.codegen.llvm import installed, toolchain, worker
+from lithe.codegen.llvm import installed, processes, toolchain, worker
 from lithe.codegen.llvm.installed import llvm_folder, llvm_stamp
 from lithe.codegen.llvm.toolchain import Compiler, Settings, compile_modules
 from lithe.errors import CompileError, MissingDependency, StateError
@@ -72,12 +72,13 @@ def pretender(tmp_path, monkeypatch):
     """A worker that misbehaves when told to."""
     script = tmp_path / "pretender.py"
     script.write_text(PRETENDER.format(folder=str(Path(worker.__file__).parent)))
-    monkeypatch.setattr(toolchain, "_WORKER", script)
+    monkeypatch.setattr(processes, "_WORKER", script)
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     """No child, no thread and no descriptor survives a test (other tests of this process may keep a compiler)."""
+    processes.end_ahead()  # which another test may have left
     before = _descriptors(), _children(), _threads()
     yield
     assert (_descriptors(), _children(), _threads()) == before
@@ -201,6 +202,49 @@ def test_a_worker_that_died_while_idle_is_replaced_unnoticed(pretender):
         assert compiler.submit("fine").result() == b"fine"
 
 
+def test_a_process_started_ahead_serves_the_next_compiler(pretender):
+    processes.start_ahead()
+    (started,) = processes._ahead
+    processes.start_ahead()
+    assert processes._ahead == [started]
+    with Compiler(HERE, workers=1) as compiler:
+        assert compiler.submit("x").result() == b"x"
+        assert compiler._children[0].process is started.process
+    assert processes._ahead == []
+
+
+@pytest.mark.parametrize("reason", ["dead", "another command", "a fork"])
+def test_a_process_started_ahead_that_is_of_no_use_is_replaced(pretender, monkeypatch, tmp_path, reason):
+    processes.start_ahead()
+    (started,) = processes._ahead
+    if reason == "dead":
+        started.process.kill()
+        started.process.wait()
+    if reason == "another command":
+        other = tmp_path / "other.py"
+        other.write_text((tmp_path / "pretender.py").read_text())
+        monkeypatch.setattr(processes, "_WORKER", other)
+    if reason == "a fork":
+        processes._ahead[:] = [started._replace(owner=started.owner + 1)]
+    with Compiler(HERE, workers=1) as compiler:
+        assert compiler.submit("x").result() == b"x"
+        assert compiler._children[0].process is not started.process
+    # a fork leaves it alone, and here takes its own end of the pipe away
+    assert started.process.wait(30) == (0 if reason == "a fork" else -signal.SIGKILL)
+
+
+def test_a_process_that_cannot_be_started_ahead_is_nobodys_error(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    processes.start_ahead()
+    assert processes._ahead == []
+
+
+def test_a_worker_that_gets_no_job_ends_by_itself():
+    text = Path(worker.__file__).read_text().replace("IDLE_SECONDS = 20", "IDLE_SECONDS = 1")
+    with subprocess.Popen([sys.executable, "-c", text, llvm_folder()], stdin=subprocess.PIPE) as child:
+        assert child.wait(30) == -signal.SIGALRM
+
+
 def test_closing_ends_a_hanging_worker_and_tells_who_waits(pretender):
     with Compiler(HERE, workers=1) as compiler:
         hanging, waiting = compiler.submit("hang"), compiler.submit("after")
@@ -294,7 +338,7 @@ def test_without_temporary_files_the_last_words_are_missing_only(pretender, monk
     def refuse():
         raise OSError("read-only file system")
 
-    monkeypatch.setattr(toolchain.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(processes.tempfile, "TemporaryFile", refuse)
     with Compiler(HERE, workers=1) as compiler:
         with pytest.raises(CompileError, match=r"signal 6\n"):
             compiler.submit("die").result()

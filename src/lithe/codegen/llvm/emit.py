@@ -47,10 +47,11 @@ Text = list[Any]  # of str or Text: nested lists keep places where lines are add
 
 @dataclass
 class Scope:
-    """What is known inside one loop body or branch: the place for its hoisted lines, and values by key."""
+    """What is known inside one loop body or branch: the place for its hoisted lines, values by key, what was loaded."""
 
     prologue: list[str]
     values: dict[object, str] = field(default_factory=dict)
+    loads: dict[Buffer, dict[object, str]] = field(default_factory=dict)  # by storage
 
 
 class KernelWriter(TileWriter):
@@ -194,11 +195,9 @@ class KernelWriter(TileWriter):
 
     def forget(self, storages: set[Buffer]) -> None:
         """Drops remembered loads of memory that is written."""
-        changed = storages - self.read_only
-        if changed:
+        for storage in storages - self.read_only:
             for scope in self.scopes:
-                for key in [k for k in scope.values if isinstance(k, tuple) and k[0] == "load" and k[1] in changed]:
-                    del scope.values[key]
+                scope.loads.pop(storage, None)
 
     def loop(self, var: Var, extent: int, body: tuple[Stmt, ...], kind: str, part: Part) -> None:
         if kind == "unrolled":

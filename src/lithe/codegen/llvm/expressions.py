@@ -47,6 +47,17 @@ class Place(NamedTuple):
     pointers: tuple[str, ...] = ()
 
 
+class Split(NamedTuple):
+    """An affine form: elements between lanes, a number, (depth, factor, variable) of loops from the outermost, then
+    variables of unrolled loops and other expressions with their factors."""
+
+    step: int
+    offset: int
+    terms: tuple[tuple[int, int, Var], ...]
+    unrolled: tuple[tuple[Var, int], ...]
+    others: tuple[tuple[Expr, int], ...]
+
+
 _FLOAT = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv", "mod": "frem"}
 _INTEGER = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor", "shl": "shl"}
 _SIGNED = {"div": "sdiv", "mod": "srem", "shr": "ashr"}
@@ -76,6 +87,7 @@ class ExpressionWriter:
     def __init__(self) -> None:
         self.memo: dict[int, Value] = {}
         self.sums: dict[tuple[int, ...], tuple[Any, ...]] = {}  # also keeps the keyed objects alive
+        self.splits: dict[int, Split] = {}  # by the identity of sums
         self.affine: dict[Var | None, dict[int, Sum | None]] = {}  # of indices, by lane variable and identity
         self.declarations: set[str] = set()
 
@@ -176,6 +188,13 @@ class ExpressionWriter:
         for scope in reversed(self.scopes):
             if key in scope.values:
                 return scope.values[key]
+        return None
+
+    def loaded(self, storage: Buffer, key: object) -> str | None:
+        """The value of a place that was loaded before and is still the same."""
+        for scope in reversed(self.scopes):
+            if (found := scope.loads.get(storage)) is not None and key in found:
+                return found[key]
         return None
 
     def level(self, *values: Value) -> tuple[int, list[Value]]:
@@ -354,8 +373,8 @@ class ExpressionWriter:
                 return Value(look_up(self, self.look_up, buffer, flat, self.lanes), buffer.dtype, self.lanes)
         place, storage = self.place(buffer, index), buffer.storage
         dtype, kind = buffer.dtype, memory(buffer.dtype)
-        key = ("load", storage, place.key, place.step, place.lanes, dtype.name)
-        text = self.known(key) if place.key is not None else None
+        key = (place.key, place.step, place.lanes, dtype.name)
+        text = self.loaded(storage, key) if place.key is not None else None
         lanes = place.lanes if place.step else 1
         if text is None:
             align = min(storage.dtype.bytes, dtype.bytes)
@@ -370,7 +389,7 @@ class ExpressionWriter:
                 zero = "0" if lanes == 1 else "zeroinitializer"
                 text = self.let(f"icmp ne {vector('i8', lanes)} {text}, {zero}")
             if place.key is not None:
-                self.scopes[-1].values[key] = text
+                self.scopes[-1].loads.setdefault(storage, {})[key] = text
         return Value(text, dtype, lanes)
 
     def place(self, buffer: Buffer, index: tuple[Expr, ...]) -> Place:
@@ -382,18 +401,14 @@ class ExpressionWriter:
         flat, sums = self.flattened(buffer, index)
         if sums is None:
             return self.computed_place(base, flat, width, private)
-        step, offset, terms, others = 0, sums[1], [], []
-        for v, factor in sums[0].items():
-            if not isinstance(v, Var):
-                others.append((self.value(v).text, factor))
-            elif v in self.numbers:
-                offset += factor * self.numbers[v]
-            elif v is self.lane:
-                step = factor
-            elif factor:
-                terms.append((self.depth[v], factor, v))
+        split = self.splits.get(id(sums))
+        if split is None:
+            split = self.splits[id(sums)] = self.split(*sums)
+        step, offset, others = split.step, split.offset, tuple([(self.value(v).text, f) for v, f in split.others])
+        for v, factor in split.unrolled:
+            offset += factor * self.numbers[v]
         width *= private or 1
-        pointer, key = self.sum_pointer(storage, base, terms, width), (tuple(terms), tuple(others), offset)
+        pointer, key = self.sum_pointer(storage, base, split.terms, width), (split.terms, others, offset)
         for text, factor in others:
             scaled = self.let(f"mul nsw i64 {text}, {factor * width}")
             pointer = self.let(f"getelementptr i8, ptr {pointer}, i64 {scaled}")
@@ -418,13 +433,28 @@ class ExpressionWriter:
             known = self.sums[key] = (flat, sums, buffer, index, self.lane)
         return known[:2]
 
-    def sum_pointer(self, storage: Buffer, base: str, terms: list[tuple[int, int, Var]], width: int) -> str:
+    def split(self, terms: dict[Expr, int], offset: int) -> Split:
+        """An affine form by what becomes of its terms; what a variable is does not change where it is known."""
+        loops: list[tuple[int, int, Var]] = []
+        unrolled: list[tuple[Var, int]] = []
+        others: list[tuple[Expr, int]] = []
+        step = 0
+        for v, factor in terms.items():
+            if not isinstance(v, Var):
+                others.append((v, factor))
+            elif v in self.numbers:
+                unrolled.append((v, factor))
+            elif v is self.lane:
+                step = factor
+            elif factor:
+                loops.append((self.depth[v], factor, v))
+        return Split(step, offset, tuple(sorted(loops, key=lambda term: term[0])), tuple(unrolled), tuple(others))
+
+    def sum_pointer(self, storage: Buffer, base: str, terms: tuple[tuple[int, int, Var], ...], width: int) -> str:
         """base + sum of factor * variable * width, each partial sum in the outermost loop that knows it."""
         pointer = base
-        done: list[tuple[int, int, Var]] = []
-        for depth, factor, v in sorted(terms, key=lambda t: t[0]):
-            done.append((depth, factor, v))
-            key = ("sum", storage, width, tuple(done))
+        for n, (depth, factor, v) in enumerate(terms):
+            key = ("sum", storage, width, terms[: n + 1])
             scope = self.scopes[depth]
             text = scope.values.get(key)
             if text is None:

@@ -16,21 +16,19 @@ import os
 import queue
 import struct
 import subprocess
-import sys
-import tempfile
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import IO
 
+from lithe.codegen.llvm import processes
 from lithe.codegen.llvm import worker as protocol
 from lithe.codegen.llvm.installed import llvm_folder
 from lithe.errors import CompileError, StateError
 
 DEFAULT_TIMEOUT = 60.0
-_WORKER = Path(protocol.__file__)
+WORTH_A_PROCESS = 200_000  # characters that take LLVM about as long as a process takes to start: 70 ms
 _STOP = None
 
 
@@ -97,9 +95,10 @@ class Job:
 
 
 class Compiler:
-    """Compiles modules in `workers` processes; a context manager that ends them.
+    """Compiles modules in up to `workers` processes; a context manager that ends them.
 
-    workers  two by default: modules are few and the machine has other work to do.
+    workers  two by default: modules are few and the machine has other work to do. The first starts at once, another one
+             when so much waits that it is worth its start.
     timeout  seconds for one module; LITHE_COMPILE_TIMEOUT or 60 when not given.
 
     Raises MissingDependency at once where llvmlite is not installed.
@@ -113,19 +112,21 @@ class Compiler:
         self._jobs: list[Job] = []
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._children = [_Child(folder, seconds) for _ in range(max(1, workers))]
-        self._threads = [
-            threading.Thread(target=child.serve, args=(self._queue,), daemon=True, name="lithe-compile")
-            for child in self._children
-        ]
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
         self._close = weakref.finalize(self, _close, self._queue, self._children, self._threads, self._process)
         try:
-            for thread in self._threads:
-                thread.start()
+            self._serve(self._children[0])
         except RuntimeError as error:
             self.close()
             raise CompileError(
                 f"no thread for the compiler: {error}", hint="raise the limits of this process"
             ) from error
+
+    def _serve(self, child: _Child) -> None:
+        thread = threading.Thread(target=child.serve, args=(self._queue,), daemon=True, name="lithe-compile")
+        thread.start()
+        self._threads.append(thread)
 
     def submit(self, text: str, name: str = "", settings: Settings | None = None) -> Job:
         """Queues one module, given as IR text. `name` is what errors call it."""
@@ -134,8 +135,13 @@ class Compiler:
                 "this compiler is closed", hint="submit inside the `with` block, in the process that opened it"
             )
         job = Job(name or f"module {len(self._jobs)}", text, settings or self.settings)
-        self._jobs.append(job)
-        self._queue.put(job)
+        with self._lock:
+            self._jobs.append(job)
+            self._queue.put(job)
+            started, waiting = len(self._threads), sum(len(other.text) for other in self._jobs)
+            if started < len(self._children) and waiting > WORTH_A_PROCESS * started:
+                with contextlib.suppress(RuntimeError):  # no thread left: the others go on alone
+                    self._serve(self._children[started])
         return job
 
     def results(self) -> list[bytes]:
@@ -223,20 +229,7 @@ class _Child:
         with self.lock:
             if self.closed:
                 return
-            if not sys.executable or getattr(sys, "frozen", False):
-                raise FileNotFoundError("there is no Python interpreter to start (a bundled application?)")
-            self.messages = _scratch_file()
-            try:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", str(_WORKER), self.folder],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=self.messages if self.messages is not None else subprocess.DEVNULL,
-                    bufsize=0,
-                )
-            except OSError:
-                self.forget_messages()
-                raise
+            self.process, self.messages, *_ = processes.take(self.folder)
 
     def compile(self, job: Job) -> bytes | CompileError:
         try:
@@ -348,10 +341,3 @@ class _Child:
 
 
 _REPORT = "report this module as a bug of Lithe; the reference executor runs the model meanwhile"
-
-
-def _scratch_file() -> IO[bytes] | None:
-    try:
-        return tempfile.TemporaryFile()
-    except OSError:  # no writable folder for temporary files
-        return None

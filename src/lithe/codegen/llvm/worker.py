@@ -10,7 +10,8 @@ of Lithe, so that a worker is ready as soon as LLVM is loaded:
     answer  u8 status (0 object, 1 error text), u32 length, bytes
 
 Numbers are little endian. The settings are those of `toolchain.Settings`, and `seconds`: the worker ends itself
-a little after that time, in case the parent is not there any more to do it. End of input ends the worker.
+a little after that time, in case the parent is not there any more to do it. End of input ends the worker, and so do
+IDLE_SECONDS without a first job: it may have been started for a model that is not compiled after all.
 """
 
 import json
@@ -21,6 +22,7 @@ import sys
 from typing import IO, Any
 
 OBJECT, ERROR = 0, 1
+IDLE_SECONDS = 20
 
 
 def read_exactly(stream: IO[bytes], count: int) -> bytes:
@@ -95,6 +97,8 @@ class Backend:
 def main() -> None:
     # The terminal sends Ctrl-C to the whole group; it is the parent that ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):
+        signal.alarm(IDLE_SECONDS)
     # Answers leave through a descriptor of their own: what LLVM prints must not get between them.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

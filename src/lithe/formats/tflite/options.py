@@ -37,7 +37,8 @@ def operator_class(code: dict[str, Any]) -> type[Op]:
         if not code["custom_code"]:
             raise ModelError("a custom operator has no name (custom_code)")
         return REGISTRY.custom(code["custom_code"]) or unknown(code["custom_code"], None)
-    return REGISTRY.by_code.get(number) or unknown(names.names.get(number, f"BUILTIN_{number}"), number)
+    name = names.names.get(number, f"BUILTIN_{number}")
+    return REGISTRY.builtin(name) or unknown(name, number)
 
 
 def _attribute(f: Field, value: Any, default: Any) -> Any:
