@@ -34,7 +34,8 @@ from lithe.types import INT32, TensorType
 MOST = 64  # samples at once
 MOST_BYTES = 1 << 23  # of what an operator reads and writes
 CLOSE = 1e-4  # to the largest number: sums are taken in another order
-RUN_SECONDS, ELEMENT_SECONDS, PRODUCT_SECONDS = 1e-4, 2e-9, 5e-11  # of an operator, an element, a product, without code
+RUN_SECONDS, ELEMENT_SECONDS, PRODUCT_SECONDS = 1e-4, 1e-8, 2e-10  # of an operator, an element, a product, without code
+QUICK = 0.2  # of the last two, where sums are taken in float32
 JOINED, STACKED, EACH = "joined", "stacked", "each"
 
 Show = Callable[[Seen, np.ndarray, int, int], None]  # what holds what, of how many samples, the number of the first
@@ -242,9 +243,11 @@ def _fitting(nodes: Sequence[Node], varying: set[Tensor], known: int | None) -> 
     return -(-known // -(-known // most)) if known else most
 
 
-def each_seconds(module: Module, at_once: int) -> float:
+def each_seconds(module: Module, at_once: int, quick: bool = False) -> float:
     """What a sample takes without code, if some are run at once."""
-    return sum(RUN_SECONDS / at_once + sum(map(_seconds, n.outputs, repeat(n))) for n in module.main.nodes)
+    nodes = module.main.nodes
+    computed = sum(sum(map(_seconds, n.outputs, repeat(n))) for n in nodes)
+    return len(nodes) * RUN_SECONDS / at_once + computed * (QUICK if quick else 1)
 
 
 def _seconds(made: Tensor, node: Node) -> float:

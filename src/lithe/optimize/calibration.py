@@ -232,7 +232,7 @@ def _runs_without_code(module: Module, at_once: int, known: int | None) -> int:
     A model that keeps something between runs begins with its code, if that is where it is going to end.
     """
     nodes = module.main.nodes
-    count = int(CODE_SECONDS * len(nodes) / each_seconds(module, at_once)) if nodes else 0
+    count = int(CODE_SECONDS * len(nodes) / each_seconds(module, at_once, quick=True)) if nodes else 0
     if known is not None:
         return sys.maxsize if known <= count else 0
     keeps = any(n.op.stateful or any(t is not None and t.is_variable for t in n.inputs) for n in nodes)

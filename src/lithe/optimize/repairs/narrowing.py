@@ -40,8 +40,8 @@ class Ends(MinMax):
         super().__init__()
         self.some = Histogram()
 
-    def see(self, array: np.ndarray) -> None:
-        super().see(array)
+    def see(self, array: np.ndarray, count: int = 1, ends: tuple[float, float] | None = None) -> None:
+        super().see(array, count, ends)
         flat = array.ravel()
         self.some.see(flat[:: flat.size // WATCHED | 1])
 
