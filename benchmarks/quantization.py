@@ -3,10 +3,11 @@
     python benchmarks/quantization.py [MODEL ...] [--corpus FOLDER] [--peer-python PYTHON] [--without PEER]
 
 Without models: every float model of the corpus (LITHE_CORPUS, or ../shared/corpus), where there is one. Each model gets
-the same samples from all: pictures from the corpus where it takes pictures, else numbers from a seeded generator. Each
-quantizer runs in a process of its own, from the model's file to the file that it writes; imports are not counted.
-All results are judged in the official runtime: signal-to-noise in dB at each float output against the float model, on
-samples that were not calibrated with, averaged over outputs. Results of quantizers that are left out stay in the file.
+the same samples from all: pictures from the corpus where it takes pictures, else numbers from a seeded generator, those
+that look up rows of a table from all of its rows. Each quantizer runs in a process of its own, from the model's file to
+the file that it writes; imports are not counted. All results are judged in the official runtime: signal-to-noise in dB
+at each float output against the float model, on samples that were not calibrated with, averaged over outputs. Results
+of quantizers that are left out stay in the file.
 
     ai-edge-quantizer    its recipes static_wi8_ai8 and dynamic_wi8_afp32; run by --peer-python, where it is installed
     tensorflow           the converter's calibrator and quantizer, on the float model's file
@@ -34,6 +35,7 @@ RECIPES = ("int8", "dynamic")
 CALIBRATED, JUDGED = 100, 32
 MOST_DB = 120.0  # of results that are the same
 LEAST_PICTURE = 32
+LESS_THAN = 10  # integers that nothing else is known of
 Samples = list[list[np.ndarray]]
 
 
@@ -47,19 +49,44 @@ def samples(path: Path, pictures: list[Path], count: int) -> Samples:
 
     model = lithe.load(path, cache=False)
     wanted = list(wanted_inputs(model, model.inputs).values())
+    rows = _rows_looked_up(model.module.main)
+    limits = [rows.get(t, LESS_THAN) for t in model.module.main.inputs]
     random = np.random.default_rng(0)
     made = [
-        [_given(random, tuple(max(1, d) for d in info.shape), info.dtype, w, pictures)
-         for info, w in zip(model.inputs.values(), wanted, strict=True)]
+        [_given(random, tuple(max(1, d) for d in info.shape), info.dtype, limit, w, pictures)
+         for info, limit, w in zip(model.inputs.values(), limits, wanted, strict=True)]
         for _ in range(count)
     ]  # fmt: skip
     model(*made[0])
     return made
 
 
-def _given(random: np.random.Generator, shape: tuple[int, ...], dtype: str, wanted: Any, pictures: list[Path]) -> Any:
+def _rows_looked_up(graph: Any) -> dict[Any, int]:
+    """How many rows the smallest table has that the integers of a tensor are places in."""
+    rows: dict[Any, int] = {}
+
+    def at_most(t: Any, count: int) -> None:
+        if count > 0:
+            rows[t] = min(rows.get(t, count), count)
+
+    for node in reversed(graph.nodes):
+        if node.op.name == "GATHER":
+            table, places = node.inputs
+            at_most(places, table.type.shape[node.attrs.axis])
+        elif node.op.name == "EMBEDDING_LOOKUP":
+            places, table = node.inputs
+            at_most(places, table.type.shape[0])
+        elif (node.op.keeps_scale or node.op.name == "CAST") and node.outputs[0] in rows:
+            for t in node.inputs:
+                at_most(t, rows[node.outputs[0]])
+    return rows
+
+
+def _given(
+    random: np.random.Generator, shape: tuple[int, ...], dtype: str, limit: int, wanted: Any, pictures: list[Path]
+) -> Any:
     if not dtype.startswith("float"):
-        return random.integers(0, 2 if dtype == "bool" else 10, shape).astype(dtype)
+        return random.integers(0, 2 if dtype == "bool" else limit, shape).astype(dtype)
     if pictures and len(shape) == 4 and shape[3] == 3 and min(shape[1:3]) >= LEAST_PICTURE:
         shown = np.stack([_crop(random, pictures[random.integers(len(pictures))], shape[1:3]) for _ in range(shape[0])])
         mean, std = (np.asarray(v, np.float32) for v in (wanted.mean or (0.0,), wanted.std or (255.0,)))
@@ -237,7 +264,9 @@ def in_a_child(python: str, arguments: list[str], limit: int) -> dict[str, Any]:
     return dict(json.loads(lines[-1]))
 
 
-def measured(path: Path, names: list[str], pictures: list[Path], peer: str, limit: int) -> dict[str, Any]:
+def measured(
+    path: Path, names: list[str], recipes: list[str], pictures: list[Path], peer: str, limit: int
+) -> dict[str, Any]:
     """The entry of one model: for each recipe and quantizer, decibels, seconds and bytes, or what went wrong."""
     entry: dict[str, Any] = {"model": path.stem, "bytes": path.stat().st_size}
     with tempfile.TemporaryDirectory() as folder:
@@ -247,7 +276,7 @@ def measured(path: Path, names: list[str], pictures: list[Path], peer: str, limi
         except Exception as error:
             return entry | {"error": f"{type(error).__name__}: {error}"[:300]}
         np.savez(given, **{f"{i}_{k}": a for i, sample in enumerate(made) for k, a in enumerate(sample)})
-        for recipe in RECIPES:
+        for recipe in recipes:
             for name in [n for n in names if (n, recipe) not in NOT_DONE]:
                 out = Path(folder) / f"{name}.tflite"
                 out.unlink(missing_ok=True)
@@ -318,6 +347,7 @@ def main() -> int:
     )
     parser.add_argument("--peer-python", default="", help="a Python in which ai-edge-quantizer is installed")
     parser.add_argument("--without", default="", help="quantizers to be left out, as a,b")
+    parser.add_argument("--recipes", default=",".join(RECIPES), help="recipes to be measured, as a,b")
     parser.add_argument("--most-megabytes", type=float, default=1000.0, help="larger models are left out")
     parser.add_argument("--limit", type=int, default=300, help="seconds that one step of one model may take")
     parser.add_argument(
@@ -341,7 +371,7 @@ def main() -> int:
             continue
         if not is_float(path):
             continue
-        entry = measured(path, names, pictures, given.peer_python, given.limit)
+        entry = measured(path, names, given.recipes.split(","), pictures, given.peer_python, given.limit)
         before = entries.get(path.stem, {})
         entries[path.stem] = entry | {r: before.get(r, {}) | entry[r] for r in RECIPES if r in entry}
         print(json.dumps(entries[path.stem]), flush=True)

@@ -80,6 +80,38 @@ def test_the_digits_stay_recognised(digits):
         }  # fmt: skip
 
 
+def test_what_is_put_beside_far_larger_numbers_keeps_its_scale_for_others():
+    def build(b, x):
+        small, large = b("TANH", convolution(b, x, scale=0.01)), convolution(b, x, scale=30)
+        tiny = b("MUL", small, b.constant(np.float32([0.01]), FLOAT32))
+        return {"y": b("ADD", tiny, tiny), "z": b("CONCATENATION", tiny, large, axis=3)}
+
+    made = agree(model(build))
+    tiny = next(n for n in made.module.main.nodes if n.op.name == "MUL").outputs[0]
+    joined = next(n for n in made.module.main.nodes if n.op.name == "CONCATENATION")
+    assert tiny.type.quantization.scale[0] * 100 < joined.outputs[0].type.quantization.scale[0]
+    assert {t.type.quantization for t in joined.inputs} == {joined.outputs[0].type.quantization}
+    assert tiny not in joined.inputs
+
+
+def test_what_boxes_are_chosen_by_stays_real_as_far_as_the_last_weights():
+    def build(b, x):
+        both = convolution(b, x, outputs=5)
+        parts = [
+            b("SLICE", both, b.constant(np.int32([0, 0, 0, k]), INT32), b.constant(np.int32([1, 8, 8, n]), INT32))
+            for k, n in ((0, 4), (4, 1))
+        ]
+        boxes, scores = b.reshape(b("EXP", parts[0]), (64, 4)), b.reshape(b("LOGISTIC", parts[1]), (64,))
+        limits = [b.constant(np.asarray(v, d.numpy), d) for v, d in ((4, INT32), (0.5, FLOAT32), (0.1, FLOAT32))]
+        chosen, _ = b.several("NON_MAX_SUPPRESSION_V4", boxes, scores, *limits, dtypes=[INT32, INT32])
+        return {"y": b("GATHER", boxes, chosen)}
+
+    made = lithe.quantize(model(build), [floats(1, 8, 8, 4) for _ in range(20)])
+    stored = [n.op.name for n in made.module.main.nodes if any(t.type.quantization for t in n.outputs)]
+    assert "CONV_2D" in stored
+    assert not {"EXP", "LOGISTIC"}.intersection(stored)
+
+
 @pytest.fixture(scope="module")
 def digits():
     from pathlib import Path
@@ -275,7 +307,13 @@ def test_results_with_a_scale_have_a_form_in_that_type():
         assert DTYPES[name].minimum <= zero <= DTYPES[name].maximum
 
 
-MOVING = [c for c in every_case() if c.operator.keeps_scale and c.outputs and c.outputs[0].dtype.name == "float32"]
+def moves(case):
+    """Whether a case puts real numbers elsewhere; a look-up may also make real numbers of integers."""
+    reals = case.outputs and case.outputs[0].dtype == FLOAT32
+    return case.operator.keeps_scale and reals and not any(t is not None and t.quantization for t in case.inputs)
+
+
+MOVING = [c for c in every_case() if moves(c)]
 
 
 def test_every_operator_that_keeps_scales_is_tested():

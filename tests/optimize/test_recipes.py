@@ -346,6 +346,23 @@ def test_their_scopes_choose_operators_here():
     assert [str(n.inputs[1].type.dtype) for n in made.module.main.nodes] == ["int4", "int8"]
 
 
+def test_their_rounding_is_ours():
+    module = model(lambda b, x: {"y": dense(b, x)}, (8, 64))
+    given = [floats(8, 64) for _ in range(20)]
+
+    def weights(rules, **how):
+        made = lithe.quantize(module, given, rules, **how)
+        return next(n for n in made.module.main.nodes if n.op.name == "FULLY_CONNECTED").inputs[1].data
+
+    for values in (8, 0):
+        rules, plain = [foreign(values=values, algorithm="GPTQ")], [foreign(values=values)]
+        assert np.array_equal(weights(rules), weights(plain, repairs=["rounding"]))
+        assert not np.array_equal(weights(rules), weights(plain))
+        assert recipe(as_record(recipe(rules))) == recipe(rules)
+        with pytest.raises(InputError, match="the recipe needs samples"):
+            lithe.quantize(module, None, rules)
+
+
 BAD = [
     ("dynamic_wi4c_hr_afp32", "there is no recipe"),
     ("static_wi8_afp32", "there is no recipe"),
@@ -354,7 +371,10 @@ BAD = [
     ({"a": [foreign()], "b": []}, "holds recipes for 2 models: a, b"),
     ([5], "rule 0 is int"),
     ([{"regex": ".*"}], "has no 'operation'"),
-    ([foreign(algorithm="GPTQ")], "there is no algorithm 'GPTQ'"),
+    ([foreign(algorithm="OSCAR")], "there is no algorithm 'OSCAR'"),
+    ([foreign(algorithm="GPTQ", granularity="TENSORWISE")], "GPTQ with one scale"),
+    ({"rules": [{"weights": "int8", "rounding": True, "channels": False}]}, "'rounding' goes with a scale"),
+    ({"rules": [{"weights": "int8", "rounding": 1}]}, "rounding is 1"),
     ([foreign(algorithm="DECOMPOSED_HADAMARD_ROTATION")], "there is no algorithm"),
     ([foreign(algorithm="float_casting", num_bits=8)], "float weights of 8 bits"),
     ([foreign(regex="(")], "no regular expression"),

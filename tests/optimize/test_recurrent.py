@@ -421,7 +421,7 @@ def test_a_state_that_begins_each_run_with_zeros():
 
 
 @pytest.mark.parametrize(
-    ("value", "message"), [(3e38, r"infinity in 'forget_sum' of op #0"), (-np.nan, "NaN in #")],
+    ("value", "message"), [(3e38, r"infinity in 'forget_sum' of op #0"), (-np.nan, "NaN in 'forget_sum' of op #0")],
 )  # fmt: skip
 def test_what_is_not_finite_inside_is_said(value, message):
     module = model(lambda b, x: {"y": lstm(b, x)})

@@ -364,7 +364,7 @@ def test_only_handles_name_variables(op):
 def test_a_handle_names_one_variable():
     instance = Instance(Source(two_functions()))
     executor = ReferenceExecutor(prepare(instance.graph(1), instance), instance)
-    step = executor._steps[1]
+    step = executor.steps[1]
     with pytest.raises(ExecutionError, match="names no variable"):
         step.node.op.evaluate(step.site([np.array("variable:/v", object)]), np.array(None, object))
 

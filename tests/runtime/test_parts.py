@@ -32,7 +32,7 @@ def test_only_what_must_be_is_evaluated(caplog):
     instance = Instance(Source(module))
     executor = instance.executor(0, {})
     assert isinstance(executor, ReferenceExecutor)
-    assert [step.node.op.name for step in executor._steps] == ["PART", "WHERE", "SHAPE"]
+    assert [step.node.op.name for step in executor.steps] == ["PART", "WHERE", "SHAPE"]
     with caplog.at_level(logging.WARNING, "lithe"):
         agree(module, [np.random.default_rng(1).standard_normal((64, 64)).astype(F)])
     assert not caplog.records

@@ -52,7 +52,7 @@ Examples:
               help="Print the recipes that have names.")  # fmt: skip
 @click.option("--ranges", type=click.Choice(RANGES), help="How a tensor's range comes from what it held.")
 @click.option("--repairs", metavar="NAMES",
-              help="Which repairs are made, with commas between (folding, equalization, bias, rounding), or none; "
+              help="Which repairs are made, with commas between (narrowing, folding, equalization, bias, rounding), or none; "
               "default: all that help.")  # fmt: skip
 @click.option("--inputs", type=click.Choice(ENDS), default="float32", show_default=True, help="Type of real inputs.")
 @click.option("--outputs", type=click.Choice(ENDS), default="float32", show_default=True, help="Type of real outputs.")

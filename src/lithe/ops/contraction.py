@@ -11,6 +11,7 @@ from lithe.ir.build import Builder, Pixel
 from lithe.ir.loops import Buffer, Expr
 from lithe.ops.op import Site
 from lithe.ops.padding import Window, taps
+from lithe.ops.quick import quick_sums
 from lithe.types import DTYPES, FLOAT32, INT16, INT32, INT64, UINT8, DType, TensorType
 
 ROOM = 1 << 17  # sums that `convolve` works on at a time: they stay in the processor's cache
@@ -41,6 +42,13 @@ def convolve(x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarray
                     block = spread[:, line[1], column[1]]
                     part[:, line[0], column[0]] += _products(block, w[:, ky, kx], groups)
     return total.astype(np.int64) if exact else total
+
+
+def sums(site: Site, x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarray:
+    """What `convolve` gives for the stored elements of x and w; in float32 where a site asks for haste."""
+    if site.quick and x.dtype == w.dtype == np.float32:
+        return quick_sums(x, w, p, groups)
+    return convolve(centred(x, site.inputs[0]), centred(w, site.inputs[1]), p, groups)
 
 
 def patches(x: np.ndarray, kernel: tuple[int, int], p: Window, groups: int) -> np.ndarray:
@@ -155,9 +163,19 @@ def multipliers(site: Site, outputs: int) -> np.ndarray:
 
 
 def finished(site: Site, total: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """The output of exact (int64) or float64 sums: bias, scale, activation. The last axis holds output channels."""
+    """The output of exact (int64), float64 or quick sums: bias, scale, activation. The last axis holds output channels.
+
+    Quick sums are written over.
+    """
     y = site.outputs[0]
     activation = site.attrs.fused_activation_function
+    if total.dtype == np.float32:
+        if bias is not None:
+            total += bias
+        for limit, bound in zip((np.maximum, np.minimum), ACTIVATION_BOUNDS[activation], strict=True):
+            if bound is not None:
+                limit(total, np.float32(bound), out=total)
+        return total.astype(y.dtype.numpy, copy=False)
     if not site.quantized:
         real = total if bias is None else total + bias.astype(np.float64)
         return np.asarray(activate(real.astype(np.float32), activation)).astype(y.dtype.numpy)

@@ -12,12 +12,11 @@ from lithe.ops import dynamic
 from lithe.ops.contraction import (
     Epilogue,
     accumulator,
-    centred,
-    convolve,
     finished,
     multiplied,
     patches,
     require_arithmetic,
+    sums,
     wide_bias,
     zero_point,
 )
@@ -101,8 +100,7 @@ class Conv2D(Op):
         groups = x.shape[3] // w.shape[3]
         if dynamic.used(site):
             return [dynamic.convolved(site, x, w, bias, p, groups)]
-        x, w = centred(x, site.inputs[0]), centred(w, site.inputs[1])
-        return [finished(site, convolve(x, w, p, groups), bias)]
+        return [finished(site, sums(site, x, w, p, groups), bias)]
 
     def factors(site: Site, x: np.ndarray) -> np.ndarray:
         _, kh, kw, depth = site.inputs[1].shape

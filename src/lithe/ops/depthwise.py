@@ -9,7 +9,7 @@ import numpy as np
 from lithe.ir.build import Builder
 from lithe.ir.loops import Buffer
 from lithe.ops import dynamic
-from lithe.ops.contraction import centred, convolve, finished, multiplied, patches, require_arithmetic
+from lithe.ops.contraction import finished, multiplied, patches, require_arithmetic, sums
 from lithe.ops.convolution import TYPES, lower_image, require_image, window
 from lithe.ops.op import Op, Site, register
 from lithe.ops.padding import actual
@@ -58,8 +58,7 @@ class DepthwiseConv2D(Op):
         if dynamic.used(site):
             w = w.transpose(3, 1, 2, 0)
             return [dynamic.convolved(site, x, w, bias, p, groups)]
-        x, w = centred(x, site.inputs[0]), centred(w, site.inputs[1]).transpose(3, 1, 2, 0)
-        return [finished(site, convolve(x, w, p, groups), bias)]
+        return [finished(site, sums(site, x, w.transpose(3, 1, 2, 0), p, groups), bias)]
 
     def factors(site: Site, x: np.ndarray) -> np.ndarray:
         kernel = site.inputs[1].shape[1:3]

@@ -12,11 +12,10 @@ from lithe.ops import dynamic
 from lithe.ops.contraction import (
     Epilogue,
     accumulator,
-    centred,
-    convolve,
     finished,
     multiplied,
     require_arithmetic,
+    sums,
     wide_bias,
     zero_point,
 )
@@ -97,8 +96,7 @@ class FullyConnected(Op):
         elif dynamic.used(site):
             y = dynamic.convolved(site, rows, kernel, bias, POINT, 1)
         else:
-            total = convolve(centred(rows, site.inputs[0]), centred(kernel, site.inputs[1]), POINT, 1)
-            y = finished(site, total, bias)
+            y = finished(site, sums(site, rows, kernel, POINT, 1), bias)
         return [y.reshape(FullyConnected.infer(actual(site, x, w))[0]), *more]
 
     def factors(site: Site, x: np.ndarray) -> np.ndarray:

@@ -199,6 +199,7 @@ class EmbeddingLookup(Movement):
     """y[n] = value[ids[n]]; quantized rows may come out as reals, times the scale of the tensor, row or block."""
 
     name, code = "EMBEDDING_LOOKUP", 7
+    keeps_scale = True
     blocks = True
     beside_reals, blocks_beside_reals = ("int8", "int4", "int2"), ("int4", "int2")
     operands = (("ids", "value"), ("output",))

@@ -80,6 +80,7 @@ class Site:
     memory       what this one node remembers between runs, for operators with a state of their own (random
                  streams, ring buffers); a dict in `evaluate` of a `stateful` operator, else None.
     intermediates  types of values inside the operator, whose quantization the model gives beside it.
+    quick        whether `evaluate` may take sums of products in float32: in less time, not to be compared with by bits.
     """
 
     attrs: Any
@@ -90,6 +91,7 @@ class Site:
     environment: Environment | None = None
     memory: dict[str, Any] | None = None
     intermediates: tuple[TensorType | None, ...] = ()
+    quick: bool = False
 
     @staticmethod
     def of(node: Node, environment: Environment | None = None) -> Site:

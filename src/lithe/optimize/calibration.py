@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from copy import deepcopy
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
 from threading import get_ident
 from typing import Any
@@ -18,11 +18,10 @@ import numpy as np
 
 from lithe.errors import InputError
 from lithe.ir.graph import Module, Node, Tensor
-from lithe.optimize.batches import Batches, each_seconds
+from lithe.optimize.batches import Batches, Show, each_seconds
 from lithe.optimize.inside import Inside, Seen
-from lithe.optimize.ranges import FAR, Observer, within_reach
+from lithe.optimize.ranges import FAR, Observer, extremes, within_reach
 from lithe.optimize.workers import Workers, opened
-from lithe.runtime.instance import Options
 from lithe.runtime.model import Model, load
 
 Range = tuple[float, float]
@@ -82,17 +81,13 @@ class Watched:
         """known: how many samples there are, if that can be told."""
         self.module = module
         self._names = list(Model(module).inputs)
-        self._inside = Inside(module)
         computed = [t for n in module.main.nodes for t in n.outputs if not t.is_variable]
-        watched = [t for t in computed if t.type.dtype.is_float or t in self._inside.given]
-        watching = module.copy()
-        same = dict(zip(module.main.tensors, watching.main.tensors, strict=True))
-        self._watched = {t: same[t] for t in watched}
-        self._outputs = watching.main.outputs = list(dict.fromkeys([*watching.main.outputs, *self._watched.values()]))
-        watching.signatures = [s for s in watching.signatures if s.graph != 0]
-        self._reference, self._compiled = Model(watching, Options(reference=True)), Model(watching)
-        self._batches = Batches(watching, self._outputs, self._single)
-        self._first_compiled = _runs_without_code(watching, self._batches.most, known)
+        self._batches = Batches(module, [t for t in computed if t.type.dtype.is_float], known)
+        self._without_code = _runs_without_code(module, self._batches.most, known) if self._batches.is_able else 0
+
+    @cached_property
+    def _compiled(self) -> _Compiled:
+        return _Compiled(self.module)
 
     def run(self, samples: Iterable[Any], observer: Callable[[Seen], Observer], first: int = 0) -> Iterator[int]:
         """Runs the samples; yields how many it has run so far.
@@ -102,72 +97,67 @@ class Watched:
         """
         count, taken = first, iter(samples)
         while True:
-            most = self._batches.most if count < self._first_compiled else 1
+            most = self._batches.most if count < self._without_code else 1
             some = [named_arrays(s, self._names, count + n) for n, s in enumerate(islice(taken, most))]
             if not some:
                 return
-            found = self._batches.run([list(given.values()) for given in some]) if len(some) > 1 else None
-            if found is not None and _all_finite(found):
-                for tensor, array in self._named(*found).items():
-                    _show_several(observer, tensor, array, len(some))
-                yield from range(count + 1, count + len(some) + 1)
-                count += len(some)
-                continue
-            for given in some:
-                self._one(given, observer, count)
-                count += 1
-                yield count
+            arrays = [list(given.values()) for given in some]
+            if count < self._without_code and all(map(self._batches.fits, arrays)):
+                self._batches.run(arrays, _shown_to(observer, count))
+            else:
+                for n, given in enumerate(arrays):
+                    self._compiled.run(given, _shown_to(observer, count + n))
+            yield from range(count + 1, count + len(some) + 1)
+            count += len(some)
 
-    def _one(self, given: Mapping[str, Any], observer: Callable[[Seen], Observer], count: int) -> None:
-        def show(seen: Seen, array: np.ndarray) -> None:
-            if array.dtype.kind != "f" or not array.size:
-                return
-            if not _is_finite(array):
-                name = seen if isinstance(seen, Tensor) else f"'{seen[1]}' of {seen[0]}"
-                raise InputError(
-                    f"sample {count} gives {_odd(array)} in {name}",
-                    hint="look for NaN and infinity in the samples, or leave this one out",
-                )
-            observer(seen).see(_reached(array))
 
-        model = self._reference if count < self._first_compiled else self._compiled  # in whatever part it is
-        found = self._named(list(given.values()), model.main.shown(*given.values()))
+class _Compiled:
+    """The model as code, which gives all of its tensors; what is inside of operators is seen beside it."""
+
+    def __init__(self, module: Module) -> None:
+        self._module, self._inside = module, Inside(module)
+        computed = [t for n in module.main.nodes for t in n.outputs if not t.is_variable]
+        watched = [t for t in computed if t.type.dtype.is_float or t in self._inside.given]
+        watching = module.copy()
+        same = dict(zip(module.main.tensors, watching.main.tensors, strict=True))
+        self._watched = {t: same[t] for t in watched}
+        self._outputs = watching.main.outputs = list(dict.fromkeys([*watching.main.outputs, *self._watched.values()]))
+        watching.signatures = [s for s in watching.signatures if s.graph != 0]
+        self._model = Model(watching)
+
+    def run(self, arrays: list[Any], show: Show) -> None:
+        """Runs one sample."""
+        made = dict(zip(self._outputs, self._model.main.shown(*arrays), strict=True))
+        found = {t: np.asarray(array) for t, array in zip(self._module.main.inputs, arrays, strict=True)}
+        found |= {t: made[watching] for t, watching in self._watched.items()}
         for tensor, array in found.items():
-            show(tensor, array)
-        self._inside.see(found, show)
-
-    def _single(self, arrays: list[Any]) -> list[np.ndarray]:
-        """What the watched model gives for one sample, by its definitions."""
-        return list(self._reference.main(*arrays).values())
-
-    def _named(self, given: list[Any], results: list[np.ndarray]) -> dict[Tensor, np.ndarray]:
-        found = {t: np.asarray(array) for t, array in zip(self.module.main.inputs, given, strict=True)}
-        made = dict(zip(self._outputs, results, strict=True))
-        return found | {t: made[watching] for t, watching in self._watched.items()}
+            show(tensor, array, 1, 0)
+        self._inside.see(found, lambda seen, array: show(seen, array, 1, 0))
 
 
-def _show_several(observer: Callable[[Seen], Observer], tensor: Tensor, array: np.ndarray, count: int) -> None:
-    """Shows what several samples put into a tensor, at once if nothing depends on which was which."""
-    if array.dtype.kind != "f" or not array.size:
-        return
-    one = observer(tensor)
-    each = array.shape[0] // count if array.ndim else 0
-    parts = [array] if not one.by_sample or each * count != len(array) else np.split(array, count)
-    for part in parts:
-        one.see(_reached(part))
+def _shown_to(observer: Callable[[Seen], Observer], first: int) -> Show:
+    """Shows to observers what is a real number, and finite.
 
+    first  the number of the first sample.
+    """
 
-def _is_finite(array: np.ndarray) -> bool:
-    """Whether all elements are; NaN is what it meets first and last."""
-    return bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+    def show(seen: Seen, array: np.ndarray, count: int, place: int) -> None:
+        if array.dtype.kind != "f" or not array.size:
+            return
+        low, high = extremes(array)
+        if not (np.isfinite(low) and np.isfinite(high)):  # NaN is what is met first and last
+            odd = next(n for n, a in enumerate(np.split(array, count)) if not np.isfinite(a).all())
+            name = seen if isinstance(seen, Tensor) else f"'{seen[1]}' of {seen[0]}"
+            raise InputError(
+                f"sample {first + place + odd} gives {_odd(np.split(array, count)[odd])} in {name}",
+                hint="look for NaN and infinity in the samples, or leave this one out",
+            )
+        if max(-low, high) >= FAR:
+            array = within_reach(array)
+            low, high = extremes(array)
+        observer(seen).see(array, count, (low, high))
 
-
-def _all_finite(found: tuple[list[np.ndarray], list[np.ndarray]]) -> bool:
-    return all(_is_finite(a) for arrays in found for a in arrays if a.dtype.kind == "f" and a.size)
-
-
-def _reached(array: np.ndarray) -> np.ndarray:
-    return array if max(-array.min(), array.max()) < FAR else within_reach(array)
+    return show
 
 
 # by workers: tensors are known by their places, as each has a model of its own
@@ -235,14 +225,14 @@ def _runs_without_code(module: Module, at_once: int, known: int | None) -> int:
 
     at_once  how many are run together.
     known    how many there are. If all would take longer than making code, code is made at once.
-    A model that keeps something between runs, or that runs other graphs, begins with its code.
+    A model that keeps something between runs begins with its code, if that is where it is going to end.
     """
     nodes = module.main.nodes
-    keeps = any(n.op.stateful or n.op.calls or any(t is not None and t.is_variable for t in n.inputs) for n in nodes)
-    if keeps or not nodes:
-        return 0
-    count = int(CODE_SECONDS * len(nodes) / each_seconds(module, at_once))
-    return 0 if known is not None and known > count else count
+    count = int(CODE_SECONDS * len(nodes) / each_seconds(module, at_once)) if nodes else 0
+    if known is not None:
+        return sys.maxsize if known <= count else 0
+    keeps = any(n.op.stateful or any(t is not None and t.is_variable for t in n.inputs) for n in nodes)
+    return 0 if keeps else count
 
 
 def named_arrays(sample: Any, names: list[str], count: int) -> dict[str, Any]:

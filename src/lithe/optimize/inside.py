@@ -49,7 +49,7 @@ class Inside:
         read = dict.fromkeys(t for n in self._nodes for t in n.inputs if t is not None and not t.is_constant)
         self.given = [t for t in read if not t.is_variable]
         self._variables = {t: np.zeros(t.type.shape, t.type.dtype.numpy) for t in read if t.is_variable}
-        self._model = _Watched(module)
+        self._model = Surroundings(module)
 
     def see(self, found: dict[Tensor, np.ndarray], show: Show) -> None:
         """Evaluates the operators on what the tensors of `given` hold in one run.
@@ -61,14 +61,15 @@ class Inside:
         for node in self._nodes:
             known = found | self._variables
             arrays = [None if t is None else t.data if t.data is not None else known[t] for t in node.inputs]
-            results = _evaluated(node, self._model, arrays, show)
+            results = evaluated_inside(node, self._model, arrays, show)
             written = {t: np.array(r) for t, r in zip(node.outputs, results, strict=True) if t.is_variable}
             self._variables.update(written)
 
 
-def _evaluated(
+def evaluated_inside(
     node: Node, environment: Environment, arrays: Sequence[np.ndarray | None], show: Show
 ) -> list[np.ndarray]:
+    """The results of an operator, whose values inside are shown."""
     site = Site.of(node, environment)
     pairs = zip(site.inputs, arrays, strict=True)
     site = replace(site, inputs=tuple(None if t is None or a is None else replace(t, shape=a.shape) for t, a in pairs))
@@ -78,8 +79,8 @@ def _evaluated(
         return list(node.op.inside(site, lambda name, value: show((node, name), value), *arrays))
 
 
-class _Watched(Instance):
-    """A model whose called graphs show their tensors."""
+class Surroundings(Instance):
+    """A model whose called graphs show their tensors: the environment of operators that are evaluated to be seen."""
 
     def __init__(self, module: Module) -> None:
         super().__init__(Source(module))
@@ -105,7 +106,7 @@ class _Watched(Instance):
         for node in graph.nodes:
             if node.op.inside is not None and hides(self.source.module, node):
                 given = [None if t is None else np.array(_storage(executor, t)) for t in node.inputs]
-                _evaluated(node, self, given, self.show)
+                evaluated_inside(node, self, given, self.show)
         return [np.array(_storage(executor, t)) for t in graph.outputs]
 
     def _shaped(self, number: int, shapes: dict[int, Any]) -> Graph:

@@ -28,6 +28,7 @@ from lithe.types import DTYPES, FLOAT32, INT16, DType, Quantization
 
 STORED, WEIGHTS, BIAS, INSIDE, OTHER = "stored", "weights", "bias", "inside", "other"
 Stored = tuple[Tensor, DType]  # a tensor as integers of a type
+FEWER = 8  # times fewer integers than a tensor of its own would have
 LARGEST_BIAS = 1 << 30  # as an int32: sums have as much room again
 
 
@@ -108,6 +109,8 @@ def integer_forms(
         form = None if divisors.intersection(node.outputs) else integer_form(node, scheme)
         if form is not None and any(t in known for t in stored_operands(node, form)):
             forms[node] = form
+    for node in (n for graph in graphs for n in _decided_by(graph, forms)):
+        del forms[node]
     groups, values = carried(module, graphs), {n: plan.of(n).values for graph in graphs for n in graph.nodes}
     handed: dict[frozenset[Place], DType] = {}
     count = -1
@@ -132,6 +135,21 @@ def _never_zero(graph: Graph) -> set[Tensor]:
             found.update(t for t in node.inputs[node.op.never_zero :][:1] if t is not None)
         if node.op.keeps_scale and found.intersection(node.outputs):
             found.update(t for t in node.inputs if t is not None)
+    return found
+
+
+def _decided_by(graph: Graph, forms: Collection[Node]) -> list[Node]:
+    """The nodes behind the last weights that compute what is decided by: several real operands from which an operator
+    makes integers (boxes and scores, of which one chooses). Scores that are stored as the same integer decide nothing.
+    """
+    found, wanted = [], set[Tensor]()
+    for node in reversed(graph.nodes):
+        real = [t for t in node.inputs if t is not None and t.data is None and t.type.dtype.is_float]
+        whole = [t for t in node.outputs if t.type.dtype.is_integer]
+        decides = node not in forms and len(real) > 1 and whole and not node.op.calls
+        if decides or (wanted.intersection(node.outputs) and node.op.weights_axis is None):
+            wanted.update(real)
+            found += [node] if node in forms else []
     return found
 
 
@@ -216,25 +234,44 @@ def as_weights(weights: np.ndarray, q: Quantization, dtype: DType) -> np.ndarray
 class Scales:
     """The scale and zero point of every stored tensor of a graph, in each type in which it is stored.
 
-    Tensors between which elements only move have one. Some operators give theirs.
+    Tensors between which elements only move have one. Some operators give theirs. What of a table no sample looked up
+    is cut off where that costs the table less than finer steps for the rest are worth. What is put beside far larger
+    numbers, and is computed with too, keeps its own scale for that.
     """
 
     def __init__(
-        self, forms: Mapping[Node, Form], ranges: Mapping[Seen, Range], handed: Iterable[list[Stored]] = ()
+        self,
+        forms: Mapping[Node, Form],
+        ranges: Mapping[Seen, Range],
+        handed: Iterable[list[Stored]] = (),
+        computed_with: Collection[Tensor] = (),
     ) -> None:
-        """handed: for each value that calls hand on as integers, its tensors."""
+        """
+        handed         for each value that calls hand on as integers, its tensors.
+        computed_with  the tensors that some operator reads that does not only move them.
+        """
         self._ranges = ranges
         self._group: dict[Stored, Stored] = {}
         members: dict[Stored, list[Stored]] = {}
         operands = {node: [(t, form.values) for t in stored_operands(node, form)] for node, form in forms.items()}
         for node, stored in operands.items():
             if node.op.keeps_scale:
-                for other in stored[1:]:
-                    self._join(stored[0], other)
+                for other in stored:
+                    if not self._is_small(node, forms[node], *other):
+                        self._join(stored[-1], other)
         handed = list(handed)
         for stored in handed:
             for other in stored[1:]:
                 self._join(stored[0], other)
+        fine = {self._root(one) for stored in operands.values() for one in stored if one[0] in computed_with}
+        self._rescaled: dict[tuple[Node, Tensor], Stored] = {}
+        for node, stored in operands.items():
+            for other in stored if node.op.keeps_scale else ():
+                if self._root(other) != self._root(stored[-1]):
+                    if self._root(other) in fine:
+                        self._rescaled[node, other[0]] = stored[-1]
+                    else:
+                        self._join(stored[-1], other)
         for stored in (*operands.values(), *handed):
             for one in stored:
                 members.setdefault(self._root(one), []).append(one)
@@ -251,8 +288,20 @@ class Scales:
         """The range of a value inside a node."""
         return self._ranges.get((node, name), (0.0, 0.0))
 
+    def read(self, node: Node, tensor: Tensor, dtype: DType) -> Quantization:
+        """With which a node reads the tensor in this type."""
+        return self.of(*self._rescaled.get((node, tensor), (tensor, dtype)))
+
+    def _is_small(self, node: Node, form: Form, tensor: Tensor, dtype: DType) -> bool:
+        """Whether it is an operand beside far larger ones, so that their scale would leave few integers to it."""
+        operands = [t for t, part in zip(node.inputs, form.inputs, strict=True) if part == STORED and t is not None]
+        if len(operands) < 2 or tensor not in operands or tensor.data is not None:
+            return False
+        span, whole = (max(high, 0.0) - min(low, 0.0) for low, high in map(self._range, (tensor, node.outputs[0])))
+        return span * FEWER < whole
+
     def of(self, tensor: Tensor, dtype: DType) -> Quantization:
-        """With which the tensor is read in this type."""
+        """With which the tensor is read in this type, by all who do not put it beside far larger numbers."""
         root = self._root((tensor, dtype))
         return self._of_group[root] if root in self._of_group else stored_scale(*self._range(tensor), dtype)
 
@@ -262,15 +311,20 @@ class Scales:
 
     def _agreed(self, members: Collection[Stored]) -> Quantization:
         given = {self._given[one] for one in members if one in self._given}
-        ranges = [self._range(one[0]) for one in members if one not in self._given]
-        low, high = min((r[0] for r in ranges), default=0.0), max((r[1] for r in ranges), default=0.0)
+        free = [one[0] for one in members if one not in self._given]
         (dtype,) = {dtype for _, dtype in members}
+        ends = _union(map(self._range, free))
         for q in given if len(given) == 1 else ():
             least, most = _ends(q, dtype)
-            if least <= low and high <= most + q.scale[0]:
+            if least <= ends[0] and ends[1] <= most + q.scale[0]:
                 return q
-        reached = [(low, high), *(_ends(q, dtype) for q in given)]
-        return stored_scale(min(r[0] for r in reached), max(r[1] for r in reached), dtype)
+        reached = [_ends(q, dtype) for q in given]
+        constants = [t.data for t in free if t.data is not None]
+        computed = _union([*(self._range(t) for t in free if t.data is None), *reached])
+        whole, narrow = (stored_scale(*_union([e, *reached]), dtype) for e in (ends, computed))
+        if len(constants) in (0, len(free)) or whole == narrow:
+            return whole
+        return min(whole, narrow, key=lambda q: sum(_squared_error(data, q, dtype) for data in constants))
 
     def _range(self, t: Tensor) -> Range:
         if t.data is not None:
@@ -285,6 +339,17 @@ class Scales:
 
     def _join(self, a: Stored, b: Stored) -> None:
         self._group[self._root(a)] = self._root(b)
+
+
+def _union(ranges: Iterable[Range]) -> Range:
+    lows, highs = zip((0.0, 0.0), *ranges, strict=True)
+    return min(lows), max(highs)
+
+
+def _squared_error(data: np.ndarray, q: Quantization, dtype: DType) -> float:
+    """What storing a constant costs."""
+    stored = as_stored(data, q, dtype).astype(np.float64) - q.zero_point[0]
+    return float(((stored * q.scale[0] - within_reach(data)) ** 2).sum())
 
 
 def _ends(q: Quantization, dtype: DType) -> Range:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from lithe.errors import InputError
-from lithe.ir.graph import Module, Node, Tensor
+from lithe.ir.graph import Module, Tensor
 from lithe.ops.verify import verify
-from lithe.optimize.calibration import SAMPLES, calibrated
-from lithe.optimize.ranges import observer
+from lithe.optimize.calibration import SAMPLES, calibrated, named_arrays
+from lithe.optimize.ranges import Observer, observer
 from lithe.optimize.recipes import WEIGHTS_OPERAND, Given, Plan, stored_types
 from lithe.optimize.recipes import recipe as named
 from lithe.optimize.repairs.mending import Mending, Ranges
-from lithe.optimize.rewriting import Ends, as_integer_graphs
+from lithe.optimize.repairs.narrowing import Ends, is_nearer, samples_judged, with_first
+from lithe.optimize.rewriting import Ends as Sides
+from lithe.optimize.rewriting import as_integer_graphs
 from lithe.optimize.spelling import spell_out
 from lithe.optimize.weights import halve_constants, narrow_weights
 from lithe.optimize.workers import Workers
@@ -58,9 +61,10 @@ def quantize(
              of ai-edge-quantizer.
     ranges   how the range of a tensor comes from what it held: "min_max", "moving_average", "percentile",
              "mean_squared_error", "guarded_error" or "entropy"; default: the recipe's.
-    repairs  of what quantization breaks, by name: "folding", "equalization", "bias" and "rounding", see
-             `lithe.optimize.repairs`; (): none. Default: all, of which rounding is for weights of 4 bits and fewer, and
-             of 8 where it is cheap and pays; named, it is for all of 8 bits too.
+    repairs  of what quantization breaks, by name: "narrowing", "folding", "equalization", "bias" and "rounding", see
+             `lithe.optimize.repairs`; (): none. Default: all, of which narrowing is for ranges that are not named, and
+             rounding for weights of 4 bits and fewer, and of 8 where it is cheap and pays; named, it is for all of 8
+             bits too.
     inputs, outputs   "float32", or with "int8" the integers themselves, "int8" or "uint8"; "int16" with "int16x8".
     workers  "dask", "dask://host:port", "ray" or "ray://host:port": who shares the samples.
     keep     {"accuracy": 0.99}: in place of a recipe, the cheapest mixture is searched for that keeps this share of the
@@ -91,35 +95,71 @@ def quantize(
         fold_constants(graph)
     rewrite(module.main, as_activation, fuse_activation)  # what an activation cuts off takes no steps
     plan = chosen.plan(module)
-    ends = Ends(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
-    make = observer(ranges or chosen.ranges)
-    if plan.has_integers and samples is None:
+    sides = Sides(_end(inputs, "inputs", plan, recipe), _end(outputs, "outputs", plan, recipe))
+    if plan.needs_samples and samples is None:
         raise InputError(
             f"{_said(recipe)} needs samples", hint=f"give some, or --calibrate on the command line; they are {SAMPLES}"
         )
     if plan.has_integers:
         plan = spell_out(module, plan)
     mending = Mending(module.main, plan, repairs)
-    seen: Ranges = {}
-    rounded: dict[Node, Tensor] = {}
+    may_narrow = not ranges and chosen.ranges == "min_max" and INT8 in stored_types(plan)
+    count = samples_judged(module) if may_narrow and mending.narrows and samples is not None else 0
+    samples, first = with_first(samples, count)
+    ends: dict[Any, Ends] = {}
+
+    def watching(seen: Any) -> Observer:
+        made = ends[seen] = Ends()
+        return mending.observed(seen, made)
+
+    found: Ranges = {}
     if samples is not None and (plan.has_integers or mending.wants_samples):
-        found = calibrated(module, samples, lambda t: mending.observed(t, make()), progress, workers)
-        seen, rounded = mending.mend(found)
-    changed = halve_constants(module, plan) + narrow_weights(module, plan, rounded)
-    mending.correct(rounded)
-    if plan.has_integers:
-        for node, weights in rounded.items():
-            if plan.of(node).values is not None:
-                node.inputs[WEIGHTS_OPERAND] = weights
-        became = as_integer_graphs(module, seen, plan, ends)
-        _sign(module, became)
-        changed += len(became) + _steps(module) - before
+        plain = observer(ranges or chosen.ranges)
+        see = watching if count else lambda seen: mending.observed(seen, plain())
+        found = calibrated(module, samples, see, progress, workers)
+    narrow = {seen: ends[seen].narrow() if seen in ends else reach for seen, reach in found.items()}
+    other = _twin(module, mending, narrow) if narrow != found else None
+    changed = _finish(module, mending, found, sides) + _steps(module) - before
+    if other is not None and changed:
+        _finish(*other, sides)
+        float_model = given.module if isinstance(given, Model) else given
+        names = list(Model(float_model).inputs)
+        judged = [list(named_arrays(sample, names, i).values()) for i, sample in enumerate(first)]
+        module = other[0] if is_nearer(float_model, module, other[0], judged) else module
     if not changed:
         raise InputError(
             f"nothing in the model can be quantized with {_said(recipe)}", hint="its operators have no such form"
         )
     verify(module)
     return Model(module, name=given.name if isinstance(given, Model) else "")
+
+
+def _twin(module: Module, mending: Mending, found: Ranges) -> tuple[Module, Mending, Ranges]:
+    """A copy of a module that shares its constants, and what is known of the one as of the other."""
+    for graph in module.graphs:
+        graph.renumber()
+    made = module.copy()
+    same: dict[int, Any] = {}
+    for old, new in zip(module.graphs, made.graphs, strict=True):
+        for these, those in (([old], [new]), (old.tensors, new.tensors), (old.nodes, new.nodes)):
+            same |= {id(one): other for one, other in zip(these, those, strict=True)}
+    return made, *deepcopy((mending, found), same)
+
+
+def _finish(module: Module, mending: Mending, found: Ranges, sides: Sides) -> int:
+    """Makes a module what its plan says; returns how much changed."""
+    plan = mending.plan
+    seen, rounded = mending.mend(found)
+    changed = halve_constants(module, plan) + narrow_weights(module, plan, rounded)
+    mending.correct(rounded)
+    if plan.has_integers:
+        for node, weights in rounded.items():
+            if plan.of(node).values is not None:
+                node.inputs[WEIGHTS_OPERAND] = weights
+        became = as_integer_graphs(module, seen, plan, sides)
+        _sign(module, became)
+        changed += len(became)
+    return changed
 
 
 def _steps(module: Module) -> int:

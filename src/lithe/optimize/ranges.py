@@ -48,16 +48,22 @@ def within_reach(array: np.ndarray) -> np.ndarray:
     return np.clip(array, low - reach, high + reach)
 
 
+Ends = tuple[float, float]
+
+
+def extremes(array: np.ndarray) -> Ends:
+    """The least and the greatest element; NaN where there is one."""
+    return float(array.min()), float(array.max())
+
+
 class Observer(Protocol):
-    """What watches one tensor.
+    """What watches one tensor."""
 
-    by_sample  whether it has to see each sample on its own; others are shown several at once, along the first axis.
-    """
+    def see(self, array: np.ndarray, count: int = 1, ends: Ends | None = None) -> None:
+        """Takes in the values of `count` samples, one after another along the first axis.
 
-    by_sample: bool
-
-    def see(self, array: np.ndarray) -> None:
-        """Takes in the values of a sample; they are finite, and there is at least one."""
+        They are finite, and there is at least one. ends: the least and the greatest, where they are known.
+        """
 
     def range(self) -> tuple[float, float]:
         """The least and the greatest number to be reached."""
@@ -69,13 +75,12 @@ class Observer(Protocol):
 class MinMax:
     """From the least value seen to the greatest."""
 
-    by_sample = False
-
     def __init__(self) -> None:
         self.low, self.high = np.inf, -np.inf
 
-    def see(self, array: np.ndarray) -> None:
-        self.low, self.high = min(self.low, float(array.min())), max(self.high, float(array.max()))
+    def see(self, array: np.ndarray, count: int = 1, ends: Ends | None = None) -> None:
+        low, high = ends or extremes(array)
+        self.low, self.high = min(self.low, low), max(self.high, high)
 
     def range(self) -> tuple[float, float]:
         return self.low, self.high
@@ -87,19 +92,18 @@ class MinMax:
 class MovingAverage:
     """The least and greatest values of each sample, averaged: each new sample counts `rate`, those before less."""
 
-    by_sample = True
-
     def __init__(self, rate: float = 0.05) -> None:
         self.rate = rate
         self.count = 0
         self.first: np.ndarray | None = None
         self.ends: np.ndarray | None = None
 
-    def see(self, array: np.ndarray) -> None:
-        ends = np.array([array.min(), array.max()], np.float64)
-        self.first = ends if self.first is None else self.first
-        self.ends = ends if self.ends is None else self.ends + self.rate * (ends - self.ends)
-        self.count += 1
+    def see(self, array: np.ndarray, count: int = 1, ends: Ends | None = None) -> None:
+        rows = array.reshape(count, -1)
+        for one in np.stack([rows.min(1), rows.max(1)], 1).astype(np.float64):
+            self.first = one if self.first is None else self.first
+            self.ends = one if self.ends is None else self.ends + self.rate * (one - self.ends)
+        self.count += count
 
     def merge(self, later: MovingAverage) -> None:
         """The first sample of the later ones counted whole there; here it counts as what stood before them."""
@@ -121,16 +125,14 @@ class Histogram:
     not from the order, and the sum of two histograms is the histogram of the sum.
     """
 
-    by_sample = False
-
     def __init__(self) -> None:
         self.least, self.greatest = np.inf, -np.inf
         self.exponent = LEAST_EXPONENT
         self.first = 0  # the bin that is counted at place 0
         self.counts = np.zeros(BINS, np.int64)
 
-    def see(self, array: np.ndarray) -> None:
-        self._reach(float(array.min()), float(array.max()))
+    def see(self, array: np.ndarray, count: int = 1, ends: Ends | None = None) -> None:
+        self._reach(*(ends or extremes(array)))
         places = self._bins(array.ravel()) - self.first
         self.counts += np.bincount(places, minlength=BINS)
 

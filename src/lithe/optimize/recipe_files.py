@@ -118,7 +118,10 @@ def _our_rule(given: Mapping[str, Any], where: str) -> Rule:
         int(_choice(given.get("block", 0), (0, *BLOCKS), "block", where)),
         bool(_choice(given.get("channels", True), (True, False), "channels", where)),
         _count(given.get("least", FLOAT.least), "least", where),
+        bool(_choice(given.get("rounding", False), (True, False), "rounding", where)),
     )
+    if scheme.rounding and not scheme.channels:
+        raise InputError(f"{where}: 'rounding' goes with a scale for each channel", hint="leave out 'channels'")
     if scheme.values is not None and (scheme.dynamic or scheme.block):
         raise InputError(f"{where}: integer values go with neither 'dynamic' nor 'block'", hint="leave out 'values'")
     return Rule(scheme, _scope(given.get("scope", ""), where), frozenset(_operator(name, where) for name in operators))
@@ -126,7 +129,8 @@ def _our_rule(given: Mapping[str, Any], where: str) -> Rule:
 
 # ai-edge-quantizer's
 
-INTEGERS = ("min_max_uniform_quantize", "MSE", "OCTAV")  # ours: min-max of 8 bits, least squared error of fewer
+ROUNDED = "GPTQ"
+INTEGERS = ("min_max_uniform_quantize", "MSE", "OCTAV", ROUNDED)  # min-max of 8 bits, least squared error of fewer
 FOREIGN_NAMES = {"CONV_2D_TRANSPOSE": "TRANSPOSE_CONV"}
 ENDS = ("INPUT", "OUTPUT")
 
@@ -179,17 +183,20 @@ def _scheme(algorithm: Any, config: Any, where: str) -> Scheme:
     if weights.get("block_size"):
         block = int(_choice(weights["block_size"], BLOCKS, "block_size", where))
     channels = granularity != "TENSORWISE" or block > 0
+    rounding = algorithm == ROUNDED
+    if rounding and not channels:
+        raise InputError(f"{where}: {ROUNDED} with one scale", hint="its granularity is CHANNELWISE, or of blocks")
     values = config.get("activation_tensor_config")
     if values is None:
         computed = _choice(config.get("compute_precision", "FLOAT"), ("INTEGER", "FLOAT"), "compute_precision", where)
-        return Scheme(None, kept, computed == "INTEGER", block, channels, least)
+        return Scheme(None, kept, computed == "INTEGER", block, channels, least, rounding)
     values = _record(values, f"{where}, activation_tensor_config")
     sign = _choice(values.get("dtype", "INT"), ("INT",), "dtype of values", where)
     stored = _type(f"{str(sign).lower()}{values.get('num_bits')}", VALUES, "values", where)
     _choice(values.get("granularity", "TENSORWISE"), ("TENSORWISE",), "granularity of values", where)
     if block:
         raise InputError(f"{where}: weights in blocks beside integer values", hint="leave out activation_tensor_config")
-    return Scheme(stored, kept, channels=channels)
+    return Scheme(stored, kept, channels=channels, rounding=rounding)
 
 
 # what both hold

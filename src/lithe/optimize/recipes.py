@@ -44,6 +44,7 @@ class Scheme:
               output channel.
     channels  whether weights have a scale for each output channel, or one for all.
     least     beside real values: how many elements weights must have at least.
+    rounding  whether weights are rounded so that sums of products stay (GPTQ), in however many bits; needs samples.
     """
 
     values: DType | None = None
@@ -52,6 +53,7 @@ class Scheme:
     block: int = 0
     channels: bool = True
     least: int = LEAST_WEIGHTS
+    rounding: bool = False
 
     def __str__(self) -> str:
         if self.weights is None:
@@ -144,6 +146,11 @@ class Plan:
     def has_integers(self) -> bool:
         """Whether some operator computes on integers, so that samples are needed."""
         return any(s.values is not None for s in self.schemes.values())
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether there is something that only samples can tell."""
+        return self.has_integers or any(s.rounding for s in self.schemes.values())
 
     def integers(self, graph: Graph) -> dict[Node, Scheme]:
         """The operators of a graph that are to compute on integers."""

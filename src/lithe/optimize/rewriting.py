@@ -7,7 +7,7 @@ operator on integers, real operator  ->  operator on integers, DEQUANTIZE, real 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,7 +25,6 @@ from lithe.optimize.integers import (
     WEIGHTS,
     Form,
     Scales,
-    Stored,
     as_stored,
     as_weights,
     handed_on,
@@ -53,7 +52,7 @@ class _Rewriting:
     def __init__(self, forms: Mapping[Node, Form], scales: Scales) -> None:
         self.forms, self.scales = forms, scales
         self.nodes: list[Node] = []
-        self.stored: dict[Stored, Tensor] = {}
+        self.stored: dict[tuple[Tensor, DType, Quantization], Tensor] = {}
         self.real: dict[Tensor, Tensor] = {}
         self.written: dict[Tensor, Tensor] = {}  # as the operator that computes it writes it
         self._variables = {
@@ -76,21 +75,22 @@ class _Rewriting:
                 self.real[t] = t
         return self.real[t]
 
-    def as_integers(self, t: Tensor, dtype: DType) -> Tensor:
-        """The tensor for operators that compute with integers of this type."""
+    def as_integers(self, t: Tensor, dtype: DType, reader: Node | None = None) -> Tensor:
+        """The tensor for operators that compute with integers of this type, or for one of them."""
         if t.is_variable:
             self.variable(t, dtype)
-        if (t, dtype) not in self.stored or t.is_variable:
-            q = self.scales.of(t, dtype)
+        q = self.scales.of(t, dtype) if reader is None else self.scales.read(reader, t, dtype)
+        key = (t, dtype, q)
+        if key not in self.stored or t.is_variable:
             kind = TensorType(dtype, t.type.shape, q)
             written = self.written.get(t)
             if t.data is not None:
-                self.stored[t, dtype] = Tensor(t.name, kind, as_stored(t.data, q, dtype))
+                self.stored[key] = Tensor(t.name, kind, as_stored(t.data, q, dtype))
             elif written is not None and (written.type.dtype, written.type.quantization) == (dtype, q):
-                self.stored[t, dtype] = written
+                self.stored[key] = written
             else:
-                self.stored[t, dtype] = self._add("QUANTIZE", written or t, f"{t.name}_stored", kind)
-        return self.stored[t, dtype]
+                self.stored[key] = self._add("QUANTIZE", written or t, f"{t.name}_stored", kind)
+        return self.stored[key]
 
     def _add(self, op: str, source: Tensor, name: str, kind: TensorType) -> Tensor:
         made = Tensor(name, kind, shape_signature=source.shape_signature)
@@ -171,7 +171,7 @@ class _Rewriting:
         made: list[Tensor | None] = []
         for t, part in zip(node.inputs, form.inputs, strict=True):
             if part == STORED and t is not None:
-                made.append(self.as_integers(t, form.values))
+                made.append(self.as_integers(t, form.values, node))
             else:
                 made.append(t if part in (WEIGHTS, BIAS, INSIDE) else self._unstored(t))
         if WEIGHTS in form.inputs:
@@ -279,7 +279,7 @@ def as_integer_graphs(module: Module, ranges: Mapping[Seen, Range], plan: Plan, 
     for node in (n for graph in graphs for n in graph.nodes if n.op.calls):  # each place has a scale of its own
         node.inputs = [replace(t) if t is not None and t.is_constant else t for t in node.inputs]
     forms, handed = integer_forms(module, graphs, plan, ranges)
-    scales = Scales(forms, ranges, handed_on(handed))
+    scales = Scales(forms, ranges, handed_on(handed), _computed_with(graphs, forms))
     became: dict[Tensor, Tensor] = {}
     for graph in graphs:
         rewriting = _Rewriting(forms, scales)
@@ -290,6 +290,12 @@ def as_integer_graphs(module: Module, ranges: Mapping[Seen, Range], plan: Plan, 
         graph.nodes = rewriting.nodes
         graph.renumber()
     return became
+
+
+def _computed_with(graphs: Iterable[Graph], forms: Mapping[Node, Form]) -> set[Tensor]:
+    """The tensors that operators read that do not only move integers."""
+    readers = (n for graph in graphs for n in graph.nodes if n not in forms or not n.op.keeps_scale)
+    return {t for n in readers for t in n.inputs if t is not None}
 
 
 def _main(graph: Graph, rewriting: _Rewriting, ends: Ends) -> dict[Tensor, Tensor]:

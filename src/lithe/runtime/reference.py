@@ -21,6 +21,7 @@ class ReferenceExecutor:
     """Executes a prepared graph (see `lithe.passes.prepare`).
 
     keep_all  every intermediate tensor keeps its value after a run.
+    quick     sums of products may be taken in float32.
 
     Operators that keep state in a variable (recurrent ones) are given the variable's own storage and write into it;
     those with a state of their own find it in `Site.memory`.
@@ -30,8 +31,10 @@ class ReferenceExecutor:
     Raises UnsupportedOp when an operator of the graph has no `evaluate`.
     """
 
-    def __init__(self, graph: Graph, environment: Environment | None = None, *, keep_all: bool = False) -> None:
-        self._graph, self._environment = graph, environment
+    def __init__(
+        self, graph: Graph, environment: Environment | None = None, *, keep_all: bool = False, quick: bool = False
+    ) -> None:
+        self._graph, self._environment, self._quick = graph, environment, quick
         self._lasting = _lasting(graph)
         self._by_index = {t.index: t for t in graph.tensors if t.index >= 0}
         for node in graph.nodes:
@@ -47,7 +50,7 @@ class ReferenceExecutor:
                 )
         self._values: dict[Tensor, np.ndarray | None] = {}
         self._memories: list[dict[str, Any]] = []
-        self._steps = [Step(node, self._site(node)) for node in graph.nodes]
+        self.steps = [Step(node, self._site(node)) for node in graph.nodes]
         self._released = [[] for _ in graph.nodes] if keep_all else self._last_reads()
         for tensor in graph.tensors:
             if tensor.data is not None:
@@ -58,7 +61,7 @@ class ReferenceExecutor:
         self.reset_variables()
 
     def _site(self, node: Node) -> Site:
-        site = Site.of(node, self._environment)
+        site = replace(Site.of(node, self._environment), quick=self._quick)
         if not node.op.stateful:
             return site
         self._memories.append({})
@@ -86,7 +89,7 @@ class ReferenceExecutor:
     def invoke(self) -> None:
         """Runs every node once. Raises ExecutionError with the operator's place when data cannot be used."""
         values = self._values
-        for step, released in zip(self._steps, self._released, strict=True):
+        for step, released in zip(self.steps, self._released, strict=True):
             node = step.node
             arrays = [None if t is None else values.get(t) for t in node.inputs]
             if any(a is None and t is not None for a, t in zip(arrays, node.inputs, strict=True)):
@@ -138,7 +141,7 @@ class Step:
     """One node in this executor, with what is known of it before the run."""
 
     def __init__(self, node: Node, site: Site) -> None:
-        self.node, self._site = node, site
+        self.node, self.declared = node, site
         self._is_dynamic = any(is_dynamic(t.type) for t in (*node.inputs, *node.outputs) if t is not None)
         self._seen: tuple[list[Shape | None], Site] | None = None  # the last shapes, when these decide all others
         self._by_values = False  # they do not
@@ -146,13 +149,13 @@ class Step:
     def site(self, arrays: list[np.ndarray | None]) -> Site:
         """The site with the shapes that operands have in this run, and with their values where these decide shapes."""
         if not self._is_dynamic:
-            return self._site
+            return self.declared
         shapes = [None if a is None else a.shape for a in arrays]
         if self._seen is not None and not self._by_values and self._seen[0] == shapes:
             return self._seen[1]
         if not self._by_values:
             try:
-                site = self._shaped(shapes, self._site.constants)
+                site = self._shaped(shapes, self.declared.constants)
             except ModelError:  # a value that the model computes has to be known
                 self._by_values = True
             else:
@@ -166,7 +169,7 @@ class Step:
             None if t is None or shape is None else replace(t.type, shape=shape)
             for t, shape in zip(node.inputs, shapes, strict=True)
         )
-        site = replace(self._site, inputs=inputs, constants=constants)
+        site = replace(self.declared, inputs=inputs, constants=constants)
         made = zip(node.outputs, inferred(node, site), strict=True)
         return replace(site, outputs=tuple(replace(t.type, shape=checked_shape(node, t.type, s)) for t, s in made))
 

@@ -12,7 +12,6 @@ import pytest
 import lithe
 from lithe.errors import InputError, UnsupportedOp
 from lithe.formats import tflite
-from tests.optimize.trained.networks import BANDS, FRAMES, network
 
 keras = pytest.importorskip("keras", reason="Keras is not installed")
 L = keras.layers
@@ -122,23 +121,6 @@ def test_the_model_in_training_and_the_file_give_the_same_bits(name: str) -> Non
     assert min(moved) > 0
     found, small = predicted(aware, x), lithe.convert(aware)
     assert all(np.array_equal(a, b) for a, b in zip(found, deployed(small, x), strict=True))
-
-
-@pytest.mark.parametrize(
-    ("name", "inputs", "rate"), [("digits", None, 1e-4), ("lstm", {"x": (1, FRAMES, BANDS)}, 1e-4)]
-)
-def test_trained_networks_keep_what_they_know(name: str, inputs: Any, rate: float) -> None:
-    """All of the test set, with a difference of 0; and at most a tenth of a point is lost."""
-    trained = network(name)
-    (x, y), (given, answers) = trained.train, trained.test
-    aware = lithe.optimize.quantize_aware(trained.model, x[:200, None], inputs=inputs)
-    aware.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
-    aware.fit(x, y, epochs=1, batch_size=64, verbose=0)
-    found = aware.predict(given, batch_size=500, verbose=0)
-    assert (found.argmax(-1) == answers).mean() >= trained.accuracy - 0.001
-    small = lithe.convert(aware)
-    assert np.array_equal(found, deployed(small, given)[0])
-    assert np.array_equal(found.argmax(-1), official(small, given)[0].argmax(-1))
 
 
 def test_files_and_checkpoints(tmp_path: Any) -> None:
@@ -261,9 +243,10 @@ def test_other_backends(backend: str) -> None:
     pytest.importorskip(backend, reason=f"{backend} is not installed")
     names = ["convolutions", "attention", "lstm", "gru"]
     code = f"""
-from tests.optimize.trained import test_aware as t
+from tests.optimize.trained import test_aware as t, test_aware_networks as networks
 for name in {names}:
     t.test_the_model_in_training_and_the_file_give_the_same_bits(name)
+networks.test_ranges_follow_training_where_they_are_renewed()
 """
     subprocess.run([sys.executable, "-c", code], check=True, env=_environment(backend), timeout=900)
 

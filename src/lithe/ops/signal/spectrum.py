@@ -114,7 +114,9 @@ class Rfft2d(Op):
         rows, columns = integers(fft_length)
         if not _powers_of_two([rows, columns]) or rows * columns > MOST_ELEMENTS:
             raise ExecutionError(f"fft_length must be powers of two up to {MOST_ELEMENTS}, are {rows} and {columns}")
-        return [np.fft.rfft2(x, (rows, columns)).astype(np.complex64)]
+        x = x.astype(np.float64)
+        found = np.fft.rfft(x[..., :1, :], columns) if rows == 1 else np.fft.rfft2(x, (rows, columns))
+        return [found.astype(np.complex64)]
 
     def lowers(site: Site) -> bool:
         return site.known(1) is not None and max(integers(site.constant(1))) <= LONGEST

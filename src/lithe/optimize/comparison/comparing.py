@@ -19,9 +19,11 @@ from lithe.optimize.comparison.grafting import Host, Watch, can_become, layer
 from lithe.optimize.comparison.grafting import Layer as Part
 from lithe.optimize.comparison.matching import Matching, Side, matched
 from lithe.optimize.comparison.watching import Watched
+from lithe.optimize.recipes import Plan, Scheme
 from lithe.optimize.repairs.folding import folded
 from lithe.runtime.function import TensorInfo
 from lithe.runtime.model import Model, load
+from lithe.types import INT8
 
 LEAST = 10.0  # decibels: noise with a tenth of the signal's power
 BARS = 64  # of a histogram
@@ -105,7 +107,9 @@ def _fits(mine: TensorInfo, theirs: TensorInfo) -> bool:
 
 def _watched(found: Matching, factors: Factors) -> list[Watched]:
     """The tensors of real numbers that both have, with the layers that compute them."""
-    bounds = folded(found.a.graph, dict.fromkeys(found.pairs, (-math.inf, math.inf)))
+    kinds = {x: found.b.stored(y).type.dtype for x, y in found.pairs.items()}
+    schemes = {n: Scheme(kinds.get(n.outputs[0]), INT8) for n in found.a.graph.nodes if n.outputs}
+    bounds = folded(found.a.graph, dict.fromkeys(found.pairs, (-math.inf, math.inf)), Plan(schemes))
     made = []
     for x, y in found.pairs.items():
         stored = found.b.stored(y)

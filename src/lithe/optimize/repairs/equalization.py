@@ -13,7 +13,9 @@ with the a of several at which the noise of both roundings in z, of which the fo
 helps a layer in which ranges are alike, and then all factors are 1. Source: Nagel et al., Data-Free Quantization
 Through Weight Equalization and Bias Correction, 2019; Xiao et al., SmoothQuant, 2022 (for the exponent).
 
-A bound of f (RELU6) is no obstacle: channels that reach it on the samples keep their scale, others stay below it.
+A bound of f (RELU6) is no obstacle: channels that reach it on the samples keep their scale, others stay below it. Nor
+is a channel scaled so far that a step of x times a step of its weights is more than a step of y, as one would be in
+which the samples left nothing: that is no finer, and kernels refuse it.
 """
 
 from __future__ import annotations
@@ -165,7 +167,9 @@ def _evaluated(node: Node, t: Tensor, values: np.ndarray) -> np.ndarray | None:
 # factors
 
 
-def factors(pair: Pair, seen: Mapping[Tensor, Channels], plan: Plan) -> np.ndarray | None:
+def factors(
+    pair: Pair, seen: Mapping[Tensor, Channels], plan: Plan, ranges: Mapping[Tensor, tuple[float, float]]
+) -> np.ndarray | None:
     """The factor of each channel of a pair's result, None where it is better left alone."""
     y = seen.get(pair.result)
     if y is None or not np.isfinite(y.squares).all() or not y.largest.max() > 0:
@@ -176,14 +180,26 @@ def factors(pair: Pair, seen: Mapping[Tensor, Channels], plan: Plan) -> np.ndarr
         np.maximum.at(reading, _spread(node, channels).ravel(), _relative(node).ravel())
     reading = np.maximum(reading, reading.max() / FURTHEST)
     usual = _noise(pair, np.ones(len(largest)), seen, plan)
-    tried = [_within(pair, y, reading ** (1 - a) / largest**a) for a in EXPONENTS]
+    most = _most(pair, plan, ranges)
+    tried = [_within(pair, y, reading ** (1 - a) / largest**a, most) for a in EXPONENTS]
     best = min(tried, key=lambda s: _noise(pair, s, seen, plan))
     return best if _noise(pair, best, seen, plan) < LEAST_GAIN * usual else None
 
 
-def _within(pair: Pair, y: Channels, s: np.ndarray) -> np.ndarray:
+def _most(pair: Pair, plan: Plan, ranges: Mapping[Tensor, tuple[float, float]]) -> np.ndarray | float:
+    """The factors with which a step of the input times a step of a channel's weights is one of the result; 1 at least,
+    without bounds where the input or the weights have no steps."""
+    node, kind = pair.producer, plan.of(pair.producer).weights
+    x, y = (max(high, 0) - min(low, 0) for low, high in (ranges.get(node.inputs[0], (0, 0)), ranges[pair.result]))  # type: ignore[arg-type]
+    weights = _weights(node)
+    if kind is None or weights is None or not x:
+        return np.inf
+    return np.maximum(kind.maximum * y / (x * np.maximum(np.abs(weights).max(_others(node)), 1e-30)), 1.0)
+
+
+def _within(pair: Pair, y: Channels, s: np.ndarray, most: np.ndarray | float) -> np.ndarray:
     """Factors that leave the largest value as it is; with a bound, no channel comes to it that was below."""
-    s = s * (y.largest.max() / (s * y.largest).max())
+    s = np.minimum(s * (y.largest.max() / (s * y.largest).max()), most)
     if pair.bound < np.inf:
         reaches = y.high >= pair.bound * (1 - ROUNDING)
         s = np.minimum(s, ROOM * pair.bound / np.maximum(y.high, 1e-30))
@@ -235,21 +251,24 @@ def equalize(
 
     ranges  as they were found. The part of the greatest and least values that was left out of them stays left out.
     """
-    changed = {}
+    changed: dict[Tensor, tuple[float, float]] = {}
     for pair in found:
-        s = factors(pair, seen, plan)
-        if s is None or any(t not in seen or t not in ranges for t in pair.places):
+        if any(t not in seen or t not in ranges for t in pair.places):
+            continue
+        s = factors(pair, seen, plan, {**ranges, **changed})
+        if s is None:
             continue
         pair.factors = s
         for t, places in pair.places.items():
             before = (seen[t].low.min(), seen[t].high.max())
             seen[t].scale(s[places])
             after = (seen[t].low.min(), seen[t].high.max())
-            changed[t] = tuple(_part(*ends) for ends in zip(ranges[t], before, after, strict=True))
+            low, high = (_part(*ends) for ends in zip(ranges[t], before, after, strict=True))
+            changed[t] = low, high
         _scale_outputs(pair.producer, s)
         for node, channels in pair.channels.items():
             _multiply(node, 1, 1 / s[channels])
-    return changed  # type: ignore[return-value]
+    return changed
 
 
 def _part(end: float, before: float, after: float) -> float:

@@ -20,8 +20,8 @@ from lithe.optimize.repairs.watching import Channels, Means, Watched, Watcher
 from lithe.types import DType
 
 Ranges = Mapping[Any, tuple[float, float]]
-FOLDING, EQUALIZATION, BIAS, ROUNDING = "folding", "equalization", "bias", "rounding"
-REPAIRS = (FOLDING, EQUALIZATION, BIAS, ROUNDING)
+NARROWING, FOLDING, EQUALIZATION, BIAS, ROUNDING = "narrowing", "folding", "equalization", "bias", "rounding"
+REPAIRS = (NARROWING, FOLDING, EQUALIZATION, BIAS, ROUNDING)
 
 
 def chosen(repairs: Collection[str] | None) -> Collection[str]:
@@ -45,7 +45,7 @@ class Mending:
         self.steps: dict[Node, float] = {}
         self.pairs = pairs(graph, plan) if EQUALIZATION in self.names else []
         found = [n for n in graph.nodes if ROUNDING in self.names and self._is_rounded(n, 8)]
-        few = {n for n in found if repairs is not None or self._is_rounded(n, FEW_BITS)}
+        few = {n for n in found if repairs is not None or plan.of(n).rounding or self._is_rounded(n, FEW_BITS)}
         cheap = {n for n in found if plan.of(n).values is not None and Products.is_cheap(n)}  # samples are run anyway
         self.products = {n: Products(n, cheap=n not in few) for n in found if n in few or n in cheap}
         self.biased = [n for n in graph.nodes if BIAS in self.names and self._is_stored(n) and has_bias(n)]
@@ -58,6 +58,11 @@ class Mending:
         for node, products in self.products.items():
             if node.inputs[0] is not None:
                 self.watchers.setdefault(node.inputs[0], []).append(products)
+
+    @property
+    def narrows(self) -> bool:
+        """Whether ranges may leave out values."""
+        return NARROWING in self.names
 
     @property
     def wants_samples(self) -> bool:
@@ -90,7 +95,7 @@ class Mending:
         found = dict(ranges)
         found |= equalize(self.pairs, self.channels, self.plan, found)
         if FOLDING in self.names:
-            found |= folded(self.graph, found)
+            found |= folded(self.graph, found, self.plan)
         self.weights = {n: n.inputs[WEIGHTS_OPERAND] for n in self.biased}
         self.steps = {n: self._step(n, found) for n in self.biased}
         return found, self._rounded(found)

@@ -41,8 +41,6 @@ class Products:
     cheap  a part of the columns will do, and there have to be several for each input.
     """
 
-    by_sample = True
-
     def __init__(self, node: Node, cheap: bool = False) -> None:
         self.is_cautious = cheap
         self._most = CHEAP_COLUMNS if cheap else MOST_COLUMNS
@@ -60,9 +58,12 @@ class Products:
         """Whether the products say more than chance."""
         return self._has(self._least)
 
-    def see(self, array: np.ndarray) -> None:
-        if self._has(self._enough):
-            return
+    def see(self, array: np.ndarray, count: int = 1) -> None:
+        for one in np.split(array, count):
+            if not self._has(self._enough):
+                self._add(one)
+
+    def _add(self, array: np.ndarray) -> None:
         columns = self._factors(self._site, array)
         columns = columns[:, :: -(-columns.shape[1] // self._most)].astype(np.float32)
         self.count += columns.shape[1]

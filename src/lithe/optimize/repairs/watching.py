@@ -7,16 +7,14 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from lithe.optimize.ranges import Observer
+from lithe.optimize.ranges import Ends, Observer
 
 
 class Watcher(Protocol):
     """What sees values beside the observer of their range, and is merged as that is."""
 
-    by_sample: bool
-
-    def see(self, array: np.ndarray) -> None:
-        """Takes in the values of a sample."""
+    def see(self, array: np.ndarray, count: int = 1) -> None:
+        """Takes in the values of `count` samples, one after another along the first axis."""
 
     def merge(self, later: Self) -> None:
         """Takes in what another of its kind saw of the samples that follow."""
@@ -37,13 +35,11 @@ def _wide(array: np.ndarray) -> np.ndarray:
 class Means:
     """The mean of each place along the last axis."""
 
-    by_sample = False
-
     def __init__(self) -> None:
         self.count = 0
         self.total = np.zeros(0)
 
-    def see(self, array: np.ndarray) -> None:
+    def see(self, array: np.ndarray, count: int = 1) -> None:
         channels = array.shape[-1]
         self.add(array.size // channels, _wide(array).sum(0).reshape(-1, channels).sum(0, dtype=np.float64))
 
@@ -71,7 +67,7 @@ class Channels(Means):
         super().__init__()
         self.low = self.high = self.squares = np.zeros(0)
 
-    def see(self, array: np.ndarray) -> None:
+    def see(self, array: np.ndarray, count: int = 1) -> None:
         rows, channels = _wide(array), array.shape[-1]
         low, high = rows.min(0).reshape(-1, channels).min(0), rows.max(0).reshape(-1, channels).max(0)
         squares = np.einsum("ij,ij->j", rows, rows).reshape(-1, channels).sum(0, dtype=np.float64)
@@ -107,11 +103,11 @@ class Watched:
 
     def __init__(self, observer: Observer, watchers: Sequence[Watcher]) -> None:
         self.observer, self.watchers = observer, watchers
-        self.by_sample = any(one.by_sample for one in (observer, *watchers))
 
-    def see(self, array: np.ndarray) -> None:
-        for one in (self.observer, *self.watchers):
-            one.see(array)
+    def see(self, array: np.ndarray, count: int = 1, ends: Ends | None = None) -> None:
+        self.observer.see(array, count, ends)
+        for one in self.watchers:
+            one.see(array, count)
 
     def range(self) -> tuple[float, float]:
         return self.observer.range()

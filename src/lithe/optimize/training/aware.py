@@ -42,7 +42,8 @@ def quantize_aware(
 
     model    a trained model of Keras 3, on any backend.
     samples  what the model is called with, an iterable of arrays (tuples, dicts) with a batch of one each; a hundred
-             do. The ranges of values come from these, as in `lithe.quantize`, and stay as they are in training.
+             do. The ranges of values come from these, as in `lithe.quantize`, and stay as they are in training, until
+             `aware.renew_ranges(samples)` finds them anew.
     recipe, ranges   as in `lithe.quantize`.
     inputs   what is open in the inputs' shapes, as in `lithe.convert`: with {"x": (1, 24, 16)} an LSTM is the builtin
              operator.
@@ -68,31 +69,58 @@ def quantize_aware(
     first: list[Any] = []
     small, found = _integers(whole, _remembered(samples, first), named(recipe), ranges)
     sources = {t: list(place) for place, t in reversed(tensors_of(whole).items())}
-    masters: dict[Tensor, dict[str, Any]] = {}
-    for tensor, place in found:
-        new = {
-            "places": [],
+    masters: list[dict[str, Any]] = [
+        {
+            "places": places,
             "source": sources.get(tensor),
             "shape": list(tensor.type.shape),
             "trainable": tensor in trained,
             "keeps": _keeps(tensor),
         }
-        masters.setdefault(tensor, new)["places"].append(list(place))
-    _require_gradients(small.module, {tuple(p) for m in masters.values() if m["trainable"] for p in m["places"]})
+        for tensor, places in found.items()
+    ]
+    _require_gradients(small.module, {tuple(p) for m in masters if m["trainable"] for p in m["places"]})
     copy = keras.models.clone_model(model)
     take_weights(copy, model)
-    layer = IntegerGraph(_file(small), list(masters.values()), copy, _shapes(whole), name="integers")
+    layer = IntegerGraph(_file(small), masters, copy, _shapes(whole), name="integers")
     aware = _assembled(keras, model, layer, list(small.outputs), QuantizeAware)
-    layer.set_masters([np.asarray(t.data) for t in masters])
+    layer.set_masters([np.asarray(t.data) for t in found])
     _agree(aware, first)
     return aware
 
 
+def renew(aware: QuantizeAware, samples: Iterable[Any], recipe: Given, ranges: str) -> None:
+    """`QuantizeAware.renew_ranges`."""
+    layer = aware.integer_graph
+    if hasattr(aware, "jax_state_sync"):  # while it is trained, JAX has its own copies of weights
+        aware.jax_state_sync()
+    whole = converted(layer.plain(), layer.plain_shapes)
+    constants = tensors_of(whole)
+    for place, array in layer.trained().items():
+        constants[place].data = array.astype(np.float32)
+    first: list[Any] = []
+    small, found = _integers(whole, _remembered(samples, first), named(recipe), ranges)
+    if _kinds(small.module) != _kinds(layer.module):
+        raise InputError(
+            "the recipe makes other integers than those that are trained",
+            hint="give the recipe that quantize_aware was given",
+        )
+    layer.become(_file(small), list(found.values()))
+    aware.compile_anew()
+    _agree(aware, first)
+
+
+def _kinds(module: Module) -> list[Any]:
+    """What computes which integers, whatever their scales."""
+    nodes = [n for n in module.main.nodes if n.op.name not in ADDED]
+    return [(n.op.name, [t.type.dtype for t in (*n.inputs, *n.outputs) if t is not None]) for n in nodes]
+
+
 def _integers(
     whole: Model, samples: Iterable[Any], recipe: Recipe, ranges: str
-) -> tuple[Model, list[tuple[Tensor, tuple[int, int]]]]:
+) -> tuple[Model, dict[Tensor, list[list[int]]]]:
     """The float model as one of integers, before any repair of its weights, as training is to repair them; and each
-    constant of real numbers, with where it is an operand now."""
+    constant of real numbers, with the places where it is an operand now: numbers of a node and of its operand."""
     module = whole.module.copy()
     own = dict(zip(module.main.tensors, whole.module.main.tensors, strict=True))
     plan = recipe.plan(module)
@@ -110,12 +138,11 @@ def _integers(
         s.outputs = {name: became.get(t, t) for name, t in s.outputs.items()}
     verify(module)
     after = [(i, n) for i, n in enumerate(module.main.nodes) if n.op.name not in ADDED]
-    found = [
-        (own.get(t, t), (number, i))
-        for (name, inputs), (number, node) in zip(before, after, strict=True)
-        for i, t in enumerate(inputs)
-        if t is not None and t.data is not None and t.type.dtype == FLOAT32 and name == node.op.name
-    ]
+    found: dict[Tensor, list[list[int]]] = {}
+    for (name, inputs), (number, node) in zip(before, after, strict=True):
+        for i, t in enumerate(inputs):
+            if t is not None and t.data is not None and t.type.dtype == FLOAT32 and name == node.op.name:
+                found.setdefault(own.get(t, t), []).append([number, i])
     return Model(module), found
 
 

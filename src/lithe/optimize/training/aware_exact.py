@@ -48,7 +48,8 @@ def zero_of(t: TensorType) -> int:
 
 
 def table_of(node: Node) -> np.ndarray | None:
-    """float32: the steps of the result for all stored values of the operands, the last one's running fastest.
+    """The result for all stored values of the operands, the last one's running fastest; as it is stored, which
+    compiles faster than steps of float32: a table is a constant of the program.
 
     None where there are too many, or the operator is not elementwise on quantized values.
     """
@@ -64,17 +65,18 @@ def table_of(node: Node) -> np.ndarray | None:
     values = [np.arange(t.dtype.minimum, t.dtype.maximum + 1).astype(t.dtype.numpy) for t in types]
     grid = [v.ravel() for v in np.meshgrid(*values, indexing="ij")]
     (result,) = node.op.evaluate(_sited(node, [v.shape for v in grid], [None] * len(grid)), *grid)
-    return result.astype(np.float32) - zero_of(site.outputs[0])
+    return result
 
 
 def looked_up(node: Node, table: np.ndarray) -> Exact:
     types = [t.type for t in node.inputs if t is not None]
+    zero = float(zero_of(node.outputs[0].type))
 
     def exact(steps: Sequence[Any]) -> list[Any]:
         place: Any = 0.0
         for x, t in zip(steps, types, strict=True):
             place = place * (1 << t.dtype.bits) + (x + float(zero_of(t) - t.dtype.minimum))
-        return [_entries(ops.convert_to_tensor(table), ops.cast(place, "int32"))]
+        return [ops.cast(_entries(ops.convert_to_tensor(table), ops.cast(place, "int32")), "float32") - zero]
 
     return exact
 

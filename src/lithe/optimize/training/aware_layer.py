@@ -9,7 +9,9 @@ Quantization and training of neural networks for efficient integer-arithmetic-on
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -42,15 +44,22 @@ class IntegerGraph(keras.layers.Layer):  # type: ignore[misc, name-defined, unus
     def __init__(self, graph: str, masters: list[dict[str, Any]], original: Any, shapes: dict[str, list[int | None]],
                  **options: Any) -> None:  # fmt: skip
         super().__init__(**options)
-        self.graph, self.masters, self.original, self.shapes = graph, masters, original, shapes
-        self.described = keras.saving.serialize_keras_object(original)  # with what of it is to be trained
+        self.masters, self.original, self.shapes = masters, original, shapes
+        self.described = json.dumps(keras.saving.serialize_keras_object(original))  # with what of it is to be trained
         original.trainable = False
-        self.module = load(base64.b64decode(graph), cache=False).module
-        self._places = {tuple(p): i for i, m in enumerate(masters) for p in m["places"]}
-        self._nodes = [_Step(n) for n in self.module.main.nodes]
+        self.become(graph, [m["places"] for m in masters])
         self.supports_jit = not any(step.on_host for step in self._nodes) or keras.backend.backend() == "jax"
         self.values: list[Any] = []
         self.kept: list[Any] = []
+
+    def become(self, graph: str, places: Sequence[Any]) -> None:
+        """Runs another graph from now on, in which the same constants are operands at these places."""
+        self.graph = graph
+        self.module = load(base64.b64decode(graph), cache=False).module
+        for m, its in zip(self.masters, places, strict=True):
+            m["places"] = [list(p) for p in its]
+        self._places = {tuple(p): i for i, m in enumerate(self.masters) for p in m["places"]}
+        self._nodes = [_Step(n) for n in self.module.main.nodes]
 
     def build(self, *shapes: Any) -> None:
         for i, m in enumerate(self.masters):
@@ -137,9 +146,40 @@ class IntegerGraph(keras.layers.Layer):  # type: ignore[misc, name-defined, unus
             t.data = data.astype(t.type.dtype.numpy)
         return module
 
+    def plain(self) -> Any:
+        """A copy of the model of which it was made, with the weights of then."""
+        from lithe.optimize.training.aware_weights import take_weights
+
+        copy = keras.saving.deserialize_keras_object(json.loads(self.described))
+        take_weights(copy, self.original)
+        return copy
+
+    @property
+    def plain_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """The shapes of `plain`'s inputs, as `lithe.convert` takes them."""
+        return {t.name: tuple(s) for t, s in zip(self.original.inputs, self.shapes.values(), strict=True)}
+
+    def trained(self) -> dict[tuple[int, int], np.ndarray]:
+        """The real numbers of constants that are trained, by their place in the converted model."""
+        return {
+            tuple(m["source"]): np.asarray(ops.convert_to_numpy(self.master(i)), np.float64)
+            for i, m in enumerate(self.masters)
+            if m["trainable"] and m["source"]
+        }
+
+    def save_own_variables(self, store: Any) -> None:
+        """Weights are worth little without the scales that they were trained with, so that the graph is with them."""
+        super().save_own_variables(store)
+        text = json.dumps([self.graph, [m["places"] for m in self.masters]])
+        store["graph"] = np.frombuffer(text.encode(), np.uint8)
+
+    def load_own_variables(self, store: Any) -> None:
+        super().load_own_variables({key: store[key] for key in store.keys() if key != "graph"})  # noqa: SIM118
+        self.become(*json.loads(np.asarray(store["graph"]).tobytes()))
+
     def get_config(self) -> dict[str, Any]:
         own = {"graph": self.graph, "masters": self.masters, "shapes": self.shapes}
-        return {**super().get_config(), **own, "original": self.described}
+        return {**super().get_config(), **own, "original": json.loads(self.described)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
@@ -163,18 +203,39 @@ class QuantizeAware(keras.Model):  # type: ignore[misc, name-defined, unused-ign
 
     def stripped(self) -> Any:
         """The plain model with the trained weights, a copy; what `lithe.optimize.strip` gives."""
-        from lithe.optimize.training.aware_weights import solved, take_weights
+        from lithe.optimize.training.aware_weights import solved
 
         layer = self.integer_graph
-        plain = keras.saving.deserialize_keras_object(layer.described)
-        take_weights(plain, layer.original)
-        wanted = {
-            tuple(m["source"]): np.asarray(ops.convert_to_numpy(layer.master(i)), np.float64)
-            for i, m in enumerate(layer.masters)
-            if m["trainable"] and m["source"]
-        }
-        solved(plain, {t.name: tuple(s) for t, s in zip(plain.inputs, layer.shapes.values(), strict=True)}, wanted)
+        plain = layer.plain()
+        solved(plain, layer.plain_shapes, layer.trained())
         return plain
+
+    def renew_ranges(self, samples: Any, recipe: Any = "int8", *, ranges: str = "") -> None:
+        """Finds the ranges of values, and the scales of weights, for the weights as they are now.
+
+        Where training goes far, values leave the ranges of its beginning, and what is cut off learns nothing. Call this
+        between two calls of `fit`, or in a callback at the end of an epoch. The optimizer goes on as it was; what was
+        compiled is compiled anew.
+
+        samples, recipe, ranges   as in `lithe.optimize.quantize_aware`, of which the recipe has to be the same.
+
+        Raises InputError when the recipe is another one, or samples do not fit.
+        """
+        from lithe.optimize.training.aware import renew
+
+        renew(self, samples, recipe, ranges)
+
+    def load_weights(self, *args: Any, **options: Any) -> None:
+        """As `keras.Model.load_weights`; the scales that the weights were saved with are those of the model then."""
+        super().load_weights(*args, **options)
+        self.compile_anew()
+
+    def compile_anew(self) -> None:
+        """Forgets what was compiled for the graph as it was, also while `fit` runs."""
+        self.train_step = partial(keras.Model.train_step, self)  # JAX knows what it compiled by the function
+        self.test_function = self.predict_function = None
+        if self.train_function is not None:
+            self.make_train_function(force=True)
 
 
 class _Step:
