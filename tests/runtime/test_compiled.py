@@ -123,7 +123,7 @@ def test_modules_are_the_same_in_a_stream_and_of_a_whole_program() -> None:
 
     recorder, jobs = Recorder(), []
     lowered(graph, this_target(), None, recorder, jobs)
-    threads, *kernels, entry = modules(program)
+    *kernels, entry, threads = modules(program)
     assert recorder.texts[1:] == [*kernels, entry]
     assert recorder.texts[0] == (threads[0], threads[1] + print_alone(ENTRY))
     assert jobs == [name for name, _ in (*kernels, entry, threads)]

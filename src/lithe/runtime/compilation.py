@@ -109,10 +109,10 @@ def modules(program: Program, entries: Mapping[str, Program] | None = None) -> I
     entries  what can be called, by symbol: programs of steps of this one; by default all of it, as `ENTRY`.
     """
     writer = ModuleWriter(program.look_up, program.packs)
-    yield "the threads", threads()
     for kernel in program.kernels():
         yield from writer.add(kernel)
     yield from writer.rest(entries or {ENTRY: program})
+    yield "the threads", threads()
 
 
 def threads(alone: str = "") -> str:
