@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lithe.ir.graph import Module, Tensor
-from lithe.optimize.batches import each_seconds
+from lithe.optimize.batches import Batches, each_seconds
 from lithe.optimize.integers import as_stored
 from lithe.optimize.ranges import LEVELS, Histogram, MinMax
 from lithe.runtime.instance import Options
@@ -86,23 +86,29 @@ def is_nearer(module: Module, whole: Module, narrow: Module, samples: Sequence[S
 
     samples  arrays in the order of the inputs.
     """
-    wanted = [_results(module, arrays, model) for model in [_runner(module)] for arrays in samples]
-    before, after = (
-        _decibels(wanted, [_results(made, arrays, model) for model in [_runner(made)] for arrays in samples])
-        for made in (whole, narrow)
-    )
+    wanted = _results(module, samples)
+    before, after = (_decibels(wanted, _results(made, samples)) for made in (whole, narrow))
     return after >= before + LEAST_GAIN
 
 
-def _runner(module: Module) -> Model:
-    return Model(module, Options(reference=True))
+def _results(module: Module, samples: Sequence[Sequence[Any]]) -> list[list[np.ndarray]]:
+    """For each sample, or several at once, the real numbers among the results."""
+    given = [[_as(t, np.asarray(a)) for t, a in zip(module.main.inputs, one, strict=True)] for one in samples]
+    made = {t for n in module.main.nodes for t in n.outputs}
+    batches = Batches(module, module.main.outputs, len(given))
+    if not made.issuperset(module.main.outputs) or not all(map(batches.fits, given)):
+        model = Model(module, Options(reference=True))
+        return [_real_ones(module, list(model.main(*arrays).values())) for arrays in given]
+    found = []
+    for first in range(0, len(given), batches.most):
+        results: dict[Any, np.ndarray] = {}
+        batches.run(given[first : first + batches.most], lambda t, array, *_, to=results: to.update({t: array}))
+        found.append(_real_ones(module, [results[t] for t in module.main.outputs]))
+    return found
 
 
-def _results(module: Module, arrays: Sequence[Any], model: Model) -> list[np.ndarray]:
-    """The real numbers among the results."""
-    given = [_as(t, np.asarray(array)) for t, array in zip(module.main.inputs, arrays, strict=True)]
-    made = model.main(*given).values()
-    real = [_real(t, np.asarray(array)) for t, array in zip(module.main.outputs, made, strict=True)]
+def _real_ones(module: Module, results: Sequence[Any]) -> list[np.ndarray]:
+    real = [_real(t, np.asarray(array)) for t, array in zip(module.main.outputs, results, strict=True)]
     return [array for array in real if array is not None]
 
 
