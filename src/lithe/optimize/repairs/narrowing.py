@@ -25,7 +25,7 @@ from lithe.runtime.model import Model
 
 SHARES = np.linspace(1, 0.4, 25)
 WATCHED = 1 << 16  # values of an array
-SECONDS = 0.5  # that running both models and the float one may take
+SECONDS = 0.15  # that running both models and the float one may take
 LEAST, MOST = 2, 32  # samples
 ENOUGH = 1024  # numbers of each result: with fewer, it is chance that says which is nearer
 OF_ERROR = 0.98  # of a tensor must stay at most, or its range stays
