@@ -16,7 +16,7 @@ from lithe.optimize.repairs.bias import corrected, real_weights
 from lithe.optimize.repairs.equalization import pairs
 from lithe.optimize.repairs.folding import folded
 from lithe.optimize.repairs.mending import REPAIRS, Mending
-from lithe.optimize.repairs.narrowing import Ends, samples_judged
+from lithe.optimize.repairs.narrowing import Reach, samples_judged
 from lithe.optimize.repairs.rounding import Products, rounded
 from lithe.optimize.repairs.watching import Channels
 from lithe.types import FLOAT32, INT4, INT8, INT32
@@ -224,7 +224,7 @@ def test_each_channel_is_seen_in_parts_as_in_one():
 
 def test_a_narrow_range_leaves_out_what_is_rare():
     random = np.random.default_rng(0)
-    seen = {name: (Ends(), Ends()) for name in ("flat", "tail", "far")}
+    seen = {name: (Reach(), Reach()) for name in ("flat", "tail", "far")}
     for name, halves in seen.items():
         for ends in halves:
             ends.see(random.uniform(-1, 3, (60, 60)) if name == "flat" else random.standard_normal((60, 60)))

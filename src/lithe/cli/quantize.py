@@ -52,8 +52,8 @@ Examples:
               help="Print the recipes that have names.")  # fmt: skip
 @click.option("--ranges", type=click.Choice(RANGES), help="How a tensor's range comes from what it held.")
 @click.option("--repairs", metavar="NAMES",
-              help="Which repairs are made, with commas between (narrowing, folding, equalization, bias, rounding), or none; "
-              "default: all that help.")  # fmt: skip
+              help="Which repairs are made, with commas between (narrowing, folding, equalization, bias, rounding), "
+              "or none; default: all that help.")  # fmt: skip
 @click.option("--inputs", type=click.Choice(ENDS), default="float32", show_default=True, help="Type of real inputs.")
 @click.option("--outputs", type=click.Choice(ENDS), default="float32", show_default=True, help="Type of real outputs.")
 @click.option("--most", default=200, show_default=True, type=click.IntRange(1), help="How many samples are used.")

@@ -15,7 +15,7 @@ from lithe.optimize.ranges import Observer, observer
 from lithe.optimize.recipes import WEIGHTS_OPERAND, Given, Plan, stored_types
 from lithe.optimize.recipes import recipe as named
 from lithe.optimize.repairs.mending import Mending, Ranges
-from lithe.optimize.repairs.narrowing import Ends, is_nearer, samples_judged, with_first
+from lithe.optimize.repairs.narrowing import Reach, is_nearer, samples_judged, with_first
 from lithe.optimize.rewriting import Ends as Sides
 from lithe.optimize.rewriting import as_integer_graphs
 from lithe.optimize.spelling import spell_out
@@ -106,10 +106,10 @@ def quantize(
     may_narrow = not ranges and chosen.ranges == "min_max" and INT8 in stored_types(plan)
     count = samples_judged(module) if may_narrow and mending.narrows and samples is not None else 0
     samples, first = with_first(samples, count)
-    ends: dict[Any, Ends] = {}
+    ends: dict[Any, Reach] = {}
 
     def watching(seen: Any) -> Observer:
-        made = ends[seen] = Ends()
+        made = ends[seen] = Reach()
         return mending.observed(seen, made)
 
     found: Ranges = {}

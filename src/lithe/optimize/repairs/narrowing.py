@@ -19,38 +19,38 @@ import numpy as np
 from lithe.ir.graph import Module, Tensor
 from lithe.optimize.batches import Batches, each_seconds
 from lithe.optimize.integers import as_stored
-from lithe.optimize.ranges import LEVELS, Histogram, MinMax
+from lithe.optimize.ranges import LEVELS, Ends, Histogram, MinMax, extremes
 from lithe.runtime.instance import Options
 from lithe.runtime.model import Model
 
-Range = tuple[float, float]
 SHARES = np.linspace(1, 0.4, 25)
 WATCHED = 1 << 16  # values of an array
-SECONDS = 0.5  # that running both models and the float one may take
+SECONDS = 0.15  # that running both models and the float one may take
 LEAST, MOST = 2, 32  # samples
 ENOUGH = 1024  # numbers of each result: with fewer, it is chance that says which is nearer
 OF_ERROR = 0.98  # of a tensor must stay at most, or its range stays
 LEAST_GAIN = 0.4  # dB, of the results
 
 
-class Ends(MinMax):
+class Reach(MinMax):
     """From the least value seen to the greatest; it also knows a narrower range."""
 
     def __init__(self) -> None:
         super().__init__()
         self.some = Histogram()
 
-    def see(self, array: np.ndarray, count: int = 1, ends: tuple[float, float] | None = None) -> None:
+    def see(self, array: np.ndarray, count: int = 1, ends: Ends | None = None) -> None:
+        ends = ends or extremes(array)
         super().see(array, count, ends)
         flat = array.ravel()
-        self.some.see(flat[:: flat.size // WATCHED | 1])
+        self.some.see(flat[:: flat.size // WATCHED | 1], count, ends)
 
     def merge(self, later: MinMax) -> None:
         super().merge(later)
-        if isinstance(later, Ends):
+        if isinstance(later, Reach):
             self.some.merge(later.some)
 
-    def narrow(self) -> Range:
+    def narrow(self) -> Ends:
         """The range with the least squared error, if that is much less."""
         (used,) = np.nonzero(self.some.counts)
         counts, x = self.some.counts[used], self.some.low + (used + 0.5) * self.some.width
