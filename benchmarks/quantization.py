@@ -16,6 +16,7 @@ of quantizers that are left out stay in the file.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import statistics
@@ -115,9 +116,12 @@ def ours(recipe: str, ranges: str = "") -> Callable[[Path, Samples], bytes]:
     import numpy.random  # noqa: F401
 
     import lithe.optimize.recipe_files  # noqa: F401
+    from lithe import ops
     from lithe.formats import tflite
     from lithe.optimize.quantization import quantize
 
+    for family in ops.FAMILIES:  # which are imported when a model has one of them
+        importlib.import_module(f"lithe.ops.{family}")
     return lambda path, given: tflite.write(quantize(path, list(map(tuple, given)), recipe, ranges=ranges).module)
 
 
