@@ -172,9 +172,14 @@ class Batches:
         if part.is_alone:
             self._surroundings.begin()
             self._surroundings.show = lambda seen, value: show(seen, value, 1, n)
-        if part.node is not None and part.node.op.inside is not None:
+        if part.node is not None and part.node.op.inside is not None and _is_real(part.node):
             return evaluated_inside(part.node, self._surroundings, own, self._surroundings.show)
         return evaluated(part.step, own)
+
+
+def _is_real(node: Node) -> bool:
+    """Whether it computes with real numbers alone; what is inside of others is not to be seen."""
+    return all(t is None or t.type.dtype.is_float for t in (*node.inputs, *node.outputs))
 
 
 def _show(show: Show, tensor: Tensor, values: np.ndarray, count: int) -> None:
