@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -33,10 +34,14 @@ def corpus_folder() -> Path | None:
 
 @pytest.fixture(autouse=True)
 def numbers_of_this_test_alone(request: pytest.FixtureRequest) -> None:
-    """A module's random numbers start anew for each test: none depends on which ran before it in its process."""
-    for value in vars(request.module).values():
-        if isinstance(value, np.random.Generator):
-            value.bit_generator.state = np.random.default_rng(0).bit_generator.state
+    """The random numbers that a module or its imports draw start anew for each test: none depends on those before."""
+    own = vars(request.module)
+    lenders = {getattr(value, "__module__", None) or "" for value in own.values()}
+    borrowed = [vars(sys.modules[name]) for name in lenders if name.startswith("tests.") and name in sys.modules]
+    for names in [own, *borrowed]:
+        for value in names.values():
+            if isinstance(value, np.random.Generator):
+                value.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,7 +18,7 @@ from tests.conversion.official import official_runs
 from tests.optimize.test_quantization import convolution, floats, model, network
 
 SHAPE = (1, 8, 8, 4)
-SAMPLES = [floats(*SHAPE) for _ in range(12)]
+SAMPLES = list(np.random.default_rng(1).standard_normal((12, *SHAPE)).astype(np.float32))
 
 
 def conv(b, x, weights, bias=0.1, op="CONV_2D", **attrs):

@@ -77,10 +77,11 @@ def _outlier(w: Watched) -> Cause | None:
     middle, low, top = float(np.median(largest)), float(np.quantile(largest, 0.25)), float(largest.max())
     if low <= 0 or top < FAR * low:
         return None
-    far = np.flatnonzero(largest > FAR * middle)
+    far = largest > FAR * middle
+    few = 0 < far.sum() <= max(1, len(largest) // 8) and largest[~far].max() < FAR * low
     evidence = f"channel {int(largest.argmax())} reaches {_n(top)}, the middle one of {len(largest)} {_n(middle)}, and "
     evidence += f"a quarter of them {_n(low)} or less: {_n(low / w.scale)} steps"
-    name = "outlier channel" if 0 < len(far) <= max(1, len(largest) // 8) else "channels of very different ranges"
+    name = "outlier channel" if few else "channels of very different ranges"
     return Cause(name, evidence, ('repairs="equalization"', _wider(w), _keep(w)))
 
 
