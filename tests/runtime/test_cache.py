@@ -311,10 +311,10 @@ def test_a_parent_of_the_users_own_group_is_fine(cache, monkeypatch):
 
 
 def test_a_full_disk_is_no_error(cache, monkeypatch):
-    def full(descriptor):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(private_folder.os, "fsync", full)
+    monkeypatch.setattr(private_folder.os, "replace", full)
     assert not cache.put(key("more"), PARTS)
     assert "No space left" in cache.reason
     assert [f for f in os.listdir(cache.directory) if f.endswith(".part")] == []
