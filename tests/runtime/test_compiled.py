@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lithe.codegen.llvm.emit import print_kernel
-from lithe.codegen.llvm.threads import print_alone
+from lithe.codegen.llvm.threads import FLUSHES, print_alone
 from lithe.errors import ExecutionError
 from lithe.ir.program import joined
 from lithe.lower.lower import lower
@@ -18,6 +18,7 @@ from lithe.passes import prepare
 from lithe.runtime import compiled
 from lithe.runtime.compilation import ModuleWriter, build, lowered, modules, this_target, uncollected
 from lithe.runtime.compiled import COMPILER_ROOMS, ENTRY, CompiledExecutor
+from lithe.targets.host import host
 from lithe.types import INT32
 from tests.passes.graphs import Draft
 
@@ -150,3 +151,16 @@ def test_pieces_are_joined_and_given_up() -> None:
     assert block[:4].view(np.int16).tolist() == [1, 2]
     assert block[64:72].view(np.float32).tolist() == [3.5, 4.5]
     assert not block[4:64].any()
+
+
+def test_what_is_too_small_for_a_normal_float_is_zero_and_only_while_the_model_runs() -> None:
+    d = Draft()
+    x = d.input((4,))
+    y = d("MUL", x, x, shape=(4,))
+    executor = CompiledExecutor(build([prepare(d.graph(y))])[0])
+    small = np.float32([1e-20, 1e-19, 2e-19, 1])  # the second's square is no normal number
+    executor.array(x.index)[...] = small
+    executor.invoke()
+    kept = host().architecture not in FLUSHES
+    assert executor.array(y.index).tolist() == (small * small * [kept, kept, True, True]).tolist()
+    assert 0 < small[1] * small[1] < np.finfo(np.float32).tiny, "numpy keeps it, in the same thread"

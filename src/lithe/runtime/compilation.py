@@ -79,7 +79,9 @@ def uncollected() -> Iterator[None]:
 def this_target(precision: str = "strict") -> Target:
     """The schedules' view of this machine."""
     machine = host()
-    return x86(machine.features, machine.triple, precision=precision) if machine.architecture == "x86_64" else GENERIC
+    if machine.architecture != "x86_64":
+        return GENERIC
+    return x86(machine.features, machine.triple, precision=precision, vendor=machine.vendor)
 
 
 def lowered(

@@ -8,6 +8,7 @@ import pytest
 
 from lithe.codegen.llvm.emit import KernelWriter, print_entry, print_kernel
 from lithe.codegen.llvm.expressions import Value
+from lithe.codegen.llvm.threads import print_flushes
 from lithe.ir.build import Builder
 from lithe.ir.loops import (
     Barrier,
@@ -84,6 +85,22 @@ def test_threads_meet_where_steps_of_one_and_of_all_follow_each_other() -> None:
     assert [b.count("call i32 @") for b in blocks[:4]] == [1, 2, 1, 0]
     assert "phase1:\n  br i1 %first, label %alone1, label %met1" in text
     assert "ret i32 0" in blocks[3]  # nothing here can fail
+
+
+def test_small_results_are_zero_where_there_are_floats() -> None:
+    for dtype in (FLOAT32, INT32):
+        x, y = (Buffer(name, dtype, (4,)) for name in "xy")
+        b = Builder("copy")
+        b.store(y, 0, x[0])
+        program = single(b, [x], [y])
+        text = print_entry(program, {program.steps[0].kernel: "copy"})
+        (calls,) = {text.count("  call void @lithe_unflush(i32 %mode)"), text.count("= call i32 @lithe_flush()")}
+        assert calls == dtype.is_float
+    for architecture in ("x86_64", "aarch64"):
+        text = print_flushes(architecture)
+        assert ("ldmxcsr" in text) == (architecture == "x86_64")
+        assert "define i32 @lithe_flush()" in text
+        assert "define void @lithe_unflush(i32 %mode)" in text
 
 
 def test_a_thread_runs_its_share_of_a_grid_loop() -> None:

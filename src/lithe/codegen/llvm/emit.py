@@ -382,14 +382,17 @@ def print_entry(program: Program, symbols: dict[Kernel, str], symbol: str = "lit
     """`i32 symbol(ptr arena, ptr constants, THREAD_PARAMETERS)`: every step in order, ending early when one fails.
 
     Every thread calls it. A step that is shared out is run by all of them, others by thread 0, and all meet
-    wherever one kind follows the other. The code that it returns counts for thread 0 alone.
+    wherever one kind follows the other. The code that it returns counts for thread 0 alone. Where there are floats,
+    results too small for a normal one are 0.
     """
+    floats = any(b.dtype.is_float for kernel in symbols for b in kernel.params)
     lines = [
         f"define i32 @{symbol}(ptr %arena, ptr %constants, {THREAD_PARAMETERS}) nounwind {{", "entry:",
         "  %first = icmp eq i32 %thread, 0",
         "  %number = zext i32 %thread to i64",
         f"  %skipped = mul i64 %number, {program.private_bytes}",
         "  %own = getelementptr i8, ptr %arena, i64 %skipped",
+        *["  %mode = call i32 @lithe_flush()"] * floats,
         "  br label %phase0",
     ]  # fmt: skip
     groups = [(all_run, list(group)) for all_run, group in groupby(program.steps, lambda s: s.kernel.is_shared)]
@@ -413,6 +416,7 @@ def print_entry(program: Program, symbols: dict[Kernel, str], symbol: str = "lit
             lines.append(f"  br label %phase{n + 1}")
     if not phases:
         lines.append("phase0:")
+    lines += ["  call void @lithe_unflush(i32 %mode)"] * floats
     fails = any(can_fail(kernel) for kernel in symbols)
     lines += ["  %code = call i32 @lithe_failure(ptr %sync)", "  ret i32 %code", "}"] if fails else ["  ret i32 0", "}"]
     for name, kernel in {name: kernel for kernel, name in symbols.items()}.items():

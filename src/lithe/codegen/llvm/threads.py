@@ -11,6 +11,8 @@ functions:
     void lithe_barrier(threads, sync)                        returns when every thread has called it
     void lithe_fail(thread, code, sync)                      the run is to end with this failure
     i32  lithe_failure(sync)                                 that failure, of the first thread that has one; 0: none
+    i32  lithe_flush()                                       from now on, results too small for a normal float are 0
+    void lithe_unflush(before)                               what `lithe_flush` found is so again
 
 Who waits spins for some ten microseconds, and then sleeps: a core may be needed by another program, or by the very
 thread that is waited for. On Linux it sleeps in a futex, elsewhere for a moment at a time.
@@ -24,6 +26,8 @@ DECLARATIONS = (
     "declare void @lithe_barrier(i32, ptr)",
     "declare void @lithe_fail(i32, i32, ptr)",
     "declare i32 @lithe_failure(ptr)",
+    "declare i32 @lithe_flush()",
+    "declare void @lithe_unflush(i32)",
 )
 SYNC_BYTES = 512
 MEMORY = ("lithe_arena", "lithe_constants", "lithe_sync")  # what `lithe_alone` works in
@@ -33,6 +37,10 @@ PAUSES = {
     "x86_64": ("call void @llvm.x86.sse2.pause()", "declare void @llvm.x86.sse2.pause()"),
     "aarch64": ("call void @llvm.aarch64.hint(i32 1)", "declare void @llvm.aarch64.hint(i32)"),
 }
+
+# How a thread's floating point is set up, by architecture: the bit that makes results 0 which are too small for a
+# normal number (FTZ of MXCSR; numbers of inputs stay what they are), and how its register is read and written.
+FLUSHES = {"x86_64": (1 << 15, "llvm.x86.sse.stmxcsr", "llvm.x86.sse.ldmxcsr")}
 
 # Of the block's words, each on cache lines of its own; a word that is waited for has the number of sleepers after it.
 ARRIVED, PHASE, GENERATION, FAILURE, STOP, ENTRY, ARENA, CONSTANTS = 0, 64, 128, 192, 256, 320, 328, 336
@@ -57,6 +65,43 @@ declare i32 @{entry}(ptr, ptr, {THREAD_TYPES})
 define i32 @lithe_alone() nounwind {{
   %code = call i32 @lithe_run(ptr @{entry}, ptr @{arena}, ptr @{constants}, i32 1, ptr @{sync})
   ret i32 %code
+}}
+"""
+
+
+def print_flushes(architecture: str) -> str:
+    """`lithe_flush` and `lithe_unflush` as text; they do nothing where small numbers cost no time.
+
+    Processors of x86 may take a hundred times as long for a product with a number smaller than a normal one, and
+    products of small probabilities are full of them.
+    """
+    if architecture not in FLUSHES:
+        return """
+define i32 @lithe_flush() nounwind {
+  ret i32 0
+}
+define void @lithe_unflush(i32 %mode) nounwind {
+  ret void
+}
+"""
+    bit, read, write = FLUSHES[architecture]
+    return f"""
+declare void @{read}(ptr)
+declare void @{write}(ptr)
+define i32 @lithe_flush() nounwind {{
+  %place = alloca i32, align 4
+  call void @{read}(ptr %place)
+  %mode = load i32, ptr %place, align 4
+  %flushing = or i32 %mode, {bit}
+  store i32 %flushing, ptr %place, align 4
+  call void @{write}(ptr %place)
+  ret i32 %mode
+}}
+define void @lithe_unflush(i32 %mode) nounwind {{
+  %place = alloca i32, align 4
+  store i32 %mode, ptr %place, align 4
+  call void @{write}(ptr %place)
+  ret void
 }}
 """
 
@@ -210,4 +255,4 @@ entry:
   ret void
 }}
 {declaration}
-"""
+""" + print_flushes(architecture)

@@ -152,6 +152,7 @@ entry:
   %number = zext i32 %thread to i64
   %skipped = mul i64 %number, 0
   %own = getelementptr i8, ptr %arena, i64 %skipped
+  %mode = call i32 @lithe_flush()
   br label %phase0
 phase0:
   br i1 %first, label %alone0, label %leave
@@ -165,12 +166,15 @@ alone0:
   br label %leave
 leave:
   call void @lithe_barrier(i32 %threads, ptr %sync)
+  call void @lithe_unflush(i32 %mode)
   ret i32 0
 }
 declare i32 @lithe_kernel0(ptr, ptr, ptr, ptr, ptr, i32, i32, ptr)
 declare void @lithe_barrier(i32, ptr)
 declare void @lithe_fail(i32, i32, ptr)
 declare i32 @lithe_failure(ptr)
+declare i32 @lithe_flush()
+declare void @lithe_unflush(i32)
 
 
 define internal void @lithe_await(ptr %word, i32 %old) nounwind {
@@ -311,4 +315,22 @@ entry:
 }
 declare void @llvm.x86.sse2.pause()
 declare i64 @syscall(i64, ...)
+
+declare void @llvm.x86.sse.stmxcsr(ptr)
+declare void @llvm.x86.sse.ldmxcsr(ptr)
+define i32 @lithe_flush() nounwind {
+  %place = alloca i32, align 4
+  call void @llvm.x86.sse.stmxcsr(ptr %place)
+  %mode = load i32, ptr %place, align 4
+  %flushing = or i32 %mode, 32768
+  store i32 %flushing, ptr %place, align 4
+  call void @llvm.x86.sse.ldmxcsr(ptr %place)
+  ret i32 %mode
+}
+define void @lithe_unflush(i32 %mode) nounwind {
+  %place = alloca i32, align 4
+  store i32 %mode, ptr %place, align 4
+  call void @llvm.x86.sse.ldmxcsr(ptr %place)
+  ret void
+}
 
