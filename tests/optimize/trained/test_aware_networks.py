@@ -16,13 +16,16 @@ keras = pytest.importorskip("keras", reason="Keras is not installed")
 
 EPOCHS, RATE = 2, 1e-4  # for all alike, from about the rate with which the networks were last trained down to none
 LOST = 0.001  # of the share of right answers, at most
+# Products of two computed tensors (BATCH_MATMUL) round a step apart in the official runtime, and there too between its
+# own kernels: of 3200 probabilities 27 differ between the usual and the reference ones, 20 from ours.
+ROUNDED = "transformer"
 FUSED = ("lstm", "bidirectional")  # one operator for each layer, with a batch of one
 
 
 @pytest.mark.parametrize("name", [*FEED_FORWARD, *RECURRENT])
 def test_trained_networks_keep_what_they_know(name: str) -> None:
-    """On all of the test set: the same bits in Lithe, the same answers in the official runtime, and at most a tenth of
-    a point less than the float network knows."""
+    """On all of the test set: the same bits in Lithe and in the official runtime, and at most a tenth of a point less
+    than the float network knows."""
     trained = network(name)
     (x, y), (given, answers) = trained.train, trained.test
     inputs = {"x": (1, *x.shape[1:])} if name in FUSED else None
@@ -36,9 +39,12 @@ def test_trained_networks_keep_what_they_know(name: str) -> None:
     assert (found.argmax(-1) == answers).mean() >= trained.accuracy - LOST
     small = lithe.convert(aware)
     assert np.array_equal(found, deployed(small, given)[0])
-    there = official(small, given)[0].argmax(-1)
-    assert (there == answers).mean() >= trained.accuracy - LOST
-    assert (found.argmax(-1) == there).mean() >= 0.999  # the official softmax may be a step or so away
+    there = official(small, given)[0]
+    assert (there.argmax(-1) == answers).mean() >= trained.accuracy - LOST
+    if name == ROUNDED:
+        assert (there.argmax(-1) == found.argmax(-1)).mean() >= 0.9995
+    else:
+        assert np.array_equal(there, found)
 
 
 def far_from_its_beginning() -> tuple[Any, np.ndarray, np.ndarray]:
