@@ -32,6 +32,7 @@ CASES = [
     layer(64, 128, 160, 0.1),
     layer(85, 96, 100, 0.2, fused_activation_function="RELU6"),
     layer(196, 120, 97, 0.05, with_bias=False),
+    layer(196, 120, 64, 0.05),
     layer(17, 600, 90, 0.1),
     layer(30, 64, 64, 0.0),
 ]
@@ -61,20 +62,22 @@ def test_a_layer_is_sparse_when_that_pays() -> None:
     assert not is_sparse(layer(64, 8, 160, 0.1))
 
 
+@pytest.mark.parametrize("shares", [1, 2])
 @pytest.mark.parametrize("deep", [50, 16, 25])
-def test_lists_hold_every_weight_once(deep: int) -> None:
+def test_lists_hold_every_weight_once(deep: int, shares: int) -> None:
     draw = np.random.default_rng(0)
-    weights = np.where(draw.random((37, 50)) < 0.3, draw.normal(size=(37, 50)), 0).astype(np.float32)
-    found = lists(weights, 4, deep)
+    weights = np.where(draw.random((38, 50)) < 0.3, draw.normal(size=(38, 50)), 0).astype(np.float32)
+    found = lists(weights, 4, deep, shares)
     assert len(found) <= MOST_GROUPS
-    sums = np.zeros((38, 50), np.float32)
+    sums = np.zeros((shares, 38 // shares + 1, 50), np.float32)
     for group in found:
-        for part, bunch, o in np.ndindex(group.channels.shape):
-            at = group.at[part, bunch, :, o]
-            np.add.at(sums[group.channels[part, bunch, o]], at, group.value[part, bunch, :, o])
+        for share, part, bunch, o in np.ndindex(group.channels.shape):
+            at = group.at[share, part, bunch, :, o]
+            row = sums[share, group.channels[share, part, bunch, o]]
+            np.add.at(row, at, group.value[share, part, bunch, :, o])
             assert at.max(initial=0) < min(50, (part + 1) * deep)
-    assert np.array_equal(sums[:37], weights)
-    assert not sums[37].any()
+    assert np.array_equal(sums[:, :-1].reshape(38, 50), weights)
+    assert not sums[:, -1].any()
 
 
 def test_groups_fill_up_as_little_as_can_be() -> None:

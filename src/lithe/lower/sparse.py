@@ -11,7 +11,9 @@ finished sums are turned back:
           for bunch:  for i in the lists:  for channel of the bunch: sums[o][t] += value[o][i] * columns[at[o][i]][t]
       y[t][o] = epilogue(sums[o][t] + bias[o])
 
-Bunches are sorted by the length of their lists, so there is little to fill up.
+Bunches are sorted by the length of their lists, so there is little to fill up. Where there are few blocks, threads
+would get unequal shares of them: there the columns of all blocks are made first, and each block's outputs are two
+shares.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from lithe.types import FLOAT32, INT32, INT64
 LEVEL_1 = 1 << 15  # bytes of a first-level cache
 CROWDED = 1 << 10  # bytes between rows that share few places of a first-level cache
 MOST_GROUPS = 4  # loops over bunches: code for each
+MANY_BLOCKS = 8  # are nearly equal shares
 VECTORS, SUMS = 4, 8  # of pixels in a block; that are summed at once, which is more than the latency of an addition
 
 
@@ -57,10 +60,10 @@ def _halves(pair: Expr) -> tuple[Expr, Expr]:
 
 @dataclass(frozen=True)
 class Lists:
-    """Bunches whose lists have one length, for each part of the input channels.
+    """Bunches whose lists have one length, for each share of the outputs and each part of the input channels.
 
-    at, value  [parts, bunches, length, channels a bunch].
-    channels   [parts, bunches, channels a bunch]: their output channels.
+    at, value  [shares, parts, bunches, length, channels a bunch].
+    channels   [shares, parts, bunches, channels a bunch]: their output channels, of those of the share.
     """
 
     at: np.ndarray
@@ -68,29 +71,30 @@ class Lists:
     channels: np.ndarray
 
 
-def lists(weights: np.ndarray, many: int, deep: int) -> list[Lists]:
-    """The weights [O, K] that are not zero, in bunches of `many` outputs and parts of `deep` inputs.
+def lists(weights: np.ndarray, many: int, deep: int, shares: int = 1) -> list[Lists]:
+    """The weights [O, K] that are not zero, in equal shares of the outputs, bunches of `many` outputs and parts of
+    `deep` inputs.
 
-    The first bunch of a part is filled up with output O, which has no weights.
+    The first bunch is filled up with the output behind the last one of the share, which has no weights.
     """
-    outputs, depth = weights.shape
-    padded = np.pad(weights, ((0, 1), (0, -depth % deep))).reshape(outputs + 1, -1, deep)
-    counts = np.count_nonzero(padded, axis=2)
-    orders = []
-    for part in counts[:-1].T:
-        order = np.argsort(part, kind="stable")
-        orders.append(np.concatenate([np.full(-outputs % many, outputs), order]).reshape(-1, many))
-    longest = np.max([counts[order, n].max(axis=1) for n, order in enumerate(orders)], axis=0)
+    outputs, depth = weights.shape[0] // shares, weights.shape[1]
+    room = ((0, 0), (0, 1), (0, -depth % deep))
+    padded = np.pad(weights.reshape(shares, outputs, depth), room).reshape(shares, outputs + 1, -1, deep)
+    counts = np.moveaxis(np.count_nonzero(padded, axis=3), 1, 2)  # [shares, parts, outputs + 1]
+    order = np.argsort(counts[..., :-1], axis=2, kind="stable")
+    order = np.pad(order, ((0, 0), (0, 0), (-outputs % many, 0)), constant_values=outputs)
+    bunches = order.reshape(*counts.shape[:2], -1, many)
+    longest = np.take_along_axis(counts, order, 2).reshape(bunches.shape).max(axis=(0, 1, 3))
     found, low = [], -1
     for length in groups(*np.unique(longest, return_counts=True)):
-        inside = (longest > low) & (longest <= length)
-        channels = np.stack([order[inside] for order in orders])
-        at = np.zeros((*channels.shape[:2], length, many), np.int32)
+        channels = bunches[:, :, (longest > low) & (longest <= length)]
+        at = np.zeros((*channels.shape[:3], length, many), np.int32)
         value = np.zeros(at.shape, np.float32)
-        for n, bunch, o in np.ndindex(channels.shape):
-            row = padded[channels[n, bunch, o], n]
+        for share, part, bunch, o in np.ndindex(channels.shape):
+            row = padded[share, channels[share, part, bunch, o], part]
             places = np.flatnonzero(row)
-            at[n, bunch, : len(places), o], value[n, bunch, : len(places), o] = places + n * deep, row[places]
+            at[share, part, bunch, : len(places), o] = places + part * deep
+            value[share, part, bunch, : len(places), o] = row[places]
         at[value == 0] = 0
         found.append(Lists(at, value, channels.astype(np.int32)))
         low = length
@@ -130,12 +134,15 @@ class Sparse:
         _, self.rows, _, self.depth = self.c.x.shape
         self.outputs = c.out.shape[3]
         self.block = VECTORS * self.lanes
+        few = self.rows < MANY_BLOCKS * self.block and self.outputs % (2 * self.lanes) == 0
+        self.shares = 2 if few else 1
+        self.share = self.outputs // self.shares  # outputs of each
         weights = c.w.values.reshape(self.outputs, self.depth)
         deep = min(self.depth, LEVEL_1 // (4 * self.block))
         self.parts = -(-self.depth // deep)
         self.lists = [
             (b.constant(g.at, "at"), b.constant(g.value, "value"), b.constant(g.channels, "channel"))
-            for g in lists(weights, SUMS // VECTORS, -(-self.depth // self.parts))
+            for g in lists(weights, SUMS // VECTORS, -(-self.depth // self.parts), self.shares)
         ]
 
     def emit(self) -> None:
@@ -145,50 +152,65 @@ class Sparse:
             whole, rest = whole - 1, rest + size
         for first, count, pixels in ((0, whole, size), (whole * size, 1, rest)):
             if count and pixels:
-                with self.b.loop(count, "parallel", "block") as block:
-                    self.pixels(block * size + first, pixels)
+                self.blocks(first, count, pixels)
 
-    def pixels(self, first: Expr, count: int) -> None:
-        """The outputs of `count` pixels."""
-        b, c = self.b, self.c
-        x, out = c.x.viewed((self.rows, self.depth)), c.out.viewed((self.rows, self.outputs))
-        room = -(-count // self.lanes) * self.lanes  # vectors that no border of a cache line divides
-        columns = b.local(FLOAT32, (self.depth, room), "columns")
-        finished = b.local(FLOAT32, (self.outputs + 1, room), "finished")  # the last row is of no use
-        vectors = [(at, min(self.lanes, count - at)) for at in range(0, count, self.lanes)]
+    def blocks(self, first: int, count: int, pixels: int) -> None:
+        """The outputs of `count` blocks of so many pixels."""
+        b = self.b
+        room = -(-pixels // self.lanes) * self.lanes  # vectors that no border of a cache line divides
+        if self.shares == 1:
+            with b.loop(count, "parallel", "block") as block:
+                columns = b.local(FLOAT32, (1, self.depth, room), "columns")
+                self.turned(columns, constant(0), block * pixels + first, pixels)
+                self.outputs_of(columns, constant(0), constant(0), block * pixels + first, pixels)
+            return
+        columns = b.scratch(FLOAT32, (count, self.depth, room), "columns")
+        with b.loop(count, "parallel", "block") as block:
+            self.turned(columns, block, block * pixels + first, pixels)
+        with b.nest((count, self.shares), "parallel", "share") as (block, share):
+            self.outputs_of(columns, block, share, block * pixels + first, pixels)
+
+    def turned(self, columns: Buffer, block: Expr, first: Expr, count: int) -> None:
+        """The columns of a block, which is that of `count` pixels from `first` on."""
         whole = count // self.lanes
         for start, many, lanes in ((0, whole, self.lanes), (whole * self.lanes, 1, count % self.lanes)):
-            with b.loop(many if lanes else 0, "serial", "vector") as v:
-                self.turn(x, columns, first, v * lanes + start, lanes)
-        with b.loop(self.outputs + 1 if self.parts > 1 else 0, "parallel", "o") as o:
+            with self.b.loop(many if lanes else 0, "parallel", "vector") as v:
+                self.turn(columns, block, first, v * lanes + start, lanes)
+
+    def outputs_of(self, columns: Buffer, block: Expr, share: Expr, first: Expr, count: int) -> None:
+        """A share of the outputs of a block's pixels."""
+        b, out = self.b, self.c.out.viewed((self.rows, self.outputs))
+        room = columns.shape[2]
+        finished = b.local(FLOAT32, (self.share + 1, room), "finished")  # the last row is of no use
+        vectors = [(at, min(self.lanes, count - at)) for at in range(0, count, self.lanes)]
+        with b.loop(self.share + 1 if self.parts > 1 else 0, "parallel", "o") as o:
             for at, lanes in vectors:
                 with b.loop(lanes, "vector", "t") as t:
                     b.store(finished, (o, t + at), 0.0)
         with b.loop(self.parts, "serial", "part") as part:
-            for places, values, channels in self.lists:
-                self.bunches(columns, finished, part, (places, values, channels), vectors)
-        whole = self.outputs // self.lanes
-        pairs = finished.viewed((self.outputs + 1, room // 2), INT64)
-        for start, many, lanes in ((0, whole, self.lanes), (whole * self.lanes, 1, self.outputs % self.lanes)):
+            for group in self.lists:
+                self.bunches((columns, block), finished, (share, part), group, vectors)
+        whole = self.share // self.lanes
+        pairs = finished.viewed((self.share + 1, room // 2), INT64)
+        for start, many, lanes in ((0, whole, self.lanes), (whole * self.lanes, 1, self.share % self.lanes)):
             with b.loop(many if lanes else 0, "parallel", "o") as o:
+                row, channel = o * lanes + start, share * self.share + o * lanes + start
                 with b.loop(count // 2, "parallel", "t") as t, b.loop(lanes, "vector", "l") as l:
-                    channel = o * lanes + start + l
-                    for i, total in enumerate(_halves(pairs[channel, t])):
-                        self.finish(out, channel, first + t * 2 + i, bits_float(total))
+                    for i, total in enumerate(_halves(pairs[row + l, t])):
+                        self.finish(out, channel + l, first + t * 2 + i, bits_float(total))
                 with b.loop(lanes if count % 2 else 0, "vector", "l") as l:
-                    channel = o * lanes + start + l
-                    self.finish(out, channel, first + (count - 1), finished[channel, count - 1])
+                    self.finish(out, channel + l, first + (count - 1), finished[row + l, count - 1])
 
     def finish(self, out: Buffer, channel: Expr, row: Expr, total: Expr) -> None:
         total = total if self.c.bias is None else total + self.c.bias[channel]
         self.b.store(out, (row, channel), self.c.epilogue(total, channel, Pixel(constant(0), row, constant(0), row)))
 
-    def turn(self, x: Buffer, columns: Buffer, first: Expr, at: Expr, lanes: int) -> None:
+    def turn(self, columns: Buffer, block: Expr, first: Expr, at: Expr, lanes: int) -> None:
         """Columns of a vector of pixels, whose rows are copied first if they would push each other out of the cache.
 
         Two neighbours of a row are loaded at once, as one word of 64 bits.
         """
-        b = self.b
+        b, x = self.b, self.c.x.viewed((self.rows, self.depth))
         rows, start = x, first + at
         if self.depth * FLOAT32.bytes % CROWDED == 0:
             rows, start = b.local(FLOAT32, (lanes, self.depth + self.lanes), "rows"), constant(0)
@@ -198,31 +220,31 @@ class Sparse:
         pairs, bits = rows.viewed((rows.size // 2,), INT64), columns.viewed(columns.shape, INT32)
         with b.loop(self.depth // 2 if paired else 0, "parallel", "k") as k, b.loop(lanes, "vector", "t") as t:
             for i, value in enumerate(_halves(pairs[(start + t) * (rows.shape[1] // 2) + k])):
-                b.store(bits, (k * 2 + i, t + at), value)
+                b.store(bits, (block, k * 2 + i, t + at), value)
         with b.loop(0 if paired else self.depth, "parallel", "k") as k, b.loop(lanes, "vector", "t") as t:
-            b.store(columns, (k, t + at), rows[start + t, k])
+            b.store(columns, (block, k, t + at), rows[start + t, k])
 
     def bunches(
-        self, columns: Buffer, finished: Buffer, part: Expr, group: tuple[Buffer, Buffer, Buffer],
-        vectors: list[tuple[int, int]],
+        self, columns: tuple[Buffer, Expr], finished: Buffer, part: tuple[Expr, Expr],
+        group: tuple[Buffer, Buffer, Buffer], vectors: list[tuple[int, int]],
     ) -> None:  # fmt: skip
         """Adds what one part of the inputs gives to the outputs of all bunches that have lists of one length."""
-        b, (places, values, channels) = self.b, group
-        _, many, length, each = places.shape
+        b, (places, values, channels), (all_columns, block) = self.b, group, columns
+        _, _, many, length, each = places.shape
         with b.loop(many, "parallel", "bunch") as bunch:
-            sums = b.local(FLOAT32, (each, columns.shape[1]), "sums")
+            sums = b.local(FLOAT32, (each, finished.shape[1]), "sums")
             with b.loop(each, "unrolled", "c") as o:
                 for at, lanes in vectors:
                     with b.loop(lanes, "vector", "t") as t:
-                        row = channels[part, bunch, o].to(INDEX)
+                        row = channels[(*part, bunch, o)].to(INDEX)
                         b.store(sums, (o, at + t), finished[row, at + t] if self.parts > 1 else 0.0)
             with b.loop(length, "serial", "i") as i, b.loop(each, "unrolled", "c") as o:
-                k, w = places[part, bunch, i, o].to(INDEX), values[part, bunch, i, o]
+                k, w = places[(*part, bunch, i, o)].to(INDEX), values[(*part, bunch, i, o)]
                 for at, lanes in vectors:
                     with b.loop(lanes, "vector", "t") as t:
-                        total = Intrinsic(FMA, (w, columns[k, at + t], sums[o, at + t]))
+                        total = Intrinsic(FMA, (w, all_columns[block, k, at + t], sums[o, at + t]))
                         b.store(sums, (o, at + t), total)
             with b.loop(each, "unrolled", "c") as o:
                 for at, lanes in vectors:
                     with b.loop(lanes, "vector", "t") as t:
-                        b.store(finished, (channels[part, bunch, o].to(INDEX), at + t), sums[o, at + t])
+                        b.store(finished, (channels[(*part, bunch, o)].to(INDEX), at + t), sums[o, at + t])
