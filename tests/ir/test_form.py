@@ -9,8 +9,9 @@ import pytest
 
 from lithe.codegen.llvm.emit import print_kernel
 from lithe.formats import tflite
+from lithe.ir.build import kernel
 from lithe.ir.form import form, form_of, shape_of
-from lithe.ir.loops import INDEX, Alloc, Binary, Buffer, Call, Cast, Const, For, Kernel, Load, Store, Var, kernel
+from lithe.ir.loops import INDEX, Alloc, Binary, Buffer, Call, Cast, Const, For, Kernel, Load, Store, Var
 from lithe.lower.lower import lower
 from lithe.passes import prepare
 from lithe.runtime.compilation import modules

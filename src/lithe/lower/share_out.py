@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count, groupby, repeat
 
+from lithe.ir.affine import computed
 from lithe.ir.intervals import Scope
 from lithe.ir.loops import (
     INDEX,
@@ -31,7 +32,6 @@ from lithe.ir.loops import (
     Store,
     Unary,
     Var,
-    inside,
     statements,
 )
 from lithe.lower.access import Access, accesses, fetched
@@ -194,7 +194,7 @@ class _Chooser:
 def operations(s: Stmt) -> int:
     """Operations on data in one statement; indices are mostly computed outside of the loops."""
     found = 0
-    for x in inside(s):
+    for x in computed(s):
         kind = type(x)
         if kind is not Const and kind is not Var and x.dtype is not INDEX:
             found += SLOW.get(x.op, 1) if isinstance(x, Binary | Unary) else 1

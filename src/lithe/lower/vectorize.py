@@ -10,7 +10,7 @@ A loop stays as it is when its body branches, can fail, or would mostly touch me
 
 from __future__ import annotations
 
-from lithe.ir.affine import Sum, affine_place, same_for_all
+from lithe.ir.affine import Sum, affine_place, computed, same_for_all
 from lithe.ir.loops import (
     CORE_INSTRUCTIONS,
     INDEX,
@@ -31,7 +31,6 @@ from lithe.ir.loops import (
     Unary,
     Var,
     binary,
-    inside,
     operands,
     statements,
 )
@@ -52,7 +51,7 @@ def _only_stores_bytes(body: tuple[Stmt, ...]) -> bool:
 
 def is_long(body: tuple[Stmt, ...]) -> bool:
     """Whether an element takes so many operations that a processor does not see the next one's in time."""
-    found = [x for s in statements(body) for x in inside(s)]
+    found = [x for s in statements(body) for x in computed(s)]
     if any(isinstance(x, Intrinsic) and x.instruction not in CORE_INSTRUCTIONS for x in found):
         return False  # a target's own instruction has widths of its own
     operations = sum(x.dtype is not INDEX and not isinstance(x, Const | Load) for x in found)
@@ -89,7 +88,7 @@ class _Vectorizer:
         opaque = same_for_all(loop.var, local)
         known: dict[int, Sum | None] = {}
         for s in inner:
-            places = [(x.buffer, x.index) for x in inside(s) if isinstance(x, Load)]
+            places = [(x.buffer, x.index) for x in computed(s) if isinstance(x, Load)]
             places += [(s.buffer, s.index)] if isinstance(s, Store) else []
             for buffer, index in places:
                 if buffer.storage in local:
@@ -103,7 +102,7 @@ class _Vectorizer:
         """As many as the widest value computed (indices apart) allows."""
         width = 1
         for s in statements(body):
-            for dtype in [x.dtype for x in inside(s)]:
+            for dtype in [x.dtype for x in computed(s)]:
                 if dtype is not INDEX and dtype.bits > 8 * width:
                     width = dtype.bytes
             if isinstance(s, Store):
