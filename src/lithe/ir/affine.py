@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from lithe.ir.loops import INDEX, Binary, Buffer, Const, Expr, Load, Stmt, Var, expressions, nodes, operands
@@ -130,7 +130,16 @@ def _computed(roots: tuple[Expr, ...]) -> list[Expr]:
         x = stack.pop()
         if x is None:  # what lies below has had its operands
             found.append(stack.pop())
-        elif x not in seen and not (x.dtype is INDEX and sum_of(x) is not None):
+        elif x not in seen:
+            if type(x) is Load:
+                below: Sequence[Expr] = [i for i in x.index if sum_of(i) is None or i.dtype is not INDEX]
+            elif x.dtype is INDEX and sum_of(x) is not None:
+                continue
+            else:
+                below = operands(x)
             seen.add(x)
-            stack += (x, None, *reversed(operands(x)))
+            if below:
+                stack += (x, None, *reversed(below))
+            else:
+                found.append(x)
     return found

@@ -125,11 +125,16 @@ class _Chooser:
         self.from_away = from_away
         self.body = body  # stays alive, and its identities with it
         self.local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
-        self.works: dict[int, float] = {}
+        self.works: dict[Stmt, float] = {}
         self.touches: dict[int, list[Access]] = {}
 
     def work(self, s: Stmt) -> float:
         """Nanoseconds of one thread, roughly: operations times iterations."""
+        if s not in self.works:
+            self.works[s] = self._work(s)
+        return self.works[s]
+
+    def _work(self, s: Stmt) -> float:
         match s:
             case For(_, extent, _, "tile"):  # about a row of a tile at once
                 return extent * NODE
@@ -137,9 +142,7 @@ class _Chooser:
                 return (vectors(extent, body) if kind == "vector" else extent) * sum(map(self.work, body))
             case If(_, then, otherwise):
                 return operations(s) * NODE + max(sum(map(self.work, part)) for part in (then, otherwise))
-        if id(s) not in self.works:
-            self.works[id(s)] = (operations(s) + isinstance(s, Store)) * NODE
-        return self.works[id(s)]
+        return (operations(s) + isinstance(s, Store)) * NODE
 
     def touched(self, s: Stmt, scope: Scope) -> list[Access]:
         """What a statement touches beside locals."""
