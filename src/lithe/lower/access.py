@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lithe.ir.affine import computed
 from lithe.ir.intervals import Interval, Scope
@@ -15,8 +15,7 @@ Axis = tuple[int, int, Terms]  # least and greatest index, and the terms that it
 Reach = tuple[int, int, int, int]  # least and greatest index where a variable is 0, what 1 of it adds, size of the axis
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """Places of a storage. An access without a storage is a check that may fail: their order matters, too.
 
     axes  for each axis of the view.
