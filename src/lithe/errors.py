@@ -70,3 +70,10 @@ class CompileError(LitheError, RuntimeError):
 
 class ExecutionError(LitheError, RuntimeError, ValueError):
     """A running model met data that it must not use (an index out of range, a division by zero)."""
+
+
+def warn(text: str, *details: object) -> None:
+    """Says what is no error but worth knowing, by the logger "lithe"."""
+    import logging  # here, because most starts have nothing to say
+
+    logging.getLogger("lithe").warning(text, *details)

@@ -7,7 +7,7 @@ import pytest
 
 from lithe.errors import ExecutionError, InputError
 from lithe.ir import interpret
-from lithe.ir.build import Builder
+from lithe.ir.build import Builder, kernel
 from lithe.ir.interpret import run_kernel
 from lithe.ir.loops import (
     INDEX,
@@ -24,7 +24,6 @@ from lithe.ir.loops import (
     Store,
     Var,
     constant,
-    kernel,
     select,
 )
 from lithe.types import BOOL, FLOAT32, INT8, INT16, INT32, INT64, UINT8, DType

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lithe.ir.affine import affine, affine_place, never, same_for_all
+from lithe.ir.affine import affine, affine_place, computed, never, same_for_all, sum_of
 from lithe.ir.loops import (
     INDEX,
     Binary,
@@ -20,7 +20,6 @@ from lithe.ir.loops import (
     Var,
     binary,
     constant,
-    inside,
     nodes,
     select,
 )
@@ -84,13 +83,31 @@ def test_a_walk_ends_at_what_is_known() -> None:
     assert J in found
 
 
-def test_what_a_statement_holds_is_found_once() -> None:
-    x = Buffer("x", FLOAT32, (8,))
-    s = Store(x, (I + 1,), x[I] * 2.0)
-    found = inside(s)
-    assert found == tuple(nodes((*s.index, s.value)))
-    assert inside(s) is found
-    assert inside(For(I, 7, (s,))) == ()
+def test_what_a_statement_computes_is_found_once_and_is_all_but_sums_that_index() -> None:
+    x, places = Buffer("x", FLOAT32, (8,)), Buffer("places", INT64, (8,))
+    place, rest = places[I * 2], J % 3
+    value = x[place + (rest + 1)] * 2.0
+    s = Store(x, (I + 1,), value)
+    found = computed(s)
+    sums = {*nodes((*s.index, *place.index)), J, constant(3), constant(1)}
+    assert list(found) == [y for y in nodes((*s.index, value)) if y not in sums]
+    assert computed(s) is found
+    assert computed(For(I, 7, (s,))) == ()
+
+
+def test_a_sum_of_variables_is_found_once() -> None:
+    x = (I * 3 + J) * 2 - (I + 4)
+    assert sum_of(x) == ({I: 5, J: 2}, -4)
+    assert sum_of(x) is sum_of(x)
+    assert sum_of(I) == ({I: 1}, 0)
+    assert sum_of(constant(7)) == ({}, 7)
+    assert [sum_of(y) for y in (I * J, I % 3, I + J // 2, Load(Buffer("x", INT64, (4,)), (I,)))] == [None] * 4
+
+
+def test_equal_indices_are_one_node() -> None:
+    assert constant(3) is constant(3)
+    assert constant(True) is not constant(1)
+    assert constant(3, INT64) is not constant(3)
 
 
 def test_the_place_of_an_element_is_the_sum_of_its_axes() -> None:

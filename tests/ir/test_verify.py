@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lithe.errors import CompileError
-from lithe.ir.build import Builder
+from lithe.ir.build import Builder, kernel
 from lithe.ir.loops import (
     FMA,
     INDEX,
@@ -31,7 +31,6 @@ from lithe.ir.loops import (
     Unary,
     Var,
     constant,
-    kernel,
     minimum,
 )
 from lithe.ir.program import Program, Step

@@ -7,9 +7,9 @@ import pytest
 
 from lithe.errors import CompileError
 from lithe.ir import interpret
-from lithe.ir.build import Builder
+from lithe.ir.build import Builder, kernel
 from lithe.ir.graph import Graph, Tensor
-from lithe.ir.loops import Buffer, Stmt, kernel
+from lithe.ir.loops import Buffer, Stmt
 from lithe.ir.program import Program, Step
 from lithe.ir.verify import verify_program
 from lithe.lower import lower

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from lithe.ir.build import Builder
+from lithe.ir.build import Builder, kernel
 from lithe.ir.interpret import run, run_kernel
-from lithe.ir.loops import Alloc, Barrier, Buffer, For, Kernel, Stmt, Store, Var, kernel, statements
+from lithe.ir.loops import Alloc, Barrier, Buffer, For, Kernel, Stmt, Store, Var, statements
 from lithe.ir.text import print_kernel
 from lithe.ir.verify import verify_kernel, verify_program
 from lithe.lower import access

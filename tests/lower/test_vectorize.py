@@ -85,6 +85,6 @@ def test_main_part_and_tail_have_locals_of_their_own() -> None:
     body = vectorize(b.kernel().body, WIDE)
     locals_ = [s.buffer for s in statements(body) if isinstance(s, Alloc)]
     assert len(locals_) == len({l.name for l in locals_}) == 2
-    from lithe.ir.loops import kernel
+    from lithe.ir.build import kernel
 
     verify_kernel(kernel("sums", body))

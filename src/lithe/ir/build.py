@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lithe.ir.affine import computed
 from lithe.ir.loops import (
     Alloc,
     Buffer,
@@ -31,13 +32,14 @@ from lithe.ir.loops import (
     If,
     Kernel,
     Kind,
+    Load,
     Stmt,
     Store,
     Var,
     all_of,
     constant,
     indices,
-    kernel,
+    statements,
 )
 from lithe.types import INT32, DType, Shape, dtype_of
 
@@ -326,6 +328,19 @@ class Builder:
         """A product of two matrices, likewise."""
         follow = self.following.pop(p.out.storage, None)
         self._convolve(self, follow(p) if follow else p)
+
+
+def kernel(name: str, body: tuple[Stmt, ...], source: str = "", private: frozenset[Buffer] = frozenset()) -> Kernel:
+    """A kernel whose parameters are the storages that the body uses and does not allocate."""
+    order: dict[Buffer, bool] = {}
+    local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
+    for s in statements(body):
+        for x in computed(s):
+            if type(x) is Load and x.buffer.storage not in local:
+                order.setdefault(x.buffer.storage, False)
+        if isinstance(s, Store) and s.buffer.storage not in local:
+            order[s.buffer.storage] = True
+    return Kernel(name, tuple(order), tuple(order.values()), body, source, private)
 
 
 def broadcast_axes(out: Shape, shapes: tuple[Shape, ...]) -> tuple[Shape, list[tuple[int, ...]]]:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
+from lithe.ir.affine import sum_of
 from lithe.ir.loops import (
     INDEX,
     Binary,
@@ -25,6 +26,7 @@ from lithe.ir.loops import (
     Stmt,
     Store,
     Var,
+    nodes,
     statements,
 )
 from lithe.types import DType
@@ -67,66 +69,60 @@ class _Form:
         self.rows: dict[Hashable, int] = {}
         self.seen: dict[int, int] = {}  # id of a node -> its number; the kernel keeps the nodes alive
         self.storages: list[Buffer] = []
-        self.loading: set[Hashable] = set()  # numbers of expressions that read memory
         self.reads_indices = False
 
-    def number(self, row: Hashable) -> int:
-        return self.rows.setdefault(row, len(self.rows))
-
     def of(self, x: Any) -> Hashable:
+        """The number of a node; a tuple of them for a tuple, and what is no node is itself."""
         known = self.seen.get(id(x))
         if known is not None:
             return known
-        kind = type(x)
-        if kind is Binary:  # more than all others, and quicker without asking for its fields
-            number = self.binary(x)
+        kind: Any = type(x)
+        row: Hashable
+        if kind is Binary:  # first come those that most nodes are, without asking for their fields
+            row = kind, x.op, self.of(x.a), self.of(x.b)
+        elif kind is Load:
+            row = kind, self.of(x.buffer), *map(self.index, x.index)
+        elif kind is Store:
+            row = kind, self.of(x.buffer), self.of(x.value), *map(self.index, x.index)
+        elif kind is Const:
+            row = kind, self.of(x.value), self.of(x.dtype)
+        elif kind is Var:
+            row = kind, len(self.seen)
         elif kind is tuple:
-            return tuple([self.of(y) for y in x])
+            return tuple(map(self.of, x))
         elif kind is float:
             return struct.pack("<d", x)  # tells zeros, and values that are no numbers, apart
         elif kind is DType:
             return "index" if x is INDEX else x.name
-        elif not isinstance(x, _NODES):
-            return x
+        elif kind is Instruction:
+            row = kind, x.name  # no two instructions have one name
+        elif kind is Buffer:
+            row = kind, *self.buffer(x)
+        elif isinstance(x, _NODES):
+            plain, parts = _parts(kind)
+            row = kind, plain(x), *map(self.of, parts(x))
         else:
-            number = self.node(kind, x)
-        self.seen[id(x)] = number
+            return x
+        number = self.seen[id(x)] = self.rows.setdefault(row, len(self.rows))
         return number
 
-    def binary(self, x: Binary) -> int:
-        a, b = self.of(x.a), self.of(x.b)
-        number = self.number((Binary, x.op, a, b))
-        if a in self.loading or b in self.loading:
-            self.loading.add(number)
-        return number
+    def buffer(self, x: Buffer) -> tuple[Hashable, ...]:
+        mark = len(self.seen) if x.base is None else None  # each storage is itself
+        if x.base is None:
+            self.storages.append(x)
+        return mark, x.dtype.name, x.shape, x.data is None, self.of(x.base)
 
-    def node(self, kind: type, x: Any) -> int:
-        if kind is Instruction:
-            return self.number((kind, x.name))  # no two instructions have one name
-        if kind is Buffer:
-            mark = len(self.seen) if x.base is None else None  # each storage is itself
-            if x.base is None:
-                self.storages.append(x)
-            return self.number((kind, mark, x.dtype.name, x.shape, x.data is None, self.of(x.base)))
-        if kind is Var:
-            return self.number((kind, len(self.seen)))
-        if kind is Const:
-            return self.number((kind, self.of(x.value), self.of(x.dtype)))
-        plain, parts = _parts(kind)
-        inner = [self.of(y) for y in parts(x)]
-        number = self.number((kind, plain(x), *inner))
-        if kind is Load or kind is Store:
-            self.reads_indices = self.reads_indices or not self.loading.isdisjoint(inner[1])  # type: ignore[arg-type]
-        if kind is Load or any(_is_within(y, self.loading) for y in inner):
-            self.loading.add(number)
-        return number
+    def index(self, x: Expr) -> Hashable:
+        """An index is what it is the sum of, however that is written."""
+        found = sum_of(x)
+        if found is None:
+            self.reads_indices = self.reads_indices or any(isinstance(y, Load) for y in nodes((x,)))
+            return self.of(x)
+        terms, constant = found
+        return constant, *[(self.of(v), factor) for v, factor in terms.items()]
 
 
-def _is_within(part: Hashable, numbers: set[Hashable]) -> bool:
-    return not numbers.isdisjoint(part) if type(part) is tuple else part in numbers
-
-
-_NODES = (Expr, Stmt, Buffer, Kernel, Instruction)
+_NODES = (Expr, Stmt, Kernel)
 
 
 @lru_cache(None)

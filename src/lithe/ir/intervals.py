@@ -16,17 +16,18 @@ interval is exact.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
+from lithe.ir.affine import sum_of
 from lithe.ir.loops import INDEX, Binary, Cast, Const, Expr, Load, Select, Unary, Var, nodes
 from lithe.types import BOOL, DType, dtype_of
 
 Interval = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Linear:
+class Linear(NamedTuple):
     """constant + the sum of factor * atom; an atom is a variable or an expression that is no such sum."""
 
     terms: dict[Expr, int]
@@ -91,6 +92,10 @@ class Scope:
         """x as a sum. Wrapping is not considered: see `interval`."""
         known = self._linear
         if x in known:
+            return known[x]
+        found = sum_of(x) if _bounded(x.dtype) else None
+        if found is not None:
+            known[x] = Linear({a: f for a, f in found[0].items() if f}, found[1])
             return known[x]
         for n in nodes((x,), known):
             known[n] = _linear_of(n, known)

@@ -28,11 +28,11 @@ Meaning
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import add, attrgetter, floordiv, mod, mul, sub
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, dataclass_transform
 
 import numpy as np
 
@@ -50,7 +50,17 @@ INDEX = DType("int64", "int", 64, 64)
 COMPARISONS = frozenset({"lt", "le", "eq", "ne"})
 BINARY = frozenset({"add", "sub", "mul", "div", "mod", "min", "max", "and", "or", "xor", "shl", "shr"}) | COMPARISONS
 UNARY = frozenset({"neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "not"})  # round: half to even
+_Node = TypeVar("_Node")
 Kind = Literal["serial", "parallel", "vector", "unrolled", "grid", "tile"]
+
+
+@dataclass_transform(eq_default=False, frozen_default=True)
+def node(kind: type[_Node]) -> type[_Node]:
+    """A dataclass that is compared by identity and never changes.
+
+    Checkers of types hold everybody to it: frozen when it runs, a node would take four times as long to make.
+    """
+    return dataclass(eq=False, slots=True)(kind)
 
 
 class Expr:
@@ -143,13 +153,13 @@ def _widened(x: Cast) -> bool:
     return x.dtype.kind == x.x.dtype.kind == "int" and x.dtype.bits >= x.x.dtype.bits
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class Const(Expr):
     value: float | int | bool
     dtype: DType
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class Var(Expr):
     """A loop variable; names are unique in a kernel."""
 
@@ -205,7 +215,7 @@ class Buffer:
         return f"{self.name}: {self.dtype}{list(self.shape)}"
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class Load(Expr):
     buffer: Buffer
     index: tuple[Expr, ...]
@@ -216,45 +226,46 @@ class Load(Expr):
 
 
 class Typed(Expr):
-    __slots__ = ("dtype",)  # follows from the operands; found once, since sums can be deep
+    __slots__ = ("_sum", "dtype")  # follow from the operands; found once, since sums can be deep
+    _sum: Any  # see `lithe.ir.affine.sum_of`
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class Unary(Typed):
     op: str
     x: Expr
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dtype", self.x.dtype)
+        self.dtype = self.x.dtype
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class Binary(Typed):
     op: str
     a: Expr
     b: Expr
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dtype", BOOL if self.op in COMPARISONS else self.a.dtype)
+        self.dtype = BOOL if self.op in COMPARISONS else self.a.dtype
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class Select(Typed):
     condition: Expr
     a: Expr
     b: Expr
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "dtype", self.a.dtype)
+        self.dtype = self.a.dtype
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class Cast(Expr):
     x: Expr
     dtype: DType
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class Intrinsic(Expr):
     instruction: Instruction
     args: tuple[Expr, ...]
@@ -265,23 +276,23 @@ class Intrinsic(Expr):
 
 
 class Stmt:
-    __slots__ = ("_inside",)
-    _inside: tuple[Expr, ...]  # see `inside`
+    __slots__ = ("_computed",)
+    _computed: tuple[Expr, ...]  # see `lithe.ir.affine.computed`
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class Alloc(Stmt):
     buffer: Buffer
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class Store(Stmt):
     buffer: Buffer
     index: tuple[Expr, ...]
     value: Expr
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class For(Stmt):
     var: Var
     extent: int
@@ -290,21 +301,21 @@ class For(Stmt):
     part: tuple[int, int, int] = (0, 1, 1)  # of a grid loop: begin, end and whole of what is shared out at once
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class If(Stmt):
     condition: Expr
     then: tuple[Stmt, ...]
     otherwise: tuple[Stmt, ...] = ()
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class Call(Stmt):
     name: str
     args: tuple[Expr, ...]
     text: str = ""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@node
 class Barrier(Stmt):
     """All threads meet: what any of them stored before is there for each of them after."""
 
@@ -327,8 +338,16 @@ class Kernel:
         return any(isinstance(s, For) and s.kind == "grid" for s in statements(self.body))
 
 
+@lru_cache(1 << 12)  # most nodes that are asked for are these
+def number(value: int) -> Const:
+    """A constant index; equal ones are one node."""
+    return Const(value, INDEX)
+
+
 def constant(value: Any, dtype: DType | None = None) -> Expr:
     """The value as an expression; a Python int is an index, a float is float32, unless `dtype` says otherwise."""
+    if type(value) is int and (dtype is None or dtype is INDEX):
+        return number(value)
     if isinstance(value, Expr):
         return value
     if isinstance(value, (bool, np.bool_)):
@@ -365,13 +384,15 @@ _NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1}
 def _simplified(op: str, a: Expr, b: Expr) -> Expr | None:
     x = a.value if type(a) is Const else None
     y = b.value if type(b) is Const else None
+    if x is None and y is None:
+        return None
     if x is not None and y is not None:
         x, y = int(x), int(y)
         folds = op in _FOLDED and (op not in ("div", "mod") or (y > 0 and x >= 0))
-        return Const(_FOLDED[op](x, y), INDEX) if folds else None
+        return number(_FOLDED[op](x, y)) if folds else None
     if (y is not None and y == _NEUTRAL.get(op)) or (op in ("add", "mul") and x == _NEUTRAL[op]):
         return b if x is not None else a
-    return Const(0, INDEX) if (op == "mul" and 0 in (x, y)) or (op == "mod" and y == 1) else None
+    return number(0) if (op == "mul" and 0 in (x, y)) or (op == "mod" and y == 1) else None
 
 
 def select(condition: Expr, a: Any, b: Any) -> Expr:
@@ -418,15 +439,17 @@ def operands(x: Expr) -> tuple[Expr, ...]:
     return below(x)
 
 
-def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
+def statements(body: tuple[Stmt, ...]) -> list[Stmt]:
     """Every statement, outer ones first."""
+    found = []
     for s in body:
-        yield s
-        if isinstance(s, For):
-            yield from statements(s.body)
-        elif isinstance(s, If):
-            yield from statements(s.then)
-            yield from statements(s.otherwise)
+        found.append(s)
+        if type(s) is For:
+            found += statements(s.body)
+        elif type(s) is If:
+            found += statements(s.then)
+            found += statements(s.otherwise)
+    return found
 
 
 def expressions(s: Stmt) -> tuple[Expr, ...]:
@@ -462,25 +485,3 @@ def nodes(roots: tuple[Expr, ...], known: Container[Expr] = ()) -> list[Expr]:
             else:
                 stack += (x, None, *reversed(below))
     return found
-
-
-def inside(s: Stmt) -> tuple[Expr, ...]:
-    """The same of one statement. Found once, and kept with it: statements and expressions never change."""
-    try:
-        return s._inside
-    except AttributeError:
-        object.__setattr__(s, "_inside", tuple(nodes(expressions(s))))
-        return s._inside
-
-
-def kernel(name: str, body: tuple[Stmt, ...], source: str = "", private: frozenset[Buffer] = frozenset()) -> Kernel:
-    """A kernel whose parameters are the storages that the body uses and does not allocate."""
-    order: dict[Buffer, bool] = {}
-    local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
-    for s in statements(body):
-        for x in inside(s):
-            if type(x) is Load and x.buffer.storage not in local:
-                order.setdefault(x.buffer.storage, False)
-        if isinstance(s, Store) and s.buffer.storage not in local:
-            order[s.buffer.storage] = True
-    return Kernel(name, tuple(order), tuple(order.values()), body, source, private)

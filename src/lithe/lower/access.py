@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
+from lithe.ir.affine import computed
 from lithe.ir.intervals import Interval, Scope
-from lithe.ir.loops import Buffer, Call, Expr, For, If, Load, Stmt, Store, Var, inside
+from lithe.ir.loops import Buffer, Call, Expr, For, If, Load, Stmt, Store, Var
 from lithe.types import DType, Shape
 
 Terms = tuple[tuple[Expr, int, Interval], ...]  # term, factor, bounds of the term
@@ -14,8 +15,7 @@ Axis = tuple[int, int, Terms]  # least and greatest index, and the terms that it
 Reach = tuple[int, int, int, int]  # least and greatest index where a variable is 0, what 1 of it adds, size of the axis
 
 
-@dataclass(frozen=True)
-class Access:
+class Access(NamedTuple):
     """Places of a storage. An access without a storage is a check that may fail: their order matters, too.
 
     axes  for each axis of the view.
@@ -75,7 +75,7 @@ def in_bytes(along: Sequence[Interval], shape: Sequence[int], width: int) -> Int
 
 def accesses(s: Stmt, scope: Scope, local: set[Buffer]) -> Iterator[Access]:
     """What a statement touches, beside constants and some locals."""
-    for x in inside(s):
+    for x in computed(s):
         if type(x) is Load and (storage := x.buffer.storage) not in local and storage.data is None:
             yield access(x.buffer, x.index, scope, False)
     match s:

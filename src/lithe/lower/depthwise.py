@@ -219,14 +219,18 @@ def by_regions(b: Builder, c: Convolution, target: Target) -> None:
                                 for i, (ky, kx) in enumerate(order):
                                     b.store(held, i, taps[ky, kx, ch])
                                 begin = b.variable(bias[ch], "start")
+                                downs = {row * sy + ky * dy for row in range(rows) for ky in range(kh)} & {*inside}
+                                acrosses = {column * sx + kx * dx for column in range(width) for kx in kxs}
+                                taken = {  # once for all outputs of the block
+                                    (i, j): c.x[batch, y * sy + (i - top), x * sx + (j - left), ch].to(c.accumulator)
+                                    for i, j in product(sorted(downs), sorted(acrosses))
+                                }
                                 for column, row in product(range(width), range(rows)):
                                     total: Expr = begin[()]
                                     for i, (ky, kx) in enumerate(order):
-                                        if row * sy + ky * dy not in inside:
-                                            continue
-                                        line, at = (y + row) * sy + ky * dy - top, (x + column) * sx + kx * dx - left
-                                        a = c.x[batch, line, at, ch].to(c.accumulator)
-                                        total = _added(c, target, total, a, held[i])
+                                        place = row * sy + ky * dy, column * sx + kx * dx
+                                        if place in taken:
+                                            total = _added(c, target, total, taken[place], held[i])
                                     pixel = Pixel(batch, y + row, x + column, (batch * oh + y + row) * ow + x + column)
                                     b.store(c.out, (*pixel[:3], ch), c.epilogue(total, ch, pixel))
 

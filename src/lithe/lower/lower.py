@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from lithe.errors import LimitError, UnsupportedOp
-from lithe.ir.build import Builder, Convolution, MatrixProduct, Schedule
+from lithe.ir.build import Builder, Convolution, MatrixProduct, Schedule, kernel
 from lithe.ir.form import form_of, shape_of
 from lithe.ir.graph import Graph, Node, Tensor
-from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, kernel, statements
+from lithe.ir.loops import Alloc, Buffer, Call, For, If, Kernel, Stmt, statements
 from lithe.ir.pages import let_go
 from lithe.ir.program import Program, Step
 from lithe.lower import fusion, rows

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from lithe.ir.affine import computed
 from lithe.ir.intervals import Linear, Scope
 from lithe.ir.loops import (
     Alloc,
@@ -30,7 +31,6 @@ from lithe.ir.loops import (
     Stmt,
     Store,
     constant,
-    inside,
     statements,
 )
 from lithe.lower.memory_plan import Lifetime, lower_bound
@@ -170,7 +170,7 @@ def touches(body: Iterable[Stmt]) -> dict[Buffer, tuple[bool, bool]]:
             before = found.get(storage, (False, False))
             found[storage] = before[0] or reads, before[1] or writes
 
-    for storage in {x.buffer.storage: None for s in inner for x in inside(s) if type(x) is Load}:
+    for storage in {x.buffer.storage: None for s in inner for x in computed(s) if type(x) is Load}:
         add(storage, True, False)
     for s in inner:
         if isinstance(s, Store):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count, groupby, repeat
 
+from lithe.ir.affine import computed
 from lithe.ir.intervals import Scope
 from lithe.ir.loops import (
     INDEX,
@@ -31,7 +32,6 @@ from lithe.ir.loops import (
     Store,
     Unary,
     Var,
-    inside,
     statements,
 )
 from lithe.lower.access import Access, accesses, fetched
@@ -125,11 +125,16 @@ class _Chooser:
         self.from_away = from_away
         self.body = body  # stays alive, and its identities with it
         self.local = {s.buffer for s in statements(body) if isinstance(s, Alloc)}
-        self.works: dict[int, float] = {}
+        self.works: dict[Stmt, float] = {}
         self.touches: dict[int, list[Access]] = {}
 
     def work(self, s: Stmt) -> float:
         """Nanoseconds of one thread, roughly: operations times iterations."""
+        if s not in self.works:
+            self.works[s] = self._work(s)
+        return self.works[s]
+
+    def _work(self, s: Stmt) -> float:
         match s:
             case For(_, extent, _, "tile"):  # about a row of a tile at once
                 return extent * NODE
@@ -137,9 +142,7 @@ class _Chooser:
                 return (vectors(extent, body) if kind == "vector" else extent) * sum(map(self.work, body))
             case If(_, then, otherwise):
                 return operations(s) * NODE + max(sum(map(self.work, part)) for part in (then, otherwise))
-        if id(s) not in self.works:
-            self.works[id(s)] = (operations(s) + isinstance(s, Store)) * NODE
-        return self.works[id(s)]
+        return (operations(s) + isinstance(s, Store)) * NODE
 
     def touched(self, s: Stmt, scope: Scope) -> list[Access]:
         """What a statement touches beside locals."""
@@ -194,7 +197,7 @@ class _Chooser:
 def operations(s: Stmt) -> int:
     """Operations on data in one statement; indices are mostly computed outside of the loops."""
     found = 0
-    for x in inside(s):
+    for x in computed(s):
         kind = type(x)
         if kind is not Const and kind is not Var and x.dtype is not INDEX:
             found += SLOW.get(x.op, 1) if isinstance(x, Binary | Unary) else 1

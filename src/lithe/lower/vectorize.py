@@ -10,7 +10,9 @@ A loop stays as it is when its body branches, can fail, or would mostly touch me
 
 from __future__ import annotations
 
-from lithe.ir.affine import Sum, affine_place, same_for_all
+from operator import is_
+
+from lithe.ir.affine import Sum, affine_place, computed, same_for_all, sum_of
 from lithe.ir.loops import (
     CORE_INSTRUCTIONS,
     INDEX,
@@ -31,7 +33,6 @@ from lithe.ir.loops import (
     Unary,
     Var,
     binary,
-    inside,
     operands,
     statements,
 )
@@ -52,7 +53,7 @@ def _only_stores_bytes(body: tuple[Stmt, ...]) -> bool:
 
 def is_long(body: tuple[Stmt, ...]) -> bool:
     """Whether an element takes so many operations that a processor does not see the next one's in time."""
-    found = [x for s in statements(body) for x in inside(s)]
+    found = [x for s in statements(body) for x in computed(s)]
     if any(isinstance(x, Intrinsic) and x.instruction not in CORE_INSTRUCTIONS for x in found):
         return False  # a target's own instruction has widths of its own
     operations = sum(x.dtype is not INDEX and not isinstance(x, Const | Load) for x in found)
@@ -89,7 +90,7 @@ class _Vectorizer:
         opaque = same_for_all(loop.var, local)
         known: dict[int, Sum | None] = {}
         for s in inner:
-            places = [(x.buffer, x.index) for x in inside(s) if isinstance(x, Load)]
+            places = [(x.buffer, x.index) for x in computed(s) if isinstance(x, Load)]
             places += [(s.buffer, s.index)] if isinstance(s, Store) else []
             for buffer, index in places:
                 if buffer.storage in local:
@@ -103,7 +104,7 @@ class _Vectorizer:
         """As many as the widest value computed (indices apart) allows."""
         width = 1
         for s in statements(body):
-            for dtype in [x.dtype for x in inside(s)]:
+            for dtype in [x.dtype for x in computed(s)]:
                 if dtype is not INDEX and dtype.bits > 8 * width:
                     width = dtype.bytes
             if isinstance(s, Store):
@@ -157,7 +158,7 @@ class Copy:
 
     def __init__(self, variables: dict[Var, Expr], buffers: dict[Buffer, Buffer]) -> None:
         self.variables, self.buffers = variables, buffers
-        self.memo: dict[int, tuple[Expr, Expr]] = {}  # id -> (original, copy): the original stays alive
+        self.memo: dict[Expr, Expr] = {}
 
     def block(self, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
         return tuple(self.stmt(s) for s in body)
@@ -167,7 +168,7 @@ class Copy:
             case Alloc(buffer):
                 return Alloc(self.buffer(buffer))
             case Store(buffer, index, value):
-                return Store(self.buffer(buffer), tuple(map(self.expr, index)), self.expr(value))
+                return Store(self.buffer(buffer), tuple(map(self.index, index)), self.expr(value))
             case For(var, extent, inner, kind):
                 fresh = self.variables.get(var, var)
                 assert isinstance(fresh, Var)
@@ -184,36 +185,37 @@ class Copy:
         return self.buffers.get(b, b)
 
     def expr(self, x: Expr) -> Expr:
-        known = self.memo.get(id(x))
+        known = self.memo.get(x)
         if known is None:
-            known = self.memo[id(x)] = (x, self.rebuilt(x))
-        return known[1]
+            known = self.memo[x] = self.rebuilt(x)
+        return known
+
+    def index(self, x: Expr) -> Expr:
+        """The same of an index; in most of them nothing changes."""
+        found = sum_of(x)
+        return x if found is not None and found[0].keys().isdisjoint(self.variables) else self.expr(x)
 
     def rebuilt(self, x: Expr) -> Expr:
-        kind = type(x)
-        if kind is Var:
-            return self.variables.get(x, x)  # type: ignore[call-overload]
+        match x:
+            case Load(buffer, index):
+                to, fresh = self.buffer(buffer), tuple(map(self.index, index))
+                return x if to is buffer and all(map(is_, index, fresh)) else Load(to, fresh)
+            case Binary(op, a, b):
+                left, right = self.expr(a), self.expr(b)
+                return x if left is a and right is b else binary(op, left, right)
+            case Const():
+                return x
+            case Var():
+                return self.variables.get(x, x)
         parts = operands(x)
-        if not parts and kind is not Load:
-            return x
         fresh = tuple(map(self.expr, parts))
-        if isinstance(x, Load):
-            buffer = self.buffer(x.buffer)
-            return x if buffer is x.buffer and all(map(_same, parts, fresh)) else Load(buffer, fresh)
-        if all(map(_same, parts, fresh)):
+        if all(map(is_, parts, fresh)):
             return x
         match x:
-            case Unary(op, _):
-                return Unary(op, fresh[0])
+            case Intrinsic(instruction, _):
+                return Intrinsic(instruction, fresh)
             case Cast(_, dtype):
                 return Cast(fresh[0], dtype)
-            case Binary(op, _, _):
-                return binary(op, *fresh)
-            case Select():
-                return Select(*fresh)
-        assert isinstance(x, Intrinsic)  # `operands` has refused any other node
-        return Intrinsic(x.instruction, fresh)
-
-
-def _same(a: Expr, b: Expr) -> bool:
-    return a is b
+            case Unary(op, _):
+                return Unary(op, fresh[0])
+        return Select(*fresh)  # `operands` has refused any other node

@@ -74,9 +74,10 @@ class Winograd:
         self.tall = -(-self.down // bands)
         squares = self.tall * self.across
         self.most, self.width = tile_shape(squares, 1, self.columns, self.lanes, target.registers, target.across)
-        weights = c.w.values.reshape(self.columns, -1, self.channels).transpose(1, 0, 2).reshape(9, -1)
-        spread = np.kron(FILTER, FILTER) @ weights.astype(np.float64)  # both steps at once
-        self.weights = spread.astype(np.float32).reshape(PLACES, self.columns, self.channels).transpose(1, 0, 2)
+        spread = np.kron(FILTER, FILTER)  # both steps at once
+        self.weights = np.empty((self.columns, PLACES, self.channels), np.float32)
+        for o, taps in enumerate(c.w.values.reshape(self.columns, 9, self.channels)):  # one stays in cache
+            self.weights[o] = spread @ taps.astype(np.float64)
         self.bias = np.zeros(self.columns, np.float32) if c.bias is None else np.asarray(c.bias.values)
 
     def panel_constants(self, p: Panel) -> tuple[Buffer, Buffer]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from lithe.errors import CompileError, InputError, MissingDependency, UnsupportedOp
+from lithe.errors import CompileError, InputError, MissingDependency, UnsupportedOp, warn
 from lithe.ir.graph import Graph
 from lithe.runtime import compiled
 from lithe.runtime.compiled import Artifact, CompiledExecutor, cached, part_key, store
@@ -46,7 +46,7 @@ def kept_executor(
     try:
         return CompiledExecutor(artifact, environment, workers)
     except CompileError as cause:
-        _warn("kept code is of no use, compiling again: %s", cause.problem)
+        warn("kept code is of no use, compiling again: %s", cause.problem)
         return None
 
 
@@ -175,10 +175,4 @@ def nothing_to_tune(reason: str) -> InputError:
 
 @cache
 def _say_once(reason: str) -> None:
-    _warn("not compiled, runs on the reference executor, which is slow: %s", reason)
-
-
-def _warn(text: str, reason: str) -> None:
-    import logging  # here, because most starts have nothing to say
-
-    logging.getLogger("lithe").warning(text, reason)
+    warn("not compiled, runs on the reference executor, which is slow: %s", reason)

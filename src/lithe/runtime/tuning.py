@@ -21,7 +21,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from lithe.codegen.llvm.installed import llvm_stamp
-from lithe.errors import CompileError
+from lithe.errors import CompileError, warn
 from lithe.ir.form import form
 from lithe.ir.graph import Graph, Node
 from lithe.ir.program import Program, Step
@@ -129,7 +129,7 @@ class Tuning:
         try:
             race = Race(program, self.workers)
         except CompileError as cause:  # of a way that nobody else takes: the usual ones compile
-            _warn("some kernels are not tuned: %s", cause.problem)
+            warn("some kernels are not tuned: %s", cause.problem)
             for name in names.values():
                 self._keep(name, USUAL.name)
             return
@@ -147,7 +147,7 @@ class Tuning:
         self._known[name] = choice
         if self.keep and not self._cache.put(name, {"choice": choice.encode()}):
             self.keep = False
-            _warn("what tuning finds is not kept: %s", self._cache.reason)
+            warn("what tuning finds is not kept: %s", self._cache.reason)
 
 
 def contractions(graph: Graph, program: Program) -> dict[Step, Node]:
@@ -254,9 +254,3 @@ def progress(name: str, total: int) -> Iterator[Callable[[], None]]:
     finally:
         if not silent:
             sys.stderr.write("\n")
-
-
-def _warn(text: str, reason: str) -> None:
-    import logging
-
-    logging.getLogger("lithe").warning(text, reason)

@@ -9,7 +9,7 @@ import pytest
 from lithe.codegen.llvm.emit import KernelWriter, print_entry, print_kernel
 from lithe.codegen.llvm.expressions import Value
 from lithe.codegen.llvm.threads import print_flushes
-from lithe.ir.build import Builder
+from lithe.ir.build import Builder, kernel
 from lithe.ir.loops import (
     Barrier,
     Binary,
@@ -24,7 +24,6 @@ from lithe.ir.loops import (
     Store,
     Var,
     constant,
-    kernel,
 )
 from lithe.ir.program import Program
 from lithe.targets.cpu import VPDPBUSD

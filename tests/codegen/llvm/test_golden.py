@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from lithe.codegen.llvm.emit import print_kernel
-from lithe.ir.build import Builder
+from lithe.ir.build import Builder, kernel
 from lithe.ir.graph import Graph, Node, Tensor
-from lithe.ir.loops import Buffer, kernel, maximum
+from lithe.ir.loops import Buffer, maximum
 from lithe.ir.program import Program
 from lithe.lower import lower
 from lithe.lower.vectorize import vectorize

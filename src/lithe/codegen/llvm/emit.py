@@ -16,11 +16,11 @@ each `grid` loop that its number tells; alone (0 of 1) it runs everything, and m
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
 from lithe.codegen.llvm.narrowing import Waiting
+from lithe.codegen.llvm.scopes import Scopes
 from lithe.codegen.llvm.threads import DECLARATIONS, THREAD_PARAMETERS, THREAD_TYPES
 from lithe.codegen.llvm.tiles import TileWriter, registers
 from lithe.codegen.llvm.values import memory, vector
@@ -45,15 +45,6 @@ Part = tuple[int, int, int]
 Text = list[Any]  # of str or Text: nested lists keep places where lines are added later
 
 
-@dataclass
-class Scope:
-    """What is known inside one loop body or branch: the place for its hoisted lines, values by key, what was loaded."""
-
-    prologue: list[str]
-    values: dict[object, str] = field(default_factory=dict)
-    loads: dict[Buffer, dict[object, str]] = field(default_factory=dict)  # by storage
-
-
 class KernelWriter(TileWriter):
     """Writes one kernel as `define i32 @symbol(ptr ..., THREAD_PARAMETERS)`; it returns 0 or a failure's number."""
 
@@ -72,8 +63,8 @@ class KernelWriter(TileWriter):
         self.read_only = {b for b, w in zip(kernel.params, kernel.writes, strict=True) if not w}
         self.entry: list[str] = []
         self.lines: Text = []
-        self.scopes = [Scope(self.entry)]
-        self.depth: dict[Var, int] = {}  # loop variable -> place in `scopes`
+        self.scopes = Scopes(self.entry)
+        self.depth: dict[Var, int] = {}  # loop variable -> the number of its scope
         self.names: dict[Var, str] = {}
         self.numbers: dict[Var, int] = {}  # unrolled variables
         self.lane: Var | None = None
@@ -195,9 +186,7 @@ class KernelWriter(TileWriter):
 
     def forget(self, storages: set[Buffer]) -> None:
         """Drops remembered loads of memory that is written."""
-        for storage in storages - self.read_only:
-            for scope in self.scopes:
-                scope.loads.pop(storage, None)
+        self.scopes.forget(storages - self.read_only)
 
     def loop(self, var: Var, extent: int, body: tuple[Stmt, ...], kind: str, part: Part) -> None:
         if kind == "unrolled":
@@ -233,14 +222,14 @@ class KernelWriter(TileWriter):
         phi: list[str] = []
         prologue: list[str] = []
         self.lines += [phi, prologue]
-        self.scopes.append(Scope(prologue))
-        self.depth[var], self.names[var] = len(self.scopes) - 1, name
+        self.scopes.open(prologue)
+        self.depth[var], self.names[var] = self.scopes.depth, name
         self.block_of(body)
         after = self.let(f"add nuw nsw i64 {name}, 1")
         again = self.let(f"icmp ult i64 {after}, {stop}")
         self.do(f"br i1 {again}, label %{top}, label %{end}")
         phi.append(f"  {name} = phi i64 [{first}, %{before}], [{after}, %{self.block}]")
-        self.scopes.pop()
+        self.scopes.close()
         del self.depth[var], self.names[var]
         self.start(end)
 
@@ -286,9 +275,9 @@ class KernelWriter(TileWriter):
             self.start(block)
             prologue: list[str] = []
             self.lines.append(prologue)
-            self.scopes.append(Scope(prologue))
+            self.scopes.open(prologue)
             self.block_of(body)
-            self.scopes.pop()
+            self.scopes.close()
             self.do(f"br label %{end}")
         self.start(end)
 

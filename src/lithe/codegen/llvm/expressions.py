@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from lithe.codegen.llvm.narrowing import is_sure
+from lithe.codegen.llvm.scopes import Scopes
 from lithe.codegen.llvm.tables import is_table, look_up
 from lithe.codegen.llvm.values import literal, memory, scalar, suffix, vector
 from lithe.codegen.llvm.words import bytes_of, shuffled
@@ -70,7 +71,7 @@ _UNARY_FLOAT = {"abs": "fabs", "sqrt": "sqrt", "floor": "floor", "ceil": "ceil",
 class ExpressionWriter:
     """Values of expressions. The statement writer supplies lines, scopes, loop variables and pointers."""
 
-    scopes: list[Any]
+    scopes: Scopes
     lines: list[Any]
     pointers: dict[Buffer, str]
     private: dict[Buffer, int]
@@ -85,19 +86,20 @@ class ExpressionWriter:
     let: Callable[[str], str]  # names the result of an instruction
 
     def __init__(self) -> None:
-        self.memo: dict[int, Value] = {}
-        self.sums: dict[tuple[int, ...], tuple[Any, ...]] = {}  # also keeps the keyed objects alive
+        self.memo: dict[Expr, Value] = {}
+        self.sums: dict[tuple[Buffer, Var | None, tuple[Expr, ...]], tuple[Any, Sum | None]] = {}
         self.splits: dict[int, Split] = {}  # by the identity of sums
         self.affine: dict[Var | None, dict[int, Sum | None]] = {}  # of indices, by lane variable and identity
         self.declarations: set[str] = set()
+        self.declared: set[str] = set()  # names of those that were called
 
     # values
 
     def value(self, x: Expr) -> Value:
         """The value of an expression; each object is evaluated once a statement."""
-        known = self.memo.get(id(x))
+        known = self.memo.get(x)
         if known is None:
-            known = self.memo[id(x)] = self._value(x)
+            known = self.memo[x] = self._value(x)
         return known
 
     def scalar_of(self, x: Expr) -> str:
@@ -108,14 +110,14 @@ class ExpressionWriter:
 
     def _value(self, x: Expr) -> Value:
         match x:
+            case Load(buffer, index):
+                return self.load(buffer, index)
             case Const(value, dtype):
                 return Value(literal(value, dtype), dtype, 1, value)
             case Var():
                 return self.variable(x)
-            case Load(buffer, index):
-                return self.load(buffer, index)
-            case Unary(op, a):
-                return self.unary(op, self.value(a))
+            case Intrinsic(instruction, args):
+                return self.intrinsic(instruction, [self.value(a) for a in args])
             case Binary(op, a, b):
                 if x.dtype is INDEX:
                     return self.index(x)
@@ -133,8 +135,8 @@ class ExpressionWriter:
                 return self.cast(self.value(a), dtype)
             case Cast(a, dtype):
                 return self.cast(self.value(a), dtype)
-            case Intrinsic(instruction, args):
-                return self.intrinsic(instruction, [self.value(a) for a in args])
+            case Unary(op, a):
+                return self.unary(op, self.value(a))
         raise TypeError(f"the LLVM writer has no rule for {type(x).__name__}")
 
     def variable(self, x: Var) -> Value:
@@ -181,28 +183,20 @@ class ExpressionWriter:
             kind = vector(scalar(v.dtype), lanes)
             first = self.let(f"insertelement {kind} poison, {scalar(v.dtype)} {v.text}, i64 0")
             text = self.let(f"shufflevector {kind} {first}, {kind} poison, <{lanes} x i32> zeroinitializer")
-            self.scopes[-1].values[key] = text
+            self.scopes.keep(key, text)
         return Value(text, v.dtype, lanes)
 
     def known(self, key: object) -> str | None:
-        for scope in reversed(self.scopes):
-            if key in scope.values:
-                return scope.values[key]
-        return None
-
-    def loaded(self, storage: Buffer, key: object) -> str | None:
-        """The value of a place that was loaded before and is still the same."""
-        for scope in reversed(self.scopes):
-            if (found := scope.loads.get(storage)) is not None and key in found:
-                return found[key]
-        return None
+        return self.scopes.values.get(key)
 
     def level(self, *values: Value) -> tuple[int, list[Value]]:
-        lanes = max(v.lanes for v in values)
-        return lanes, [self.spread(v, lanes) for v in values]
+        lanes = max([v.lanes for v in values])
+        return lanes, [v if v.lanes == lanes else self.spread(v, lanes) for v in values]
 
     def call(self, result: str, name: str, args: list[tuple[str, str]]) -> str:
-        self.declarations.add(f"declare {result} @{name}({', '.join(kind for kind, _ in args)})")
+        if name not in self.declared:  # whose name says its types
+            self.declared.add(name)
+            self.declarations.add(f"declare {result} @{name}({', '.join(kind for kind, _ in args)})")
         return self.let(f"call {result} @{name}({', '.join(f'{kind} {text}' for kind, text in args)})")
 
     def binary(self, op: str, a: Value, b: Value) -> Value:
@@ -374,7 +368,7 @@ class ExpressionWriter:
         place, storage = self.place(buffer, index), buffer.storage
         dtype, kind = buffer.dtype, memory(buffer.dtype)
         key = (place.key, place.step, place.lanes, dtype.name)
-        text = self.loaded(storage, key) if place.key is not None else None
+        text = self.scopes.loaded(storage, key) if place.key is not None else None
         lanes = place.lanes if place.step else 1
         if text is None:
             align = min(storage.dtype.bytes, dtype.bytes)
@@ -389,7 +383,7 @@ class ExpressionWriter:
                 zero = "0" if lanes == 1 else "zeroinitializer"
                 text = self.let(f"icmp ne {vector('i8', lanes)} {text}, {zero}")
             if place.key is not None:
-                self.scopes[-1].loads.setdefault(storage, {})[key] = text
+                self.scopes.keep_loaded(storage, key, text)
         return Value(text, dtype, lanes)
 
     def place(self, buffer: Buffer, index: tuple[Expr, ...]) -> Place:
@@ -421,7 +415,7 @@ class ExpressionWriter:
 
     def flattened(self, buffer: Buffer, index: tuple[Expr, ...]) -> Any:
         """(row-major index, None) or (None, its affine form); unrolled bodies ask for the same ones again and again."""
-        key = (id(buffer), id(self.lane), *map(id, index))
+        key = (buffer, self.lane, index)
         known = self.sums.get(key)
         if known is None:
             opaque = never if self.lane is None else same_for_all(self.lane, self.private)
@@ -430,8 +424,8 @@ class ExpressionWriter:
                 flat = constant(0)
                 for i, size in zip(index, buffer.shape, strict=True):
                     flat = flat * size + i
-            known = self.sums[key] = (flat, sums, buffer, index, self.lane)
-        return known[:2]
+            known = self.sums[key] = (flat, sums)
+        return known
 
     def split(self, terms: dict[Expr, int], offset: int) -> Split:
         """An affine form by what becomes of its terms; what a variable is does not change where it is known."""
@@ -452,19 +446,20 @@ class ExpressionWriter:
 
     def sum_pointer(self, storage: Buffer, base: str, terms: tuple[tuple[int, int, Var], ...], width: int) -> str:
         """base + sum of factor * variable * width, each partial sum in the outermost loop that knows it."""
-        pointer = base
-        for n, (depth, factor, v) in enumerate(terms):
-            key = ("sum", storage, width, terms[: n + 1])
-            scope = self.scopes[depth]
-            text = scope.values.get(key)
-            if text is None:
-                self.count += 1
-                text = f"%s{self.count}"
-                scope.prologue.append(f"  {text}o = mul nsw i64 {self.names[v]}, {factor * width}")
-                scope.prologue.append(f"  {text} = getelementptr i8, ptr {pointer}, i64 {text}o")
-                scope.values[key] = text
-            pointer = text
-        return pointer
+        if not terms:
+            return base
+        (depth, factor, v), key = terms[-1], ("sum", storage, width, terms)
+        text = self.scopes.values.get(key)
+        if text is None:
+            pointer = self.sum_pointer(storage, base, terms[:-1], width)
+            self.count += 1
+            text = f"%s{self.count}"
+            self.scopes.prologues[depth] += [
+                f"  {text}o = mul nsw i64 {self.names[v]}, {factor * width}",
+                f"  {text} = getelementptr i8, ptr {pointer}, i64 {text}o",
+            ]
+            self.scopes.keep(key, text, depth)
+        return text
 
     def beside(self, pointer: str, offset: int) -> str:
         if offset == 0:
@@ -473,7 +468,7 @@ class ExpressionWriter:
         text = self.known(key)
         if text is None:
             text = self.let(f"getelementptr i8, ptr {pointer}, i64 {offset}")
-            self.scopes[-1].values[key] = text
+            self.scopes.keep(key, text)
         return text
 
     def computed_place(self, base: str, flat: Expr, width: int, private: int | None) -> Place:

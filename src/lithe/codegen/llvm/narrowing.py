@@ -102,6 +102,8 @@ class Waiting:
 
     def take(self, s: Store) -> bool:
         """Whether the store waits. Those before it that it may depend on are written first."""
+        if not self.kept and s.buffer.dtype not in (INT8, UINT8):
+            return False
         if any(self._may_see(x, k) for group in self.kept.values() for k in group for x in self._loads(s)):
             self.write()
         found = self._packable(s)
@@ -167,7 +169,7 @@ class Waiting:
         found = narrow(first.cast)
         assert found is not None
         w.lane, w.lanes = first.lane, TOGETHER * lanes
-        w.memo = {id(first.cast): self._packed(found, [k.value for k in group])}
+        w.memo = {first.cast: self._packed(found, [k.value for k in group])}
         result = w.value(first.store.value)
         w.memo, w.lane, w.lanes = before
         start = 0

@@ -16,7 +16,7 @@ LANES = 64  # bytes of one operand of the instruction
 
 
 def is_table(buffer: Buffer, index: tuple[Expr, ...]) -> bool:
-    return buffer.storage.data is not None and buffer.nbytes == ENTRIES and buffer.dtype.bytes == 1 and len(index) == 1
+    return len(index) == 1 and buffer.storage.data is not None and buffer.nbytes == ENTRIES and buffer.dtype.bytes == 1
 
 
 def look_up(writer: ExpressionWriter, instruction: Instruction, buffer: Buffer, index: Expr, lanes: int) -> str:
@@ -34,7 +34,7 @@ def look_up(writer: ExpressionWriter, instruction: Instruction, buffer: Buffer, 
         if text is None:
             at = writer.beside(pointer, number * LANES)
             text = writer.let(f"load {_bytes(LANES)}, ptr {at}, align 1")
-            writer.scopes[-1].values[key] = text
+            writer.scopes.keep(key, text)
         quarters.append(text)
     kind = _bytes(LANES)
     halves = [
@@ -51,7 +51,7 @@ def look_up(writer: ExpressionWriter, instruction: Instruction, buffer: Buffer, 
 
 def low_byte(writer: ExpressionWriter, x: Expr, lanes: int) -> str:
     """The lowest 8 bits of an index: sums need no more of their operands than that."""
-    known = writer.memo.get(id(x))
+    known = writer.memo.get(x)
     if known is not None and known.dtype.bits == 8 and known.lanes == lanes:
         return known.text
     match x:

@@ -67,7 +67,7 @@ class Registers:
 
     def give_back(self, body: tuple[Stmt, ...]) -> None:
         """Frees the registers of the tiles that a body allocates, where it ends."""
-        for s in body:
+        for s in body if self.held else ():
             if isinstance(s, Alloc):
                 self.held.pop(s.buffer, None)
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from typing import Any
 
 import numpy as np
 
-from lithe.errors import ModelError
+from lithe.errors import ModelError, warn
 from lithe.formats import flexbuffer, node_def
 from lithe.formats.schema import OPTIONS, TFLITE, Field
 from lithe.formats.tflite.tensors import dtype_of_member
 from lithe.ops.flex.operators import NodeDef
 from lithe.ops.op import REGISTRY, NoAttrs, Op, unknown
 from lithe.types import DType
-
-log = logging.getLogger("lithe")
 
 CUSTOM = TFLITE.enums["BuiltinOperator"].values["CUSTOM"]
 ACTIVATION = "ActivationFunctionType"  # the format's own runtime takes what it does not know for none
@@ -47,7 +44,7 @@ def _attribute(f: Field, value: Any, default: Any) -> Any:
         if f.type == "TensorType":
             return dtype_of_member(value)
         if isinstance(value, int) and f.type == ACTIVATION:
-            log.warning("option %s: %s has no member %d, taken as NONE", f.name, f.type, value)
+            warn("option %s: %s has no member %d, taken as NONE", f.name, f.type, value)
             return "NONE"
         if isinstance(value, int):
             raise ModelError(f"option {f.name}: {f.type} has no member {value}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import mmap
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from lithe.errors import FileMissing, InputError, LimitError, ModelError
+from lithe.errors import FileMissing, InputError, LimitError, ModelError, warn
 from lithe.formats import archive, flatbuffer
 from lithe.formats.schema import TFLITE
 from lithe.formats.tflite import tables
@@ -19,8 +18,6 @@ from lithe.formats.tflite.tables import Table
 from lithe.formats.tflite.tensor_records import tensor_of, with_blocks, without_data, without_impossible_shape
 from lithe.ir.graph import Graph, Module, Node, Signature, Tensor
 from lithe.ops.verify import Limits
-
-log = logging.getLogger("lithe")
 
 VERSION = 3
 DISPATCH = "DISPATCH_OP"  # a graph compiled for an accelerator; its code lies behind the flatbuffer
@@ -167,7 +164,7 @@ def _node(file: File, where: str, index: int, o: dict[str, Any], tensors: list[T
     inputs = [None if t == -1 else at(tensors, t, where, f"input {k}") for k, t in enumerate(indices(o["inputs"]))]
     outputs = [at(tensors, t, where, f"output {k}") for k, t in enumerate(_results(file, o))]
     if len(outputs) < len(indices(o["outputs"])):
-        log.warning("the outputs of %s are ignored: it has none", where)
+        warn("the outputs of %s are ignored: it has none", where)
     extras: dict[str, Any] = {"version": file.model["operator_codes"][o["opcode_index"]]["version"]}
     union = options_of(op, o)
     if op.code is None:
@@ -238,7 +235,7 @@ def _metadata(file: File, module: Module) -> None:
     for i, m in enumerate(file.model["metadata"] or ()):
         where = f"metadata #{i} '{m['name'] or ''}'"
         if m["buffer"] >= len(file.model["buffers"] or ()):
-            log.warning("%s is ignored: buffer %d does not exist", where, m["buffer"])
+            warn("%s is ignored: buffer %d does not exist", where, m["buffer"])
             continue
         data = placed(where, file.buffer, m["buffer"])
         if m["name"] != tables.ENTRY or data is None:  # which the writer makes anew

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from lithe.errors import LimitError, ModelError
+from lithe.errors import LimitError, ModelError, warn
 from lithe.formats.tflite import sparsity as sparse
 from lithe.formats.tflite import tables
 from lithe.formats.tflite import tensors as constants
@@ -18,8 +17,6 @@ from lithe.formats.tflite.tables import Table
 from lithe.ir.graph import Tensor
 from lithe.ops.verify import Limits
 from lithe.types import STRING, DType, Quantization, Shape, TensorType
-
-log = logging.getLogger("lithe")
 
 # A sparse tensor may unfold to this many times the file's size, plus a megabyte.
 SPARSE_RATIO = 1024
@@ -42,7 +39,7 @@ def without_impossible_shape(t: dict[str, Any], limits: Limits) -> dict[str, Any
     try:
         _shape(t["shape"], limits)
     except ModelError as cause:
-        log.warning("the declared shape of '%s' is ignored: %s", t["name"], cause.problem)
+        warn("the declared shape of '%s' is ignored: %s", t["name"], cause.problem)
         return {**t, "shape": None, "has_rank": False}
     return t
 
@@ -50,7 +47,7 @@ def without_impossible_shape(t: dict[str, Any], limits: Limits) -> dict[str, Any
 def without_data(file: File, t: dict[str, Any]) -> dict[str, Any]:
     """The record of a tensor that an operator or a caller writes: data that it has from the file are never read."""
     if t["buffer"] < len(file.model["buffers"] or ()) and file.buffer(t["buffer"]) is not None:
-        log.warning("the data of '%s' are ignored: they are overwritten", t["name"])
+        warn("the data of '%s' are ignored: they are overwritten", t["name"])
         return {**t, "buffer": 0, "sparsity": None}
     return t
 
@@ -101,7 +98,7 @@ def _sparsity(record: dict[str, Any], dtype: DType, shape: Shape, raw: np.ndarra
         stored = 0 if raw is None else raw.size
         if stored and stored != constants.stored_bytes(dtype, shape):
             raise
-        log.warning("a tensor's sparsity is ignored: %s", cause.problem)
+        warn("a tensor's sparsity is ignored: %s", cause.problem)
         return None
 
 
@@ -120,7 +117,7 @@ def _constant(file: File, buffer: int, raw: np.ndarray, tensor: Tensor) -> np.nd
         except ModelError as cause:
             if raw.size != constants.stored_bytes(dtype, shape):
                 raise
-            log.warning("'%s' is sparse and complete; its sparsity is ignored: %s", tensor.name, cause.problem)
+            warn("'%s' is sparse and complete; its sparsity is ignored: %s", tensor.name, cause.problem)
             del tensor.extras["sparsity"]
     if dtype.stored_bits >= 8 or tensor.extras.get("external_buffer"):
         return constants.decode(raw, dtype, shape)
