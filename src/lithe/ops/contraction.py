@@ -45,10 +45,14 @@ def convolve(x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarray
 
 
 def sums(site: Site, x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarray:
-    """What `convolve` gives for the stored elements of x and w; in float32 where a site asks for haste."""
+    """What `convolve` gives for the stored elements of x and w; reals in float32 where a site asks for haste."""
     if site.quick and x.dtype == w.dtype == np.float32:
         return quick_sums(x, w, p, groups)
-    return convolve(centred(x, site.inputs[0]), centred(w, site.inputs[1]), p, groups)
+    x, w = centred(x, site.inputs[0]), centred(w, site.inputs[1])
+    if site.quick and x.dtype.kind == "i" and _sufficient(x, w).kind == "f":
+        wide = _sufficient(x, w)
+        return quick_sums(x.astype(wide), w.astype(wide), p, groups).astype(np.int64)
+    return convolve(x, w, p, groups)
 
 
 def patches(x: np.ndarray, kernel: tuple[int, int], p: Window, groups: int, step: int = 1) -> np.ndarray:

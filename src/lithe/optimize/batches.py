@@ -69,8 +69,11 @@ class _Part:
 class Batches:
     """Runs samples, several at once, and shows what the tensors of a model hold."""
 
-    def __init__(self, module: Module, watched: Sequence[Tensor], known: int | None = None) -> None:
-        """watched: the tensors to be shown; known: how many samples there are."""
+    def __init__(
+        self, module: Module, watched: Sequence[Tensor], known: int | None = None, ways: Sequence[str] = ()
+    ) -> None:
+        """watched: the tensors to be shown; known: how many samples there are; ways: if a model of the same operators
+        ran on the same samples before, what was right there."""
         self._module, self._inputs = module, module.main.inputs
         self._surroundings = Surroundings(module)
         self.most = 1
@@ -101,6 +104,8 @@ class Batches:
             if any(given) or part.is_alone:
                 varying.update(n.outputs)
             self._parts.append(part)
+        for part, way in zip(self._parts, ways, strict=False):
+            part.way = way
         later: set[Tensor] = set()
         for part in reversed(self._parts):
             mentioned = {t for t in (*part.step.node.inputs, *part.step.node.outputs) if t is not None}
@@ -108,6 +113,11 @@ class Batches:
             later |= mentioned
         self.is_able = not any(is_dynamic(t.type) for t in graph.tensors)
         self.most = _fitting(graph.nodes, varying, known) if self.is_able else 1
+
+    @property
+    def ways(self) -> list[str]:
+        """The way in which each operator was run, "" where that is not known."""
+        return [part.way for part in self._parts]
 
     def fits(self, arrays: list[Any]) -> bool:
         """Whether a sample can be run: its arrays are what the model declares."""
@@ -147,7 +157,7 @@ class Batches:
 
     def _results(self, part: _Part, arrays: list[np.ndarray | None], count: int, show: Show) -> list[np.ndarray]:
         """The results, with an axis for the samples before all others."""
-        if part.is_alone or count == 1 or part.way == EACH:
+        if part.is_alone or count <= (1 if part.way else 2) or part.way == EACH:  # of two, each would be tried alone
             made = [self._one(part, arrays, n, show) for n in range(count)]
             return [np.stack(several) if count > 1 else several[0][None] for several in zip(*made, strict=True)]
         if part.way:
