@@ -170,9 +170,9 @@ def finished(site: Site, total: np.ndarray, bias: np.ndarray | None) -> np.ndarr
     if total.dtype == np.float32:
         if bias is not None:
             total += bias
-        for limit, bound in zip((np.maximum, np.minimum), ACTIVATION_BOUNDS[activation], strict=True):
-            if bound is not None:
-                limit(total, np.float32(bound), out=total)
+        bounds = ACTIVATION_BOUNDS[activation]
+        if bounds != (None, None):
+            total.clip(*bounds, out=total)
         return total.astype(y.dtype.numpy, copy=False)
     if not site.quantized:
         real = total if bias is None else total + bias.astype(np.float64)

@@ -7,8 +7,8 @@ ways, the first that is right:
     stacked  along an axis of their own, before all others: what is broadcast, or works along the last axes
     each     one by one: whatever keeps something from one sample to the next, or runs other graphs
 
-Which is right, results say: the first and the last sample are computed on their own too, from the same operands, and
-have to be what they are among the others.
+Which is right, results say, where the operator's class does not: the first and the last sample are computed on their
+own too, from the same operands, and have to be what they are among the others.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lithe.runtime.reference import ReferenceExecutor, Step, evaluated
 from lithe.types import INT32, TensorType
 
 MOST = 64  # samples at once
-MOST_BYTES = 1 << 23  # of what an operator reads and writes
+MOST_BYTES = 1 << 24  # of what an operator reads and writes
 CLOSE = 1e-4  # to the largest number: sums are taken in another order
 RUN_SECONDS, ELEMENT_SECONDS, PRODUCT_SECONDS = 1e-4, 1e-8, 2e-10  # of an operator, an element, a product, without code
 QUICK = 0.2  # of the last two, where sums are taken in float32
@@ -103,6 +103,7 @@ class Batches:
             )
             if any(given) or part.is_alone:
                 varying.update(n.outputs)
+            part.way = JOINED if _is_by_places(part) else ""
             self._parts.append(part)
         for part, way in zip(self._parts, ways, strict=False):
             part.way = way
@@ -185,6 +186,27 @@ class Batches:
         if part.node is not None and part.node.op.inside is not None and _is_real(part.node):
             return evaluated_inside(part.node, self._surroundings, own, self._surroundings.show)
         return evaluated(part.step, own)
+
+
+def _is_by_places(part: _Part) -> bool:
+    """Whether an operator is known to compute each place along the first axis alone: elements, and sums of products
+    with constant weights."""
+    node, varying = part.step.node, part.varying
+    if not node.has_rules or part.is_alone or not any(varying):
+        return False
+    types = [None if t is None else t.type for t in node.inputs]
+    shape = next(t.shape for t, v in zip(types, varying, strict=True) if v and t is not None)
+    if node.op.factors is not None:
+        return varying[0] and not any(varying[1:])
+    if not node.op.elementwise or not shape or any(t.type.shape != shape for t in node.outputs):
+        return False
+    for t, v in zip(types, varying, strict=True):
+        same = t is None or t.shape == shape
+        repeated = node.op.broadcasts and not node.op.row_aligned
+        wide = t is None or (repeated and (t.rank < len(shape) or (t.rank == len(shape) and t.shape[0] == 1)))
+        if not (same if v else wide):
+            return False
+    return True
 
 
 def _is_real(node: Node) -> bool:

@@ -160,7 +160,7 @@ class Histogram:
         return (used + self.first) >> (exponent - self.exponent), self.counts[used]
 
     def _bins(self, values: np.ndarray) -> np.ndarray:
-        return np.floor(np.ldexp(values.astype(np.float64), -self.exponent)).astype(np.int64)
+        return np.floor(values.astype(np.float64) * np.ldexp(1.0, -self.exponent)).astype(np.int64)
 
     @property
     def width(self) -> float:

@@ -25,7 +25,7 @@ from lithe.runtime.instance import Options
 from lithe.runtime.model import Model
 
 SHARES = np.linspace(1, 0.4, 25)
-WATCHED = 1 << 16  # values of an array
+WATCHED = 1 << 11  # values of a sample
 SECONDS = 0.15  # that running both models and the float one may take
 LEAST, FEW, MOST = 2, 8, 32  # samples
 PLENTY = 1 << 15  # numbers of each result: with as many, a few samples do
@@ -45,7 +45,7 @@ class Reach(MinMax):
         ends = ends or extremes(array)
         super().see(array, count, ends)
         flat = array.ravel()
-        self.some.see(flat[:: flat.size // WATCHED | 1], count, ends)
+        self.some.see(flat[:: flat.size // (WATCHED * count) | 1], count, ends)
 
     def merge(self, later: MinMax) -> None:
         super().merge(later)
