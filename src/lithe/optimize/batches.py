@@ -4,7 +4,7 @@ Steps of Python are taken once for all samples, operator by operator. Each opera
 ways, the first that is right:
 
     joined   one after another along the first axis: an operator that computes each place along it alone
-    stacked  along an axis of their own, before all others: what is broadcast, or works along the last axes
+    stacked  along an axis of their own, before all others: what is broadcast, works along the last axes or names axes
     each     one by one: whatever keeps something from one sample to the next, or runs other graphs
 
 Which is right, results say, where the operator's class does not: the first and the last sample are computed on their
@@ -22,7 +22,7 @@ import numpy as np
 
 from lithe.errors import LitheError
 from lithe.ir.graph import Module, Node, Tensor
-from lithe.ops.op import RuleViolation, Site
+from lithe.ops.op import Axes, RuleViolation, Site
 from lithe.optimize.inside import Seen, Surroundings, evaluated_inside, hides
 from lithe.optimize.recipes import WEIGHTS_OPERAND
 from lithe.passes.infer_shapes import BAD_NUMBERS, inferred, is_dynamic
@@ -246,14 +246,39 @@ def _site(part: _Part, arrays: list[np.ndarray | None], count: int, way: str) ->
         None if t is None or a is None else replace(t, shape=_laid(a, way).shape if v else np.shape(a))
         for t, a, v in zip(declared.inputs, arrays, part.varying, strict=True)
     ]
-    if "shape" in names[: len(constants) + 1]:  # what is written down there is of one sample
-        place, shape = names.index("shape"), node.outputs[0].type.shape
+    place = next((i for i, name in enumerate(names[: len(constants) + 1]) if name.endswith("shape")), None)
+    if place is not None:  # what is written down there is of one sample
+        shape = node.outputs[0].type.shape
         wide = (count * shape[0], *shape[1:]) if way == JOINED and shape else (count, *shape)
         constants[place : place + 1] = [np.array(wide, np.int32)]
         inputs[place : place + 1] = [TensorType(INT32, (len(wide),))]
-    site = replace(declared, inputs=tuple(inputs), constants=tuple(constants))
+    attrs = declared.attrs
+    if way == STACKED and node.op.named_axes is not None:
+        attrs = _behind_samples(node, node.op.named_axes, constants, count)
+        inputs = [
+            t if c is None or t is None else replace(t, shape=c.shape) for t, c in zip(inputs, constants, strict=True)
+        ]
+    site = replace(declared, attrs=attrs, inputs=tuple(inputs), constants=tuple(constants))
     made = zip(declared.outputs, inferred(node, site), strict=True)
     return replace(site, outputs=tuple(replace(t, shape=s) for t, s in made))
+
+
+def _behind_samples(node: Node, axes: Axes, constants: list[np.ndarray | None], count: int) -> Any:
+    """The attributes of an operator that names axes, and what it names them in, with the samples' axis before all."""
+    attrs = node.attrs
+    if axes.attribute and getattr(attrs, axes.attribute) >= 0:
+        attrs = replace(attrs, **{axes.attribute: getattr(attrs, axes.attribute) + 1})
+    attrs = replace(attrs, **{mask: getattr(attrs, mask) << 1 for mask in axes.masks})
+    numbers = None if axes.numbers is None else constants[axes.numbers]
+    if axes.numbers is not None and numbers is not None:
+        constants[axes.numbers] = np.where(numbers < 0, numbers, numbers + 1).astype(numbers.dtype)
+    whole = [0, count, 1] if len(axes.rows) > 1 else [1]  # of a slice: from where, how far, in which steps
+    for place, entry in zip(axes.rows, whole, strict=False):
+        rows = constants[place] if place < len(constants) else None
+        if rows is not None:
+            first = np.full((1, *rows.shape[1:]), entry if rows.ndim == 1 else 0, rows.dtype)
+            constants[place] = np.concatenate([first, rows])
+    return attrs
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:
