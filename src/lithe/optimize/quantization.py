@@ -16,7 +16,7 @@ from lithe.optimize.ranges import Observer, observer
 from lithe.optimize.recipes import WEIGHTS_OPERAND, Given, Plan, stored_types
 from lithe.optimize.recipes import recipe as named
 from lithe.optimize.repairs.mending import Mending, Ranges
-from lithe.optimize.repairs.narrowing import Kept, Reach, is_nearer, samples_judged, with_first
+from lithe.optimize.repairs.narrowing import Kept, Reach, is_nearer, narrowed, samples_judged, with_first
 from lithe.optimize.repairs.watching import Watched
 from lithe.optimize.rewriting import Ends as Sides
 from lithe.optimize.rewriting import as_integer_graphs
@@ -125,8 +125,8 @@ def quantize(
         plain = observer(ranges or chosen.ranges)
         see = watching if count else lambda seen: mending.observed(seen, plain())
         found = calibrated(module, samples, see, progress, workers)
-    narrow = {seen: ends[seen].narrow() if seen in ends else reach for seen, reach in found.items()}
-    other = _twin(module, mending, narrow) if narrow != found else None
+    narrow = narrowed(ends, found)
+    other = _twin(module, mending, narrow) if narrow is not None and narrow != found else None
     wanted = [kept.get(t) for t in results]
     names = list(Model(module).inputs) if other is not None else []
     changed = _finish(module, mending, found, sides) + _steps(module) - before

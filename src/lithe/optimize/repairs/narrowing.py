@@ -4,13 +4,14 @@
 
 Finer steps for all other values are worth more than the rarest, if errors add up by chance, as those of noise do. Where
 the greatest values are what the model is about, as in most networks on pictures, they are not. No tensor says which:
-both models are made, are run on some of the samples, and the one whose results are nearer to the float model's stays.
+where tensors gain enough by it, both models are made, are run on some of the samples, and the one whose results are
+nearer to the float model's stays.
 Models that take longer than a moment to run, or have too few results to tell by, keep all values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
@@ -31,7 +32,7 @@ LEAST, FEW, MOST = 2, 8, 32  # samples
 PLENTY = 1 << 15  # numbers of each result: with as many, a few samples do
 ENOUGH = 1024  # numbers of each result: with fewer, it is chance that says which is nearer
 OF_ERROR = 0.98  # of a tensor must stay at most, or its range stays
-LEAST_GAIN = 0.4  # dB, of the results
+LEAST_HOPE, LEAST_GAIN = 0.1, 0.4  # dB, of tensors on the mean, and of the results
 
 
 class Reach(MinMax):
@@ -54,6 +55,10 @@ class Reach(MinMax):
 
     def narrow(self) -> Ends:
         """The range with the least squared error, if that is much less."""
+        return self.narrowed()[0]
+
+    def narrowed(self) -> tuple[Ends, float]:
+        """That range, and how much less its error is, in dB."""
         (used,) = np.nonzero(self.some.counts)
         counts, x = self.some.counts[used], self.some.low + (used + 0.5) * self.some.width
         low, high = min(self.low, 0.0), max(self.high, 0.0)
@@ -64,8 +69,17 @@ class Reach(MinMax):
         errors = ((x - stored) ** 2 * counts).sum(1)
         best = int(np.argmin(errors))
         if not errors[best] < OF_ERROR * errors[0]:
-            return self.range()
-        return float(max(self.low, lows[best, 0])), float(min(self.high, highs[best, 0]))
+            return self.range(), 0.0
+        ends = float(max(self.low, lows[best, 0])), float(min(self.high, highs[best, 0]))
+        return ends, float(10 * np.log10(errors[0] / max(errors[best], 1e-30)))
+
+
+def narrowed(seen: Mapping[Any, Reach], ranges: Mapping[Any, Ends]) -> dict[Any, Ends] | None:
+    """The ranges with those that are better narrow, None where that is too little to be worth a try."""
+    found = {one: seen[one].narrowed() for one in ranges if one in seen}
+    if sum(gain for _, gain in found.values()) < LEAST_HOPE * len(ranges):
+        return None
+    return {**ranges, **{one: ends for one, (ends, _) in found.items()}}
 
 
 class Kept:
