@@ -38,28 +38,20 @@ def quick_sums(x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarr
 
 def _of_each_channel(x: np.ndarray, w: np.ndarray, p: Window) -> np.ndarray:
     """The same where every channel has one filter, w[C, KH, KW]. All elements of a row are multiplied side by side."""
-    x, kw, stride = padded(x, w.shape[1:], p), w.shape[2], p.strides[1]
-    if stride > 1 and p.dilation[1] > 1:  # a row of all that a tap meets, for each tap of the filter
-        starts, reach = (j * p.dilation[1] for j in range(kw)), (p.size[1] - 1) * stride + 1
-        rows = np.stack([x[:, :, start : start + reach : stride] for start in starts], 2)
-        return _side_by_side(rows, w, p, rows.strides[:3])
-    total = None
-    for first in range(min(stride, kw)):  # the columns that every stride-th tap meets lie side by side
-        rows = np.ascontiguousarray(x[:, :, first::stride]) if stride > 1 else x
-        image, row, column, _ = rows.strides
-        part = _side_by_side(rows, w[..., first::stride], p, (image, row, column * p.dilation[1]))
-        total = part if total is None else np.add(total, part, out=total)
-    assert total is not None
-    return total
-
-
-def _side_by_side(rows: np.ndarray, w: np.ndarray, p: Window, strides: tuple[int, ...]) -> np.ndarray:
-    """strides: from one image, row and tap of a filter to the next."""
-    (oh, ow), (channels, kh, kw), (image, row, tap) = p.size, w.shape, strides
-    shape = (len(rows), oh, kh, kw, ow * channels)
-    met = as_strided(rows, shape, (image, row * p.strides[0], row * p.dilation[0], tap, rows.itemsize), writeable=False)
+    n, channels = len(x), x.shape[3]
+    (oh, ow), (_, kh, kw) = p.size, w.shape
+    x = padded(x, (kh, kw), p)
+    if p.strides[1] > 1:  # a row of all that a tap meets, for each tap of the filter
+        starts, reach = (j * p.dilation[1] for j in range(kw)), (ow - 1) * p.strides[1] + 1
+        x = np.stack([x[:, :, start : start + reach : p.strides[1]] for start in starts], 2)
+        image, row, tap, *_ = x.strides
+    else:
+        image, row, column, _ = x.strides
+        tap = column * p.dilation[1]
+    shape = (n, oh, kh, kw, ow * channels)
+    met = as_strided(x, shape, (image, row * p.strides[0], row * p.dilation[0], tap, x.itemsize), writeable=False)
     filters = np.tile(w.transpose(1, 2, 0), (1, 1, ow))
-    return np.einsum("nyijk,ijk->nyk", met, filters).reshape(len(rows), oh, ow, channels)
+    return np.einsum("nyijk,ijk->nyk", met, filters).reshape(n, oh, ow, channels)
 
 
 def padded(x: np.ndarray, kernel: tuple[int, int], p: Window) -> np.ndarray:
