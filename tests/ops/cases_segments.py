@@ -15,6 +15,8 @@ LOCAL = {"radius": 2, "bias": 1.5, "alpha": 0.3, "beta": 0.75}
 CASES = [
     *(Case("TOPK_V2", n, (kind(n, 3, 11), i32()), (kind(n, 3, 4), i32(3, 4)), constants={1: 4}, low=0, high=9, steps=0)
       for n in ORDERED),
+    *(Case("TOPK_V2", f"few of many {n}", (kind(n, 2, 90), i32()), (kind(n, 2, 4), i32(2, 4)), constants={1: 4}, low=0,
+           high=9, steps=0) for n in ("float32", "int8")),
     Case("TOPK_V2", "all of one row", (f32(9), i32(1)), (f32(9), i32(9)), constants={1: ints(9)}),
     Case("TOPK_V2", "int16 k", (f32(2, 9), kind("int16")), (f32(2, 3), kind("int16", 2, 3)), constants={1: 3}),
     Case("TOPK_V2", "not a number", (f32(5), i32()), (f32(5), i32(5)), constants={1: 5}, official=False,

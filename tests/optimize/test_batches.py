@@ -36,6 +36,21 @@ def across(b, x):
     return {"y": b("NEG", y)}
 
 
+def parted(b, x):
+    """Parts along the axis in which samples would stand, and rows and columns beside it."""
+
+    def at(*places):
+        return b.constant(np.array(places, np.int32), INT32)
+
+    wide = b("PAD", b("CONCATENATION", x, x, axis=0), at([1, 0], [0, 0], [2, 1], [0, 0]))
+    part = b("SLICE", wide, at(1, 2, 0, 0), at(2, 5, -1, -1))
+    return {"y": b("NEG", b("STRIDED_SLICE", part, at(1, 1, 0, 0), at(2, 5, 9, 2), at(1, 2, 3, 1), end_mask=1))}
+
+
+def turned(b, x):
+    return {"y": b("NEG", b("TRANSPOSE", x, b.constant(np.array([3, 1, 2, 0], np.int32), INT32)))}
+
+
 def in_turn(module, given, make, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("lithe.optimize.batches.MOST", 1)
@@ -60,10 +75,12 @@ def ways(watched):
     ("build", "found_ways"),
     [
         (plain, {"CONV_2D": "joined", "RESHAPE": "joined", "SOFTMAX": "joined", "TANH": "joined"}),
-        (across, {"SUM": "each", "ADD": "joined", "CUMSUM": "each", "NEG": "joined"}),
+        (across, {"SUM": "stacked", "ADD": "joined", "CUMSUM": "stacked", "NEG": "joined"}),
+        (parted, dict.fromkeys(("CONCATENATION", "PAD", "SLICE", "STRIDED_SLICE"), "stacked") | {"NEG": "joined"}),
+        (turned, {"TRANSPOSE": "each", "NEG": "joined"}),
     ],
 )
-def test_what_mixes_samples_is_run_one_at_a_time(build, found_ways, monkeypatch):
+def test_what_mixes_samples_is_run_one_at_a_time_or_behind_an_axis_of_theirs(build, found_ways, monkeypatch):
     module, make = model(build, SHAPE), OBSERVERS["min_max"]
     watched, counts = Watched(module), []
     found = {}
@@ -80,7 +97,7 @@ def test_samples_that_are_the_same_say_nothing_of_others():
     given = [samples(1)[0] * 0] * 64 + samples(64)  # zeros alone agree with their sum
     found = {}
     list(watched.run(given, lambda seen: found.setdefault(seen, OBSERVERS["min_max"]())))
-    assert ways(watched)["CUMSUM"] == "each"
+    assert ways(watched)["CUMSUM"] == "stacked"
     (y,) = (t for t in found if isinstance(t, Tensor) and t in watched.module.main.outputs)
     assert found[y].range()[0] == -max(2 * a.max() for a in given)
 

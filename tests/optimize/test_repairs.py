@@ -16,7 +16,7 @@ from lithe.optimize.repairs.bias import corrected, real_weights
 from lithe.optimize.repairs.equalization import pairs
 from lithe.optimize.repairs.folding import folded
 from lithe.optimize.repairs.mending import REPAIRS, Mending
-from lithe.optimize.repairs.narrowing import Reach, samples_judged
+from lithe.optimize.repairs.narrowing import Reach, narrowed, samples_judged
 from lithe.optimize.repairs.rounding import Products, rounded
 from lithe.optimize.repairs.watching import Channels
 from lithe.types import FLOAT32, INT4, INT8, INT32
@@ -235,6 +235,10 @@ def test_a_narrow_range_leaves_out_what_is_rare():
     assert flat.narrow() == flat.range()
     assert np.ptp(tail.range()) * 0.7 < np.ptp(tail.narrow()) < np.ptp(tail.range()) * 0.98
     assert far.narrow() == far.range()
+    ranges = {"tail": tail.range()}
+    assert narrowed({"tail": tail}, ranges) == {"tail": tail.narrow()}
+    assert narrowed({"flat": flat, "far": far}, {"flat": flat.range(), "far": far.range()}) is None
+    assert narrowed({"tail": tail}, dict.fromkeys(range(99), (0.0, 1.0)) | ranges) is None, "one of many"
 
 
 def test_ranges_are_narrow_where_results_come_nearer_by_it():
@@ -257,6 +261,7 @@ def test_ranges_are_narrow_where_results_come_nearer_by_it():
 def test_models_that_are_slow_or_say_too_little_are_not_judged():
     assert samples_judged(model(lambda b, x: {"y": b("ADD", x, x)}, (1, 64))) == 32
     assert samples_judged(model(lambda b, x: {"y": b("ADD", x, x)}, (1, 16))) == 0
+    assert samples_judged(model(lambda b, x: {"y": b("ADD", x, x)}, (1, 1 << 13))) == 8
     assert samples_judged(model(lambda b, x: {"y": b("ADD", x, x)}, (1, 1 << 26))) == 0
 
 

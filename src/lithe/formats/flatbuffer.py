@@ -19,16 +19,14 @@ from typing import Any
 import numpy as np
 
 from lithe.errors import ModelError
-from lithe.formats.schema import SCALARS, Field, Schema
+from lithe.formats.schema import PACKED, SCALARS, Field, Schema
 
 DEPTH = 64
 TABLES = 1_000_000
 REVISITS = 4  # bytes visited, as a multiple of the file's length
 SLACK = 1 << 12  # and this many more, so that tiny files with shared vtables pass
 
-_U16, _U32, _I32 = struct.Struct("<H"), struct.Struct("<I"), struct.Struct("<i")
-_LETTERS = dict(bool="?", i8="b", u8="B", i16="h", u16="H", i32="i", u32="I", i64="q", u64="Q", f32="f", f64="d")
-_SCALAR = {name: struct.Struct("<" + letter) for name, letter in _LETTERS.items()}
+_U16, _U32, _I32 = PACKED["u16"], PACKED["u32"], PACKED["i32"]
 
 
 class Reader:
@@ -110,7 +108,7 @@ class Reader:
         return record
 
     def _scalar(self, f: Field, position: int, offset: int, table_size: int) -> Any:
-        code = _SCALAR[f.wire]
+        code = PACKED[f.wire]
         if offset < 4 or offset + code.size > table_size:
             raise self._bad(f"field {f.name} lies outside of its table", position)
         value = code.unpack_from(self.data, position + offset)[0]

@@ -1,56 +1,86 @@
-"""Writing FlatBuffers: the nested dicts of `lithe.formats.flatbuffer` back to bytes."""
+"""Writing FlatBuffers: the nested dicts of `lithe.formats.flatbuffer` back to bytes.
+
+A file is made from its end: what a table refers to is there before it, and positions are counted from the end. Bytes
+are those that the official builder makes of the same calls.
+"""
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
 
-from lithe.formats.schema import SCALARS, Field, Schema
+from lithe.formats.schema import PACKED, SCALARS, Field, Schema
 
-_PREPEND = {
-    "bool": "Bool", "i8": "Int8", "u8": "Uint8", "i16": "Int16", "u16": "Uint16", "i32": "Int32", "u32": "Uint32",
-    "i64": "Int64", "u64": "Uint64", "f32": "Float32", "f64": "Float64",
-}  # fmt: skip
+_U8, _U32, _I32 = PACKED["u8"], PACKED["u32"], PACKED["i32"]
 
 
 class Writer:
-    """Packs records; equal strings are stored once."""
+    """Packs records; equal strings are stored once, and so are tables of slots."""
 
-    def __init__(self, schema: Schema, capacity: int = 1024) -> None:
-        import flatbuffers  # here, because models are read much more often than written
-
+    def __init__(self, schema: Schema) -> None:
         self.schema = schema
-        self.builder = flatbuffers.Builder(capacity)
+        self._parts: list[bytes | memoryview] = []  # the last one of the file comes first
+        self._size = 0
+        self._aligned = 1  # the widest alignment that something has
+        self._strings: dict[str, int] = {}
+        self._slots: dict[tuple[int, ...], int] = {}
 
-    def finish(self, record: dict[str, Any]) -> memoryview:
+    def finish(self, record: dict[str, Any]) -> bytes:
         root = self._table(self.schema.root, record)
-        self.builder.Finish(root, file_identifier=self.schema.identifier or None)
-        return memoryview(self.builder.Bytes)[self.builder.Head() :]  # a copy would take as much again
+        self._align(self._aligned, 4 + len(self.schema.identifier))
+        if self.schema.identifier:
+            self._put(self.schema.identifier)
+        self._put(_U32.pack(self._size + 4 - root))
+        return b"".join(reversed(self._parts))
+
+    def _put(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._size += len(data)
+
+    def _align(self, width: int, after: int = 0) -> None:
+        """Zeros, so that what follows upon `after` more bytes lies at a multiple of the width, from the end."""
+        self._aligned = max(self._aligned, width)
+        padding = -(self._size + after) % width
+        if padding:
+            self._put(bytes(padding))
 
     def _table(self, name: str, record: dict[str, Any]) -> int:
         fields = self.schema.tables[name]
         children = {f.name: self._child(f, record.get(f.name)) for f in fields if f.vector or not f.wire}
-        b = self.builder
-        b.StartObject(max((f.slot + (2 if f.kind == "union" else 1) for f in fields), default=0))
+        end = self._size
+        slots: dict[int, int] = {}
         for f in fields:
-            if f.name in children:
-                self._reference(f, children[f.name])
-            elif f.name in record:
-                value, default = self._number(f, record[f.name]), self._number(f, f.default)
-                getattr(b, f"Prepend{_PREPEND[f.wire]}Slot")(f.slot, value, default)
-        return int(b.EndObject())
+            if f.name not in children:
+                if f.name in record:
+                    self._scalar(slots, f, self._number(f, record[f.name]))
+            elif (child := children[f.name]) is not None:
+                if f.kind == "union":
+                    self._place(slots, f.slot, _U8, child[0])
+                    child = child[1]
+                self._align(4)
+                self._put(_U32.pack(self._size + 4 - child))
+                slots[f.slot + (f.kind == "union")] = self._size
+        self._align(4)
+        place = self._size + 4
+        sizes = (place - end, *(place - slots[n] if n in slots else 0 for n in range(max(slots, default=-1) + 1)))
+        known = self._slots.get(sizes)
+        where = place + 2 * len(sizes) + 2 if known is None else known
+        self._put(_I32.pack(where - place))
+        if known is None:
+            self._put(struct.pack(f"<{len(sizes) + 1}H", 2 * len(sizes) + 2, *sizes))
+            self._slots[sizes] = self._size
+        return place
 
-    def _reference(self, f: Field, child: Any) -> None:
-        if child is None:
-            return
-        b = self.builder
-        if f.kind == "union":
-            member, offset = child
-            b.PrependUint8Slot(f.slot, member, 0)
-            b.PrependUOffsetTRelativeSlot(f.slot + 1, offset, 0)
-        else:
-            b.PrependUOffsetTRelativeSlot(f.slot, child, 0)
+    def _scalar(self, slots: dict[int, int], f: Field, value: Any) -> None:
+        if value != self._number(f, f.default):
+            self._place(slots, f.slot, PACKED[f.wire], value)
+
+    def _place(self, slots: dict[int, int], slot: int, code: struct.Struct, value: Any) -> None:
+        self._align(code.size)
+        self._put(code.pack(value))
+        slots[slot] = self._size
 
     def _number(self, f: Field, value: Any) -> Any:
         return self.schema.enums[f.type].values[value] if f.kind == "enum" and isinstance(value, str) else value
@@ -63,37 +93,38 @@ class Writer:
         if f.kind == "union":
             name, record = value
             return self.schema.unions[f.type].index(name) + 1, self._table(name, record)
-        return self.builder.CreateSharedString(value) if f.kind == "string" else self._table(f.type, value)
+        return self._string(value) if f.kind == "string" else self._table(f.type, value)
+
+    def _string(self, value: str) -> int:
+        if value not in self._strings:
+            data = value.encode()
+            self._align(4, len(data) + 1)
+            self._put(data + b"\0")
+            self._put(_U32.pack(len(data)))
+            self._strings[value] = self._size
+        return self._strings[value]
 
     def _vector(self, f: Field, value: Any) -> int:
-        b = self.builder
         if f.wire:
-            dtype = np.dtype(SCALARS[f.wire])
             numbers = [self._number(f, v) for v in value] if f.kind == "enum" else value
-            array = np.ascontiguousarray(np.asarray(numbers, dtype)).reshape(-1)
+            array = np.ascontiguousarray(np.asarray(numbers, SCALARS[f.wire])).reshape(-1)
             if f.align:
-                b.Prep(f.align, array.nbytes)  # a vector is aligned to its elements only
-            return self._numbers(array)
-        offsets = [b.CreateSharedString(v) if f.kind == "string" else self._table(f.type, v) for v in value]
-        b.StartVector(4, len(offsets), 4)
-        for offset in reversed(offsets):
-            b.PrependUOffsetTRelative(offset)
-        return int(b.EndVector())
-
-    def _numbers(self, array: np.ndarray) -> int:
-        """A vector of numbers, written where it stays: `CreateNumpyVector` makes two copies on the way."""
-        b = self.builder
-        b.StartVector(array.itemsize, array.size, array.itemsize)
-        b.head -= array.nbytes
-        np.frombuffer(b.Bytes, np.uint8)[b.head : b.head + array.nbytes] = array.view(np.uint8)
-        return int(b.EndVector())
-
-
-def packed(record: dict[str, Any], schema: Schema, capacity: int = 1024) -> memoryview:
-    """The bytes of a root table, where they were made."""
-    return Writer(schema, capacity).finish(record)
+                self._align(f.align, array.nbytes)  # a vector is aligned to its elements only
+            self._align(4, array.nbytes)
+            self._align(array.itemsize, array.nbytes)
+            self._parts.append(array.data)
+            self._size += array.nbytes
+            count = array.size
+        else:
+            offsets = [self._string(v) if f.kind == "string" else self._table(f.type, v) for v in value]
+            count = len(offsets)
+            self._align(4)
+            first = self._size + 4 * count
+            self._put(struct.pack(f"<{count}I", *(first - 4 * n - offset for n, offset in enumerate(offsets))))
+        self._put(_U32.pack(count))
+        return self._size
 
 
-def write(record: dict[str, Any], schema: Schema, capacity: int = 1024) -> bytes:
+def write(record: dict[str, Any], schema: Schema) -> bytes:
     """The bytes of a root table."""
-    return bytes(packed(record, schema, capacity))
+    return Writer(schema).finish(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import Any
 
 from lithe.formats import schema_table
@@ -13,6 +14,8 @@ SCALARS = {
     "bool": "u1", "i8": "i1", "u8": "u1", "i16": "<i2", "u16": "<u2", "i32": "<i4", "u32": "<u4",
     "i64": "<i8", "u64": "<u8", "f32": "<f4", "f64": "<f8",
 }  # fmt: skip
+_LETTERS = dict(bool="?", i8="b", u8="B", i16="h", u16="H", i32="i", u32="I", i64="q", u64="Q", f32="f", f64="d")
+PACKED = {name: Struct("<" + letter) for name, letter in _LETTERS.items()}
 
 
 @dataclass(frozen=True)

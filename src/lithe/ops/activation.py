@@ -57,18 +57,21 @@ def unary(
     def evaluate(site: Site, x: np.ndarray) -> list[np.ndarray]:
         if is_rescaled(site, types):
             return [np.asarray(of_stored(site)(x), site.outputs[0].dtype.numpy)]
+        if site.quick and made.keeps is not None and x.dtype == np.float32:
+            return [x.clip(*made.keeps)]
         with np.errstate(all="ignore"):
             return [np.asarray(plain(site)(x), x.dtype)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:
         b.elementwise(ys[0], of_stored(site).in_loops(b) if is_rescaled(site, types) else plain(site), xs[0])
 
-    return register(
+    made = register(
         type(name.title().replace("_", ""), (Op,), {
             "__doc__": doc, "__module__": __name__, "name": name, "code": code, "types": types, "Attrs": attrs,
             "infer": same_shape, "evaluate": evaluate, "lower": lower, "elementwise": True,
         })
     )  # fmt: skip
+    return made
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,11 @@ class Prelu(Op):
         return [shape]
 
     def evaluate(site: Site, x: np.ndarray, alpha: np.ndarray) -> list[np.ndarray]:
+        if site.quick and x.dtype == np.float32:
+            below = np.minimum(x, 0)
+            below *= alpha
+            below += np.maximum(x, 0)
+            return [below]
         return [np.asarray(_prelu_rule(site)(x, alpha), site.outputs[0].dtype.numpy)]
 
     def lower(b: Builder, site: Site, xs: tuple[Buffer, ...], ys: tuple[Buffer, ...]) -> None:

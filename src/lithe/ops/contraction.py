@@ -45,10 +45,14 @@ def convolve(x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarray
 
 
 def sums(site: Site, x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarray:
-    """What `convolve` gives for the stored elements of x and w; in float32 where a site asks for haste."""
+    """What `convolve` gives for the stored elements of x and w; reals in float32 where a site asks for haste."""
     if site.quick and x.dtype == w.dtype == np.float32:
         return quick_sums(x, w, p, groups)
-    return convolve(centred(x, site.inputs[0]), centred(w, site.inputs[1]), p, groups)
+    x, w = centred(x, site.inputs[0]), centred(w, site.inputs[1])
+    if site.quick and x.dtype.kind == "i" and _sufficient(x, w).kind == "f":
+        wide = _sufficient(x, w)
+        return quick_sums(x.astype(wide), w.astype(wide), p, groups).astype(np.int64)
+    return convolve(x, w, p, groups)
 
 
 def patches(x: np.ndarray, kernel: tuple[int, int], p: Window, groups: int, step: int = 1) -> np.ndarray:
@@ -166,9 +170,9 @@ def finished(site: Site, total: np.ndarray, bias: np.ndarray | None) -> np.ndarr
     if total.dtype == np.float32:
         if bias is not None:
             total += bias
-        for limit, bound in zip((np.maximum, np.minimum), ACTIVATION_BOUNDS[activation], strict=True):
-            if bound is not None:
-                limit(total, np.float32(bound), out=total)
+        bounds = ACTIVATION_BOUNDS[activation]
+        if bounds != (None, None):
+            total.clip(*bounds, out=total)
         return total.astype(y.dtype.numpy, copy=False)
     if not site.quantized:
         real = total if bias is None else total + bias.astype(np.float64)

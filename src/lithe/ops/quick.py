@@ -1,4 +1,4 @@
-"""Sums of products in float32, by the library of matrices that numpy stands on: for many samples in little time."""
+"""Sums of products in floats, by the library of matrices that numpy stands on: for many samples in little time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOM = 1 << 17  # elements that are laid out for a product at a time: they stay 
 
 
 def quick_sums(x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarray:
-    """float32 sum[n, y, x, o] of float32 x[N, H, W, C] and w[O, KH, KW, C / groups]; outside of x the term is zero."""
+    """sum[n, y, x, o] of x[N, H, W, C] and w[O, KH, KW, C / groups], in their type; outside of x the term is zero."""
     outputs, kh, kw, depth = w.shape
     n, (oh, ow) = len(x), p.size
     if depth == 1 and groups > 1:
@@ -24,7 +24,7 @@ def quick_sums(x: np.ndarray, w: np.ndarray, p: Window, groups: int) -> np.ndarr
         x = x[:, : (oh - 1) * p.strides[0] + 1 : p.strides[0], : (ow - 1) * p.strides[1] + 1 : p.strides[1]]
         return (x.reshape(-1, depth) @ kernel).reshape(n, oh, ow, outputs)
     met = windows(padded(x, (kh, kw), p), (kh, kw), p)
-    total = np.empty((n, oh, ow, outputs), np.float32)
+    total = np.empty((n, oh, ow, outputs), x.dtype)
     line = ow * len(kernel)
     rows = min(oh, max(1, ROOM // line))
     images = max(1, ROOM // (line * oh))

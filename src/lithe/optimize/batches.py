@@ -4,11 +4,11 @@ Steps of Python are taken once for all samples, operator by operator. Each opera
 ways, the first that is right:
 
     joined   one after another along the first axis: an operator that computes each place along it alone
-    stacked  along an axis of their own, before all others: what is broadcast, or works along the last axes
+    stacked  along an axis of their own, before all others: what is broadcast, works along the last axes or names axes
     each     one by one: whatever keeps something from one sample to the next, or runs other graphs
 
-Which is right, results say: the first and the last sample are computed on their own too, from the same operands, and
-have to be what they are among the others.
+Which is right, results say, where the operator's class does not: the first and the last sample are computed on their
+own too, from the same operands, and have to be what they are among the others.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from lithe.errors import LitheError
 from lithe.ir.graph import Module, Node, Tensor
-from lithe.ops.op import RuleViolation, Site
+from lithe.ops.op import Axes, RuleViolation, Site
 from lithe.optimize.inside import Seen, Surroundings, evaluated_inside, hides
 from lithe.optimize.recipes import WEIGHTS_OPERAND
 from lithe.passes.infer_shapes import BAD_NUMBERS, inferred, is_dynamic
@@ -32,7 +32,7 @@ from lithe.runtime.reference import ReferenceExecutor, Step, evaluated
 from lithe.types import INT32, TensorType
 
 MOST = 64  # samples at once
-MOST_BYTES = 1 << 23  # of what an operator reads and writes
+MOST_BYTES = 1 << 24  # of what an operator reads and writes
 CLOSE = 1e-4  # to the largest number: sums are taken in another order
 RUN_SECONDS, ELEMENT_SECONDS, PRODUCT_SECONDS = 1e-4, 1e-8, 2e-10  # of an operator, an element, a product, without code
 QUICK = 0.2  # of the last two, where sums are taken in float32
@@ -69,8 +69,11 @@ class _Part:
 class Batches:
     """Runs samples, several at once, and shows what the tensors of a model hold."""
 
-    def __init__(self, module: Module, watched: Sequence[Tensor], known: int | None = None) -> None:
-        """watched: the tensors to be shown; known: how many samples there are."""
+    def __init__(
+        self, module: Module, watched: Sequence[Tensor], known: int | None = None, ways: Sequence[str] = ()
+    ) -> None:
+        """watched: the tensors to be shown; known: how many samples there are; ways: if a model of the same operators
+        ran on the same samples before, what was right there."""
         self._module, self._inputs = module, module.main.inputs
         self._surroundings = Surroundings(module)
         self.most = 1
@@ -100,7 +103,10 @@ class Batches:
             )
             if any(given) or part.is_alone:
                 varying.update(n.outputs)
+            part.way = JOINED if _is_by_places(part) else ""
             self._parts.append(part)
+        for part, way in zip(self._parts, ways, strict=False):
+            part.way = way
         later: set[Tensor] = set()
         for part in reversed(self._parts):
             mentioned = {t for t in (*part.step.node.inputs, *part.step.node.outputs) if t is not None}
@@ -108,6 +114,11 @@ class Batches:
             later |= mentioned
         self.is_able = not any(is_dynamic(t.type) for t in graph.tensors)
         self.most = _fitting(graph.nodes, varying, known) if self.is_able else 1
+
+    @property
+    def ways(self) -> list[str]:
+        """The way in which each operator was run, "" where that is not known."""
+        return [part.way for part in self._parts]
 
     def fits(self, arrays: list[Any]) -> bool:
         """Whether a sample can be run: its arrays are what the model declares."""
@@ -147,7 +158,7 @@ class Batches:
 
     def _results(self, part: _Part, arrays: list[np.ndarray | None], count: int, show: Show) -> list[np.ndarray]:
         """The results, with an axis for the samples before all others."""
-        if part.is_alone or count == 1 or part.way == EACH:
+        if part.is_alone or count <= (1 if part.way else 2) or part.way == EACH:  # of two, each would be tried alone
             made = [self._one(part, arrays, n, show) for n in range(count)]
             return [np.stack(several) if count > 1 else several[0][None] for several in zip(*made, strict=True)]
         if part.way:
@@ -175,6 +186,27 @@ class Batches:
         if part.node is not None and part.node.op.inside is not None and _is_real(part.node):
             return evaluated_inside(part.node, self._surroundings, own, self._surroundings.show)
         return evaluated(part.step, own)
+
+
+def _is_by_places(part: _Part) -> bool:
+    """Whether an operator is known to compute each place along the first axis alone: elements, and sums of products
+    with constant weights."""
+    node, varying = part.step.node, part.varying
+    if not node.has_rules or part.is_alone or not any(varying):
+        return False
+    types = [None if t is None else t.type for t in node.inputs]
+    shape = next(t.shape for t, v in zip(types, varying, strict=True) if v and t is not None)
+    if node.op.factors is not None:
+        return varying[0] and not any(varying[1:])
+    if not node.op.elementwise or not shape or any(t.type.shape != shape for t in node.outputs):
+        return False
+    for t, v in zip(types, varying, strict=True):
+        same = t is None or t.shape == shape
+        repeated = node.op.broadcasts and not node.op.row_aligned
+        wide = t is None or (repeated and (t.rank < len(shape) or (t.rank == len(shape) and t.shape[0] == 1)))
+        if not (same if v else wide):
+            return False
+    return True
 
 
 def _is_real(node: Node) -> bool:
@@ -214,14 +246,39 @@ def _site(part: _Part, arrays: list[np.ndarray | None], count: int, way: str) ->
         None if t is None or a is None else replace(t, shape=_laid(a, way).shape if v else np.shape(a))
         for t, a, v in zip(declared.inputs, arrays, part.varying, strict=True)
     ]
-    if "shape" in names[: len(constants) + 1]:  # what is written down there is of one sample
-        place, shape = names.index("shape"), node.outputs[0].type.shape
+    place = next((i for i, name in enumerate(names[: len(constants) + 1]) if name.endswith("shape")), None)
+    if place is not None:  # what is written down there is of one sample
+        shape = node.outputs[0].type.shape
         wide = (count * shape[0], *shape[1:]) if way == JOINED and shape else (count, *shape)
         constants[place : place + 1] = [np.array(wide, np.int32)]
         inputs[place : place + 1] = [TensorType(INT32, (len(wide),))]
-    site = replace(declared, inputs=tuple(inputs), constants=tuple(constants))
+    attrs = declared.attrs
+    if way == STACKED and node.op.named_axes is not None:
+        attrs = _behind_samples(node, node.op.named_axes, constants, count)
+        inputs = [
+            t if c is None or t is None else replace(t, shape=c.shape) for t, c in zip(inputs, constants, strict=True)
+        ]
+    site = replace(declared, attrs=attrs, inputs=tuple(inputs), constants=tuple(constants))
     made = zip(declared.outputs, inferred(node, site), strict=True)
     return replace(site, outputs=tuple(replace(t, shape=s) for t, s in made))
+
+
+def _behind_samples(node: Node, axes: Axes, constants: list[np.ndarray | None], count: int) -> Any:
+    """The attributes of an operator that names axes, and what it names them in, with the samples' axis before all."""
+    attrs = node.attrs
+    if axes.attribute and getattr(attrs, axes.attribute) >= 0:
+        attrs = replace(attrs, **{axes.attribute: getattr(attrs, axes.attribute) + 1})
+    attrs = replace(attrs, **{mask: getattr(attrs, mask) << 1 for mask in axes.masks})
+    numbers = None if axes.numbers is None else constants[axes.numbers]
+    if axes.numbers is not None and numbers is not None:
+        constants[axes.numbers] = np.where(numbers < 0, numbers, numbers + 1).astype(numbers.dtype)
+    whole = [0, count, 1] if len(axes.rows) > 1 else [1]  # of a slice: from where, how far, in which steps
+    for place, entry in zip(axes.rows, whole, strict=False):
+        rows = constants[place] if place < len(constants) else None
+        if rows is not None:
+            first = np.full((1, *rows.shape[1:]), entry if rows.ndim == 1 else 0, rows.dtype)
+            constants[place] = np.concatenate([first, rows])
+    return attrs
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:

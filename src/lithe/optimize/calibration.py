@@ -20,6 +20,7 @@ from lithe.errors import InputError
 from lithe.ir.graph import Module, Node, Tensor
 from lithe.optimize.batches import Batches, Show, each_seconds
 from lithe.optimize.inside import Inside, Seen
+from lithe.optimize.one_thread import one_thread
 from lithe.optimize.ranges import FAR, Observer, extremes, within_reach
 from lithe.optimize.workers import Workers, opened
 from lithe.runtime.instance import Options
@@ -30,6 +31,7 @@ SPREAD = 64  # samples that a worker is given at once
 SAMPLES = "an iterable of what the model is called with: arrays, tuples of arrays, or dicts {input: array}"
 
 
+@one_thread()
 def calibrated(
     module: Module,
     samples: Iterable[Any],
@@ -198,6 +200,7 @@ def _seen_at(x: Tensor | Node, name: str) -> Seen:
     return x if isinstance(x, Tensor) else (x, name)
 
 
+@one_thread()
 def _seen(part: tuple[int, list[Any]], common: Common) -> tuple[int, dict[Place, Observer]]:
     first, samples = part
     model, known, begun = common

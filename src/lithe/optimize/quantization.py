@@ -11,11 +11,13 @@ from lithe.errors import InputError
 from lithe.ir.graph import Module, Tensor
 from lithe.ops.verify import verify
 from lithe.optimize.calibration import SAMPLES, calibrated, named_arrays
+from lithe.optimize.one_thread import one_thread
 from lithe.optimize.ranges import Observer, observer
 from lithe.optimize.recipes import WEIGHTS_OPERAND, Given, Plan, stored_types
 from lithe.optimize.recipes import recipe as named
 from lithe.optimize.repairs.mending import Mending, Ranges
-from lithe.optimize.repairs.narrowing import Reach, is_nearer, samples_judged, with_first
+from lithe.optimize.repairs.narrowing import Kept, Reach, is_nearer, narrowed, samples_judged, with_first
+from lithe.optimize.repairs.watching import Watched
 from lithe.optimize.rewriting import Ends as Sides
 from lithe.optimize.rewriting import as_integer_graphs
 from lithe.optimize.spelling import spell_out
@@ -106,26 +108,32 @@ def quantize(
     may_narrow = not ranges and chosen.ranges == "min_max" and INT8 in stored_types(plan)
     count = samples_judged(module) if may_narrow and mending.narrows and samples is not None else 0
     samples, first = with_first(samples, count)
+    results = module.main.outputs
     ends: dict[Any, Reach] = {}
+    kept: dict[Any, Kept] = {}
 
     def watching(seen: Any) -> Observer:
         made = ends[seen] = Reach()
-        return mending.observed(seen, made)
+        observed = mending.observed(seen, made)
+        if seen in results:
+            kept[seen] = Kept(count)
+            observed = Watched(observed, [kept[seen]])
+        return observed
 
     found: Ranges = {}
     if samples is not None and (plan.has_integers or mending.wants_samples):
         plain = observer(ranges or chosen.ranges)
         see = watching if count else lambda seen: mending.observed(seen, plain())
         found = calibrated(module, samples, see, progress, workers)
-    narrow = {seen: ends[seen].narrow() if seen in ends else reach for seen, reach in found.items()}
-    other = _twin(module, mending, narrow) if narrow != found else None
+    narrow = narrowed(ends, found)
+    other = _twin(module, mending, narrow) if narrow is not None and narrow != found else None
+    wanted = [kept.get(t) for t in results]
+    names = list(Model(module).inputs) if other is not None else []
     changed = _finish(module, mending, found, sides) + _steps(module) - before
     if other is not None and changed:
         _finish(*other, sides)
-        float_model = given.module if isinstance(given, Model) else given
-        names = list(Model(float_model).inputs)
         judged = [list(named_arrays(sample, names, i).values()) for i, sample in enumerate(first)]
-        module = other[0] if is_nearer(float_model, module, other[0], judged) else module
+        module = other[0] if is_nearer(wanted, module, other[0], judged) else module
     if not changed:
         raise InputError(
             f"nothing in the model can be quantized with {_said(recipe)}", hint="its operators have no such form"
@@ -146,6 +154,7 @@ def _twin(module: Module, mending: Mending, found: Ranges) -> tuple[Module, Mend
     return made, *deepcopy((mending, found), same)
 
 
+@one_thread()
 def _finish(module: Module, mending: Mending, found: Ranges, sides: Sides) -> int:
     """Makes a module what its plan says; returns how much changed."""
     plan = mending.plan

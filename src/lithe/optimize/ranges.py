@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from math import floor, frexp, ldexp
 from typing import Protocol, Self
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy as np
 from lithe.errors import InputError
 
 BINS = 2048
+MOST_BITS = 12  # with bins as narrow as 2**-12 of the span, there are too many or just enough
 FINEST = 44  # bins are not narrower than 2**-44 of the largest value
 LEAST_EXPONENT = -144
 CLIPS = 96  # clipping points that are tried
@@ -144,9 +146,13 @@ class Histogram:
 
     def _reach(self, low: float, high: float) -> None:
         """Makes the bins reach from low to high, beside what they hold."""
+        if self.least <= low and high <= self.greatest:
+            return
         self.least, self.greatest = min(self.least, low), max(self.greatest, high)
-        largest = max(abs(self.least), abs(self.greatest))
-        exponent = max(self.exponent, int(np.frexp(largest)[1]) - FINEST if largest else LEAST_EXPONENT)
+        largest, span = max(abs(self.least), abs(self.greatest)), self.greatest - self.least
+        exponent = max(self.exponent, frexp(largest)[1] - FINEST if largest else LEAST_EXPONENT)
+        if span:
+            exponent = max(exponent, frexp(span)[1] - MOST_BITS)
         while _bin(self.greatest, exponent) - _bin(self.least, exponent) >= BINS:
             exponent += 1
         bins, counts = self._coarser(exponent)
@@ -160,7 +166,7 @@ class Histogram:
         return (used + self.first) >> (exponent - self.exponent), self.counts[used]
 
     def _bins(self, values: np.ndarray) -> np.ndarray:
-        return np.floor(np.ldexp(values.astype(np.float64), -self.exponent)).astype(np.int64)
+        return np.floor(values.astype(np.float64) * np.ldexp(1.0, -self.exponent)).astype(np.int64)
 
     @property
     def width(self) -> float:
@@ -181,7 +187,7 @@ class Histogram:
 
 
 def _bin(value: float, exponent: int) -> int:
-    return int(np.floor(np.ldexp(value, -exponent)))
+    return floor(ldexp(value, -exponent))
 
 
 class Percentile(Histogram):

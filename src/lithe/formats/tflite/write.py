@@ -25,9 +25,6 @@ from lithe.types import FLOAT16, TensorType
 
 ALIGNMENT = 16
 RUNTIME_BYTES = 16  # the length of the "min_runtime_version" entry
-RECORD_BYTES = (
-    512  # about what a tensor or an operator takes; a buffer that is too small is copied to one twice as large
-)
 INLINE_BYTES = (1 << 31) - (64 << 20)  # flatbuffers end at 2 GB; larger weights follow behind
 
 
@@ -94,24 +91,22 @@ def write(module: Module, *, inline_bytes: int = INLINE_BYTES) -> bytes:
     Metadata are kept byte for byte, associated files are appended as a ZIP, operator versions are the least that
     cover the model. Constants of more than `inline_bytes` in all are stored behind the flatbuffer.
     """
-    return bytes(_content(module, inline_bytes))
+    return _content(module, inline_bytes)
 
 
-def _content(module: Module, inline_bytes: int) -> bytes | memoryview:
+def _content(module: Module, inline_bytes: int) -> bytes:
     unique = {t.data.__array_interface__["data"][0]: t.data.nbytes for t in module.constants() if t.data is not None}
     total = sum(unique.values())
     outside = total > inline_bytes
     # Positions behind the flatbuffer depend on its length, which does not depend on their values: two rounds.
     first = _Output(ALIGNMENT, outside)
-    described = RECORD_BYTES * sum(len(g.tensors) + len(g.nodes) for g in module.graphs)
-    data = _flatbuffer(module, first, 1024 if outside else total + described + (1 << 16))
+    data = _flatbuffer(module, first)
     if first.behind:
         second = _Output(len(data) + -len(data) % ALIGNMENT, outside)
-        data = _flatbuffer(module, second, len(data) + 64)
-        parts: list[bytes | memoryview] = [data, bytes(-len(data) % ALIGNMENT), *(bytes(b) for b in second.behind)]
-        data = memoryview(b"".join(parts))
+        data = _flatbuffer(module, second)
+        data = b"".join([data, bytes(-len(data) % ALIGNMENT), *(bytes(b) for b in second.behind)])
     files = module.extras.get("associated_files")
-    return archive.append(bytes(data), files) if files else data
+    return archive.append(data, files) if files else data
 
 
 def save(module: Module, path: str | Path) -> None:
@@ -144,7 +139,7 @@ def save(module: Module, path: str | Path) -> None:
             os.close(folder)
 
 
-def _flatbuffer(module: Module, out: _Output, capacity: int) -> memoryview:
+def _flatbuffer(module: Module, out: _Output) -> bytes:
     record: dict[str, Any] = {"version": VERSION, "description": module.description, "operator_codes": out.codes}
     graphs, positions = [], []
     for g in module.graphs:
@@ -169,7 +164,7 @@ def _flatbuffer(module: Module, out: _Output, capacity: int) -> memoryview:
         if key in module.extras:
             record[key] = module.extras[key]
     record["buffers"] = out.buffers
-    return flatbuffer_write.packed(record, TFLITE, capacity)
+    return flatbuffer_write.write(record, TFLITE)
 
 
 def _metadata_buffer(out: _Output, data: bytes) -> int:
