@@ -57,7 +57,7 @@ def examine() -> Iterator[Check]:
     known = " ".join(name for name in SHOWN_FEATURES if machine.has(name))
     yield Check("processor", "ok", f"{machine.name or machine.architecture}, {machine.cores} core(s) usable")
     yield Check("features", "ok", known or "the baseline of the architecture")
-    for name in ("numpy", "llvmlite", "ml_dtypes", "flatbuffers", "click", "rich"):
+    for name in ("numpy", "llvmlite", "ml_dtypes", "threadpoolctl", "click", "rich"):
         try:
             yield Check(name, "ok", version(name))
         except PackageNotFoundError:

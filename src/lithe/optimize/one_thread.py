@@ -6,45 +6,38 @@ each, and on a machine that has other things to do, that takes many times as lon
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from threading import Lock
+from typing import Any
 
-import numpy as np
-
-PREFIXES, SUFFIXES = ("scipy_openblas", "openblas"), ("64_", "")
+from threadpoolctl import ThreadpoolController
 
 _lock = Lock()
-_inside: list[int] = []  # how many threads there were, for each of those who want one
+_before: list[list[int]] = []  # how many threads each library had, for each of those who want one
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """While inside, numpy's library of matrices, where it is the one of its wheels, takes one thread."""
-    get, put = _threads()
+    """While inside, the libraries of matrices in this process take one thread.
+
+    The last of several that overlap, in threads of their own, puts back what the first one found.
+    """
     with _lock:
-        _inside.append(_inside[0] if _inside else get())
-        put(1)
+        _before.append(_before[0] if _before else [library.num_threads for library in _libraries()])
+        for library in _libraries():
+            library.set_num_threads(1)
     try:
         yield
     finally:
         with _lock:
-            before = _inside.pop()
-            if not _inside:
-                put(before)
+            before = _before.pop()
+            if not _before:
+                for library, count in zip(_libraries(), before, strict=True):
+                    library.set_num_threads(count)
 
 
 @cache
-def _threads() -> tuple[Callable[[], int], Callable[[int], None]]:
-    """What tells and what sets the number of threads; of another library neither does anything."""
-    home = Path(np.__file__).parent
-    for path in (*home.parent.glob("numpy.libs/*openblas*"), *home.glob(".dylibs/*openblas*")):
-        library = ctypes.CDLL(str(path))  # loaded already
-        for prefix, suffix in ((p, s) for p in PREFIXES for s in SUFFIXES):
-            get, put = (getattr(library, f"{prefix}_{what}_num_threads{suffix}", None) for what in ("get", "set"))
-            if get is not None and put is not None:
-                return get, put
-    return lambda: 1, lambda count: None
+def _libraries() -> list[Any]:
+    return list(ThreadpoolController().select(user_api="blas").lib_controllers)
