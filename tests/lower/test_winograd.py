@@ -75,6 +75,9 @@ def test_other_convolutions_keep_their_sums() -> None:
     few, _ = layer((1, 8, 8, 8), 16, "SAME")
     small, _ = layer((1, 3, 3, 16), 16, "SAME")
     same, _ = layer((1, 8, 8, 16), 16, "SAME")
+    far, many = (layer((1, size, size, 256), 256, "SAME")[0] for size in (8, 10))  # weights are read for few squares
+    assert not products(far, WIDE)
+    assert products(many, WIDE)
     assert not products(few, WIDE)
     assert not products(small, WIDE)
     assert products(same, WIDE)

@@ -28,7 +28,7 @@ import numpy as np
 
 from lithe.ir.build import Builder, Convolution, Pixel
 from lithe.ir.loops import FMA, Buffer, Expr, Intrinsic, constant
-from lithe.lower.costs import FEWEST_SQUARES, LEAST_CHANNELS, WIDE
+from lithe.lower.costs import FAR_WEIGHTS, FEWEST_SQUARES, LEAST_CHANNELS, MANY_SQUARES, WIDE
 from lithe.lower.panels import Panel, heights, panels, tile_shape
 from lithe.lower.window import Window
 from lithe.targets.cpu import Target
@@ -39,10 +39,14 @@ FILTER = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])  # 
 
 
 def pays(c: Convolution, target: Target) -> bool:
-    """Whether a convolution of one group has this form and enough channels to gain by it."""
+    """Whether a convolution of one group has this form, and enough channels and squares to gain by it."""
     floats = c.accumulator == c.x.dtype == c.w.dtype == FLOAT32 and target.fma and target.float_dot is None
     plain = c.strides == c.dilation == (1, 1) and c.w.shape[1:3] == (3, 3) and min(c.out.shape[1:3]) >= 4
-    return floats and plain and min(c.x.shape[3], c.out.shape[3]) >= LEAST_CHANNELS
+    if not (floats and plain and min(c.x.shape[3], c.out.shape[3]) >= LEAST_CHANNELS):
+        return False
+    n, oh, ow, outputs = c.out.shape
+    weights = PLACES * c.x.shape[3] * outputs * FLOAT32.bytes
+    return weights <= FAR_WEIGHTS or n * -(-oh // 2) * -(-ow // 2) >= MANY_SQUARES
 
 
 def _squared(rows: Sequence[Expr]) -> list[Expr]:
