@@ -23,6 +23,7 @@ from tests.grid.known import exception
 from tests.grid.official import SETS, answers
 from tests.ops.backends import given, program_of, shared_out
 from tests.ops.cases import Case
+from tests.ops.official import official_tolerance
 
 BATCH = 50  # cases in one program
 COMPILED = 40  # cases of a cell that are compiled
@@ -167,7 +168,7 @@ def _against_official(trial: Trial, got: list[np.ndarray] | None, expected: list
     case = trial.case
     if got is None:
         return Difference(problem="it answers where evaluate raises")
-    exact = 0 if case.tolerance == 0 else _tolerance(trial)
+    exact = 0 if case.tolerance == 0 else max(_tolerance(trial), official_tolerance(case))
     return difference(case, got, expected, case.steps, exact, trial.each, trial.floor)
 
 

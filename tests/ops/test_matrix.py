@@ -10,15 +10,13 @@ import pytest
 from lithe.ir import interpret
 from lithe.ir.verify import verify_program
 from lithe.ops import REGISTRY
-from lithe.targets.host import host
-from lithe.types import FLOAT16, TensorType
+from lithe.types import TensorType
 from tests import c_backend
 from tests.ops.backends import given, program_of, shared_out
 from tests.ops.cases import Case, every_case
-from tests.ops.official import official_outputs
+from tests.ops.official import official_outputs, official_tolerance
 
 CASES = every_case()
-SUMS_OF_HALVES = 4e-3
 
 
 # Operators that are nothing without the model around them are tested in whole models, by this file.
@@ -119,12 +117,6 @@ def agree(case: Case, got: list[np.ndarray], expected: list[np.ndarray], steps: 
     return ""
 
 
-def of_official(case: Case) -> float:
-    """The official runtime adds products in float16 where the processor can, and is farther from their sum then."""
-    halves = host().has("avx512fp16") and any(t is not None and t.dtype == FLOAT16 for t in case.inputs)
-    return max(case.tolerance, SUMS_OF_HALVES) if halves else case.tolerance
-
-
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_meaning_against_official_runtime(case: Case) -> None:
     got = evaluated(case)
@@ -134,7 +126,7 @@ def test_meaning_against_official_runtime(case: Case) -> None:
     results = official_outputs(case)
     answers = {k: r for k, r in results.items() if not isinstance(r, str)}
     assert answers, f"the official runtime refuses: {results}"
-    found = {k: agree(case, got, r, case.steps, of_official(case)) for k, r in answers.items()}
+    found = {k: agree(case, got, r, case.steps, official_tolerance(case)) for k, r in answers.items()}
     assert "" in found.values(), "\n".join(f"{k}: {v}" for k, v in found.items())
 
 
