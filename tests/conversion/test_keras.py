@@ -60,6 +60,12 @@ LAYERS = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def weights_of_this_test_alone():
+    """Layers begin with the same weights in each run: by chance all results can be differences of near numbers."""
+    keras.utils.set_random_seed(0)
+
+
 def randomized(model):
     """The model with weights that are not zero or one, so that none can be forgotten."""
     random = np.random.default_rng(0)
